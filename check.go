@@ -1,0 +1,39 @@
+package postrider
+
+import (
+	"context"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// A Check looks at a transaction so far and may object. The checks of a phase
+// run in order until one has an opinion.
+type Check interface {
+	Check(ctx context.Context, tx *Transaction) Verdict
+}
+
+// A Verdict is the opinion of a check. The zero Verdict has none, and the
+// transaction goes on.
+type Verdict struct {
+	// Refuse ends this command with Reply; a zero Reply is 451 4.3.0.
+	Refuse bool
+	Reply  smtp.Reply
+}
+
+// A Transaction is what is known of a message on its way in, at the phase that
+// a check runs in.
+type Transaction struct {
+	Source   Source
+	From     smtp.Path
+	Params   smtp.MailParams
+	Accepted int // recipients taken so far
+
+	// In the phase of RCPT: the recipient in question.
+	To         smtp.Path
+	RcptParams smtp.RcptParams
+	Resolution Resolution
+
+	// In the phase of DATA, after the last octet.
+	Size int64
+	Hops int // Received fields in the header section
+}

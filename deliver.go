@@ -1,0 +1,73 @@
+package postrider
+
+import (
+	"context"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// A Transport makes one attempt for a parcel and returns one Outcome per
+// recipient of the attempt, in order. It does not fail: what stops it is an
+// Outcome. Outcomes that are missing at the end count as the zero Outcome.
+type Transport interface {
+	Deliver(ctx context.Context, a *Delivery) []Outcome
+}
+
+// A Delivery is one attempt at one parcel.
+type Delivery struct {
+	Message *Message
+	Rcpts   []int // indices into Message.Recipients
+	Route   Route
+	Content Content
+	// Again: an earlier attempt may have got through (see Lease).
+	Again bool
+}
+
+// An Outcome is what an attempt came to for one recipient. The zero Outcome is
+// Deferred for a reason that nobody knew: it is tried again.
+type Outcome struct {
+	Result Result
+	Reply  smtp.Reply // the peer's words, or ours where there was no peer
+	Remote string     // host name of the peer; empty: we say so ourselves
+	Scope  Scope
+	// Uncertain: the content was sent and the answer did not come. The peer may
+	// have the message (RFC 1047).
+	Uncertain bool
+	// PeerHasDSN: Delivered to a host that offered DSN and was given NOTIFY, so
+	// that the report of a success is its duty (RFC 3461 5.2.2).
+	PeerHasDSN bool
+	// Final: Delivered into a mailbox and not only to a next hop
+	// (RFC 3461 5.2.7: "delivered" rather than "relayed").
+	Final bool
+}
+
+// A Result is the kind of an Outcome.
+type Result uint8
+
+// The results of an attempt. The zero Result is Deferred.
+const (
+	ResultDeferred Result = iota
+	ResultDelivered
+	ResultFailed
+)
+
+// String returns "deferred", "delivered" or "failed".
+func (r Result) String() string {
+	switch r {
+	case ResultDelivered:
+		return "delivered"
+	case ResultFailed:
+		return "failed"
+	}
+	return "deferred"
+}
+
+// Scope says how much an outcome speaks for.
+type Scope uint8
+
+// The scopes of an outcome, from narrow to wide.
+const (
+	ScopeRecipient Scope = iota // this recipient alone
+	ScopeMessage                // every recipient of this message at this destination
+	ScopeDest                   // everything that waits for this destination: no host of it could be talked to
+)

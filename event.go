@@ -1,0 +1,47 @@
+package postrider
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// An Event is one change of fate, as it stands in the log.
+type Event struct {
+	LSN  uint64 // place in the log
+	Time time.Time
+	Kind EventKind
+	ID   ID
+	From smtp.Path
+	Size int64 // of EventAccepted
+
+	// Of EventAccepted.
+	Source Source
+	Rcpts  int
+
+	// Of EventRecipient: one event for each recipient that an attempt touched.
+	Rcpt    int
+	To      smtp.Path
+	Dest    Dest
+	State   State
+	Tries   int
+	Next    time.Time // of Waiting: when it is due again
+	Reply   smtp.Reply
+	Remote  string
+	Arrived time.Time
+
+	// Of EventReported: the message that carries the report; empty where none was owed.
+	Report ID
+}
+
+// An EventKind says what happened.
+type EventKind uint8
+
+// The kinds of an event.
+const (
+	EventAccepted  EventKind = iota + 1 // a message became ours
+	EventRecipient                      // a recipient was deferred, delivered or failed
+	EventReported                       // the sender was told of what failed, was late or was delivered
+	EventRemoved                        // every recipient is settled and reported: the spool forgets the message
+	EventDamaged                        // recovery set something aside that it could not read
+)

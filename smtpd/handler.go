@@ -1,0 +1,59 @@
+// Package smtpd is the server side of SMTP: give a Server a Handler and
+// listeners, and it speaks the protocol strictly (RFC 5321), with PIPELINING,
+// SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES and DSN. The Handler decides,
+// and its replies are sent as they are; a zero reply is 451 4.3.0, so that what
+// goes wrong costs the client another try and never the message.
+package smtpd
+
+import (
+	"context"
+	"io"
+	"net/netip"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// A Handler makes a Session for each connection.
+type Handler interface {
+	// Open is called before the greeting. A reply that is not positive is sent
+	// in its place; RFC 5321 3.1: after a 554 the server waits for QUIT and
+	// answers everything else 503. A 421 closes the connection. A positive
+	// Reply, or the zero Reply, sends the greeting of the Server.
+	Open(ctx context.Context, peer netip.AddrPort) (Session, smtp.Reply)
+}
+
+// A Session is the server side of one connection as the program sees it. Its
+// methods are called one at a time, in the order of the protocol, and return
+// the reply itself, so that a 250 can carry a queue ID and nothing is guessed.
+// The zero Reply, or too few of them, is 451 4.3.0.
+type Session interface {
+	// Hello is called for EHLO and HELO; a positive or zero reply sends the
+	// server's own 250 with its extensions.
+	Hello(ctx context.Context, name string, esmtp bool) smtp.Reply
+	Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply
+	Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smtp.Reply
+	// Data takes the content, dots unstuffed, and answers for it. It commits
+	// only after content has returned io.EOF: a lost connection, a line that is
+	// too long, or a bare CR or LF are other errors. A *ContentError carries the
+	// reply that the client should hear; the server sends it whatever Data
+	// returns. What Data does not read the server reads away.
+	Data(ctx context.Context, content io.Reader) smtp.Reply
+	// Reset ends a transaction without data: RSET, a new EHLO, a lost connection.
+	Reset()
+	// Close is called once, at the end of the connection.
+	Close()
+}
+
+// A Verifier is a Session that answers VRFY; one that does not is answered 252
+// for it (RFC 5321 3.5.3).
+type Verifier interface {
+	Verify(ctx context.Context, what string) smtp.Reply
+}
+
+// A ContentError is why a content cannot be taken as it was sent. It comes from
+// the content reader of Session.Data in place of io.EOF.
+type ContentError struct {
+	Reply smtp.Reply
+}
+
+func (e *ContentError) Error() string { return "smtpd: content refused: " + e.Reply.Text }

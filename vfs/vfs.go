@@ -1,0 +1,61 @@
+// Package vfs is the disk as an interface: the machine's own file system, one in
+// memory that can crash at any operation and keep any part of what was not
+// synced, and one that fails as told. All that must survive is written through
+// it, so that the tests can take the disk away.
+package vfs
+
+import (
+	"io"
+	"io/fs"
+	"os"
+)
+
+// An FS is a file system. Names are slash separated, absolute or relative to
+// wherever the FS begins. Errors are *fs.PathError and answer to errors.Is with
+// fs.ErrNotExist, fs.ErrExist and syscall numbers such as syscall.ENOSPC.
+//
+// What a crash keeps: the content of a file as of its last Sync, and the
+// entries of a directory as of its last SyncDir. Of the rest it keeps any part.
+type FS interface {
+	// OpenFile opens with the flags of package os; O_CREATE makes the entry,
+	// which SyncDir of the parent makes durable.
+	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
+	Stat(name string) (fs.FileInfo, error)
+	ReadDir(name string) ([]fs.DirEntry, error) // sorted by name
+	Rename(from, to string) error               // replaces to
+	Link(from, to string) error                 // fs.ErrExist if to is there
+	Remove(name string) error
+	MkdirAll(name string, perm fs.FileMode) error
+	// SyncDir makes the entries of a directory durable.
+	SyncDir(name string) error
+	// Lock takes an exclusive lock that ends with the process, or with Close.
+	// One that is taken is an error at once, and never waits.
+	Lock(name string) (io.Closer, error)
+}
+
+// A File is an open file.
+type File interface {
+	io.Reader
+	io.Writer
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Stat() (fs.FileInfo, error)
+	Truncate(size int64) error
+	// Allocate reserves disk space for the first size octets and makes the file
+	// at least that long, so that later writes into it need no more metadata.
+	Allocate(size int64) error
+	// Sync makes content and length durable. After an error nothing is known of
+	// what was written since the last Sync: the file is to be given up.
+	Sync() error
+}
+
+// ReadFile reads a whole file.
+func ReadFile(fsys FS, name string) ([]byte, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
