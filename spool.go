@@ -41,7 +41,7 @@ type Spool interface {
 	// Rekey gives every waiting recipient the Dest that key computes, now and
 	// for all that is committed later. It is called once before the first
 	// Claim, and again when the configuration changes.
-	Rekey(key func(m *Message, to smtp.Path) Dest)
+	Rekey(key func(to smtp.Path) Dest)
 
 	// Open returns a message and its content, pinned until Close.
 	Open(ctx context.Context, id ID) (Content, error)
