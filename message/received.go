@@ -1,0 +1,148 @@
+package message
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Received is the trace field that a server puts on top of each message it
+// takes (RFC 5321 4.4).
+type Received struct {
+	Hello    string     // the name the client gave in EHLO or HELO
+	PTR      string     // the name DNS has for Addr; empty: not known
+	Addr     netip.Addr // of the client; zero: there was no TCP connection
+	By       string     // our host name
+	Protocol string     // SMTP, ESMTP, UTF8SMTP
+	ID       string     // our name for the message; empty: left out
+	// For is the forward-path without angle brackets, to be given only when the
+	// message has exactly one recipient: RFC 5321 4.4, "If the FOR clause appears,
+	// it MUST contain exactly one <path> entry", and RFC 5321 7.2 would not have
+	// one recipient learn of another.
+	For  string
+	Time time.Time // in the zone to be shown
+}
+
+// Lengths that keep a Received field from being used to carry something else,
+// in octets.
+const (
+	traceNameMax = 255 // of a name, RFC 5321 4.5.3.1.2
+	traceForMax  = 254 // of a path without its brackets, RFC 5321 4.5.3.1.3
+)
+
+// Append appends the field, folded, with its final CRLF. Whatever the client
+// said, the field stays one field: in names every octet that no host name holds
+// becomes "?", and a path with control characters is left out.
+func (r Received) Append(dst []byte) []byte {
+	f := folder{dst: append(dst, "Received:"...), column: len("Received:")}
+	f.word("from")
+	f.word(traceName(r.Hello))
+	if info := r.tcpInfo(); info != "" {
+		f.word(info)
+	}
+	f.fold()
+	f.word("by")
+	f.word(traceName(r.By))
+	f.word("with")
+	f.word(traceName(r.Protocol))
+	if r.ID != "" {
+		f.word("id")
+		f.word(traceName(r.ID))
+	}
+	if r.showFor() {
+		f.fold()
+		f.word("for")
+		f.word("<" + r.For + ">")
+	}
+	f.dst = append(f.dst, ';')
+	f.column++
+	f.word(string(AppendDate(nil, r.Time)))
+	return append(f.dst, "\r\n"...)
+}
+
+// tcpInfo returns "([192.0.2.1])" or "(name [192.0.2.1])": RFC 5321 4.4,
+// "Information derived by server from TCP connection not client EHLO".
+func (r Received) tcpInfo() string {
+	if !r.Addr.IsValid() {
+		return ""
+	}
+	literal := AddressLiteral(r.Addr)
+	if r.PTR == "" {
+		return "(" + literal + ")"
+	}
+	return "(" + traceName(strings.TrimSuffix(r.PTR, ".")) + " " + literal + ")"
+}
+
+// showFor reports whether For may stand in the field. Octets over 127 need a
+// message that is itself sent with SMTPUTF8 (RFC 6531 3.7.3).
+func (r Received) showFor() bool {
+	if r.For == "" || len(r.For) > traceForMax || !utf8.ValidString(r.For) {
+		return false
+	}
+	for _, c := range r.For {
+		if c < ' ' || 0x7f <= c && c < 0xa0 {
+			return false
+		}
+		if c >= 0xa0 && !strings.HasPrefix(r.Protocol, "UTF8") {
+			return false
+		}
+	}
+	return true
+}
+
+// AddressLiteral returns the address literal of a, in brackets (RFC 5321 4.1.3).
+func AddressLiteral(a netip.Addr) string {
+	a = a.Unmap().WithZone("")
+	if a.Is4() {
+		return "[" + a.String() + "]"
+	}
+	return "[IPv6:" + a.String() + "]"
+}
+
+// traceName returns name with every octet replaced that could end a word, open a
+// comment or fold a line; "unknown" for the empty name.
+func traceName(name string) string {
+	if name == "" {
+		return "unknown"
+	}
+	if len(name) > traceNameMax {
+		name = name[:traceNameMax]
+	}
+	b := []byte(name)
+	for i, c := range b {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte("-._:[]", c) >= 0:
+		default:
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
+
+// A folder writes words with a space before each, and begins a new line before a
+// word that would make the line longer than LineWant.
+type folder struct {
+	dst    []byte
+	column int
+}
+
+// word appends one word. A word longer than the line stands alone on its line.
+func (f *folder) word(w string) {
+	if f.column > 1 && f.column+1+len(w) > LineWant {
+		f.fold()
+	}
+	if f.column > 1 {
+		f.dst = append(f.dst, ' ')
+		f.column++
+	}
+	f.dst = append(f.dst, w...)
+	f.column += len(w)
+}
+
+// fold begins a continuation line: CRLF and a tab.
+func (f *folder) fold() {
+	f.dst = append(f.dst, "\r\n\t"...)
+	f.column = 1
+}
