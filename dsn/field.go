@@ -1,0 +1,194 @@
+package dsn
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// Widths of a line without its CRLF (RFC 5322 2.1.1).
+const (
+	foldWidth = 76
+	lineMax   = 990 // below 998, so that a fold always fits
+)
+
+// printable replaces all that could end a line, or steer a terminal, by a
+// space: what a peer said must not become a field of ours. Octets that are not
+// UTF-8 become question marks.
+func printable(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError:
+			return '?'
+		case r == ' ' || unicode.IsPrint(r):
+			return r
+		}
+		return ' '
+	}, s))
+}
+
+// ascii is printable with a question mark for each character outside ASCII.
+func ascii(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r > 0x7e {
+			return '?'
+		}
+		return r
+	}, printable(s))
+}
+
+func isASCII(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// field writes one header field, folded before spaces where it is too wide. A
+// word that is wider than a line may be is broken. Value is printable.
+func field(b *strings.Builder, name, value string) {
+	rest := strings.TrimRight(name+": "+value, " ")
+	for len(rest) > foldWidth {
+		at := foldAt(rest)
+		if at < 0 {
+			break
+		}
+		b.WriteString(rest[:at])
+		b.WriteString("\r\n")
+		if rest[at] != ' ' {
+			b.WriteByte(' ')
+		}
+		rest = rest[at:]
+	}
+	b.WriteString(rest)
+	b.WriteString("\r\n")
+}
+
+// foldAt finds where to break a line: before the last space that fits, else
+// before the first space, else, in what is longer than a line may be, anywhere.
+// The line before the break never ends in a space, nor consists of spaces.
+func foldAt(s string) int {
+	lead := len(s) - len(strings.TrimLeft(s, " "))
+	best := -1
+	for i := lead + 1; i < len(s) && i <= lineMax; i++ {
+		if s[i] != ' ' || s[i-1] == ' ' {
+			continue
+		}
+		if i > foldWidth && best >= 0 {
+			break
+		}
+		best = i
+		if i > foldWidth {
+			break
+		}
+	}
+	if best < 0 && len(s) > lineMax {
+		best = lineMax
+		for !utf8.RuneStart(s[best]) {
+			best--
+		}
+	}
+	return best
+}
+
+// finalRecipient is the value of Final-Recipient: RFC 3464 2.3.2, and for an
+// address that is not ASCII the 7-bit form of RFC 6533 3.
+func finalRecipient(p smtp.Path) string {
+	if p.IsASCII() {
+		return "rfc822; " + ascii(p.String())
+	}
+	return "utf-8; " + unitext(p.String())
+}
+
+// originalRecipient is the value of Original-Recipient. RFC 3464 2.3.1: "This
+// address is the same as that provided by the sender", so the xtext is undone,
+// unless that brings forth what a field cannot hold.
+func originalRecipient(orcpt string) string {
+	kind, x, _ := strings.Cut(orcpt, ";")
+	if strings.EqualFold(kind, "utf-8") {
+		return ascii(kind) + "; " + unitext(fromUnitext(x))
+	}
+	if d, ok := fromXtext(x); ok && d == ascii(d) {
+		x = d
+	}
+	return ascii(kind) + "; " + ascii(x)
+}
+
+// xtext encodes s (RFC 3461 4).
+func xtext(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < '!' || c > '~' || c == '+' || c == '=' {
+			fmt.Fprintf(&b, "+%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// fromXtext undoes xtext; false if s is not in that form.
+func fromXtext(s string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '+' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", false
+		}
+		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", false
+		}
+		b.WriteByte(byte(n))
+		i += 2
+	}
+	return b.String(), true
+}
+
+// unitext writes s as utf-8-addr-xtext (RFC 6533 3).
+func unitext(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r > ' ' && r < 0x7f && r != '\\' && r != '+' && r != '=' {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\x{%02X}`, r)
+		}
+	}
+	return b.String()
+}
+
+// fromUnitext undoes unitext. What is not in that form stays as it is.
+func fromUnitext(s string) string {
+	var b strings.Builder
+	for {
+		at := strings.Index(s, `\x{`)
+		if at < 0 {
+			break
+		}
+		end := strings.IndexByte(s[at:], '}')
+		if end < 0 {
+			break
+		}
+		n, err := strconv.ParseUint(s[at+3:at+end], 16, 21)
+		if err != nil || !utf8.ValidRune(rune(n)) {
+			b.WriteString(s[:at+3])
+			s = s[at+3:]
+			continue
+		}
+		b.WriteString(s[:at])
+		b.WriteRune(rune(n))
+		s = s[at+end+1:]
+	}
+	b.WriteString(s)
+	return b.String()
+}
