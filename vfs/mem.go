@@ -215,7 +215,7 @@ func sortedNames(entries map[string]*node) []string {
 // Rename moves an entry, and replaces a file that has the new name.
 func (m *Mem) Rename(from, to string) error {
 	return m.run(Op{Kind: OpRename, Name: to}, "rename", from+" "+to, func(d *disk) error {
-		src, n, err := d.there(from)
+		src, n, err := d.find(from)
 		if err != nil {
 			return err
 		}
@@ -223,10 +223,12 @@ func (m *Mem) Rename(from, to string) error {
 		switch {
 		case err != nil:
 			return err
-		case src.dir == nil || dst.dir == nil || n.isDir() && d.inside(dst.dir, n):
-			return syscall.EINVAL
+		case n == nil:
+			return syscall.ENOENT
 		case old != nil && old.isDir():
 			return syscall.EEXIST
+		case src.dir == nil || n.isDir() && d.inside(dst.dir, n):
+			return syscall.EINVAL
 		case old != nil && n.isDir():
 			return syscall.ENOTDIR
 		case old == n:
