@@ -1,0 +1,38 @@
+# Every target is one or two commands that can be typed by hand as well.
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME   ?= 10s
+
+.PHONY: all build test race fuzz real lint ci clean
+
+all: lint test build
+
+build:
+	go build -o bin/postrider ./cmd/postrider
+
+test:
+	go test ./...
+
+race:
+	go test -race ./...
+
+# Each fuzz target for FUZZTIME. Their seeds run in "make test" as well.
+fuzz:
+	FUZZTIME=$(FUZZTIME) bash .ci/run fuzz
+
+# The tests with real programs: one that is not installed is a failure.
+real:
+	POSTRIDER_REAL=required go test -count=1 ./internal/e2e
+
+lint:
+	bash .ci/run format
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+# What a submission must pass. Installs Debian packages, so it wants root.
+ci:
+	bash .ci/run
+
+clean:
+	rm -rf bin
+	go clean -testcache
