@@ -1,0 +1,108 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// cross checks what no block can know alone.
+func (r *reader) cross(c *Config) {
+	r.listeners(c)
+	domains := map[string]Pos{}
+	for _, d := range c.Domains {
+		if first, twice := domains[d.Name]; twice {
+			r.say(d.Pos, fmt.Sprintf("The first is in line %d: write everything there.", first.Line), "a second domain %q", d.Name)
+			continue
+		}
+		domains[d.Name] = d.Pos
+	}
+	for i, route := range c.Routes {
+		if p, ours := domains[route.Pattern]; ours {
+			r.say(route.Pos, fmt.Sprintf("Take the route away, and say it with deliver in line %d: a domain wins over a route.", p.Line),
+				"route %q can never match: we accept mail for that domain ourselves", route.Pattern)
+			continue
+		}
+		for _, before := range c.Routes[:i] {
+			if covers(before.Pattern, route.Pattern) {
+				r.say(route.Pos, fmt.Sprintf("The first match wins: move it above line %d, or take it away.", before.Pos.Line),
+					"route %q can never match: route %q comes before it", route.Pattern, before.Pattern)
+				break
+			}
+		}
+	}
+}
+
+// say notes an error at a Pos.
+func (r *reader) say(p Pos, help, format string, args ...any) {
+	r.diags = append(r.diags, p.Error(fmt.Sprintf(format, args...), help))
+}
+
+// covers reports whether everything that pattern b matches is matched by a.
+func covers(a, b string) bool {
+	switch {
+	case a == "*" || a == b:
+		return true
+	case strings.HasPrefix(a, "."):
+		return strings.HasSuffix(b, a)
+	}
+	return false
+}
+
+// listeners checks names and addresses against each other.
+func (r *reader) listeners(c *Config) {
+	if len(c.Listeners) == 0 && len(r.diags) == 0 {
+		r.say(Pos{File: r.file}, `Add listener "mx" { address = ":25" }.`, "there is no listener: no mail could come in")
+	}
+	type seen struct {
+		what string
+		pos  Pos
+		addr string
+	}
+	var all []seen
+	names := map[string]bool{}
+	for _, l := range c.Listeners {
+		if names[l.Name] {
+			r.say(l.Pos, "Give it another name.", "a second listener %q", l.Name)
+		}
+		names[l.Name] = true
+		all = append(all, seen{fmt.Sprintf("listener %q", l.Name), l.Pos, l.Address})
+	}
+	all = append(all, seen{"admin", c.Admin.Pos, c.Admin.Address})
+	for i, b := range all {
+		for _, a := range all[:i] {
+			if clash(a.addr, b.addr) {
+				late, early := b, a
+				if late.pos.Line < early.pos.Line {
+					late, early = early, late
+				}
+				r.say(late.pos, "Give it another port, or another address.", "%s and %s (line %d) both want %s",
+					late.what, early.what, early.pos.Line, late.addr)
+			}
+		}
+	}
+}
+
+// clash reports whether two addresses cannot both be listened on.
+func clash(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || strings.Trim(portA, "0") == "" {
+		return false
+	}
+	return hostA == hostB || wildcard(hostA, hostB) || wildcard(hostB, hostA)
+}
+
+// wildcard reports whether host any stands for every address, that of host
+// among them.
+func wildcard(any, host string) bool {
+	switch any {
+	case "", "::":
+		return true
+	case "0.0.0.0":
+		addr, err := netip.ParseAddr(host)
+		return err != nil || addr.Unmap().Is4()
+	}
+	return false
+}

@@ -1,0 +1,219 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// viaHelp lists every way that mail can go.
+const viaHelp = `Write one of "mx", "smtp://HOST:PORT", "maildir:PATH", "hold", "discard", "error:550 5.1.2 TEXT".`
+
+// smtpPort is where SMTP is spoken (RFC 5321 4.5.4.2).
+const smtpPort = 25
+
+func (r *reader) domain(block *hcl.Block) Domain {
+	label := text{block.Labels[0], labelRange(block)}
+	d := Domain{
+		Name:    domainName(label.s),
+		Deliver: postrider.Route{Via: postrider.ViaMaildir, Dir: defaultMaildir},
+		Pos:     r.pos(label.rng),
+	}
+	in := r.open(block.Body, fmt.Sprintf("domain %q", label.s), block.DefRange, domainShape)
+	if !smtp.IsDomain(d.Name) && !smtp.IsLiteral(d.Name) {
+		r.errorf(label.rng, `Write a domain such as "example.org".`, "%q is no domain", label.s)
+	}
+	list, given := in.list("mailboxes")
+	for _, t := range list {
+		if t.s != "*" {
+			if _, err := smtp.ParsePath(smtp.QuoteLocal(t.s) + "@x"); t.s == "" || err != nil {
+				r.errorf(t.rng, "Write the part before the @ alone, or \"*\" for any.", "mailboxes: %q is no local part", t.s)
+			} else if at := strings.LastIndexByte(t.s, '@'); at >= 0 {
+				r.errorf(t.rng, "Write the part before the @ alone: \""+t.s[:at]+"\".", "mailboxes: %q is a whole address", t.s)
+			}
+		}
+		d.Mailboxes = append(d.Mailboxes, t.s)
+	}
+	if _, wrong := in.attrs["mailboxes"]; !given && !wrong || given && len(list) == 0 {
+		r.warnf(label.rng, `Write mailboxes = ["alice", "bob"], or ["*"] for any name.`,
+			"domain %q has no mailboxes: all mail for it is refused", label.s)
+	}
+	if t, ok := in.text("deliver"); ok {
+		d.Deliver = r.target("deliver", t)
+	}
+	return d
+}
+
+func (r *reader) route(block *hcl.Block) Route {
+	label := text{block.Labels[0], labelRange(block)}
+	to := Route{Pattern: domainName(label.s), Pos: r.pos(label.rng)}
+	in := r.open(block.Body, fmt.Sprintf("route %q", label.s), block.DefRange, routeShape)
+	if to.Pattern != "*" {
+		if under := strings.TrimPrefix(to.Pattern, "."); !smtp.IsDomain(under) && !smtp.IsLiteral(to.Pattern) {
+			r.errorf(label.rng, `Write a domain, ".domain" for what is under it, or "*" for all.`, "%q is no pattern", label.s)
+		}
+	}
+	via, ok := in.text("via")
+	if !ok {
+		if _, wrong := in.attrs["via"]; !wrong {
+			r.errorf(block.DefRange, viaHelp, "route %q has no via", label.s)
+		}
+		return to
+	}
+	to.To = r.target("via", via)
+	to.To.Port = in.port(to.To)
+	if private, rng := in.flag("private"); private {
+		if v := to.To.Via; v != "" && v != postrider.ViaMX && v != postrider.ViaSMTP {
+			r.errorf(rng, "Take it away.", "private says nothing with via = %q", via.s)
+		}
+		to.To.Private = true
+	}
+	if t, ok := in.text("tls"); ok && t.s != "none" {
+		r.errorf(t.rng, `This version has no TLS yet: write tls = "none", or leave it out.`, "tls = %q is not to be had", t.s)
+	}
+	return to
+}
+
+// port reads the key "port", which belongs to via = "mx".
+func (b body) port(to postrider.Route) uint16 {
+	attr, given := b.attrs["port"]
+	if !given {
+		return to.Port
+	}
+	n := 0
+	b.count("port", 1, 65535, &n)
+	if to.Via == postrider.ViaSMTP {
+		b.errorf(attr.NameRange, `Write it in via: "smtp://`+net.JoinHostPort(to.Host, "PORT")+`".`, "port is for via = \"mx\" alone")
+	} else if to.Via != "" && to.Via != postrider.ViaMX {
+		b.errorf(attr.NameRange, "Take it away.", "port says nothing with this via")
+	}
+	return uint16(n)
+}
+
+// target reads a value of via or deliver. The zero Route is a mistake.
+func (r *reader) target(key string, t text) postrider.Route {
+	kind, rest, colon := strings.Cut(t.s, ":")
+	switch {
+	case t.s == "mx":
+		return postrider.Route{Via: postrider.ViaMX, Port: smtpPort}
+	case t.s == "hold":
+		return postrider.Route{Via: postrider.ViaHold}
+	case t.s == "discard":
+		r.warnf(t.rng, `Write "hold" to keep it instead.`, "%s = \"discard\" throws mail away, and tells nobody", key)
+		return postrider.Route{Via: postrider.ViaDiscard}
+	case kind == "smtp" && strings.HasPrefix(rest, "//"):
+		return r.host(key, t, rest[2:])
+	case kind == "maildir" && colon:
+		return r.maildir(key, t, rest)
+	case kind == "error" && colon:
+		return r.refusal(key, t, rest)
+	}
+	help := viaHelp
+	if n := nearest(kind, []string{"mx", "smtp", "maildir", "hold", "discard", "error"}); n != "" && n != kind {
+		help = `Did you mean "` + n + `"? ` + viaHelp
+	} else if !colon && smtp.IsDomain(t.s) && strings.Contains(t.s, ".") {
+		help = `Did you mean "smtp://` + t.s + `"? ` + viaHelp
+	}
+	r.errorf(t.rng, help, "%s: %q is no way that mail can go", key, t.s)
+	return postrider.Route{}
+}
+
+// host reads what follows "smtp://". The operator names the host, so it may lie
+// in private space.
+func (r *reader) host(key string, t text, where string) postrider.Route {
+	to := postrider.Route{Via: postrider.ViaSMTP, Host: where, Port: smtpPort, Private: true}
+	if host, port, err := net.SplitHostPort(where); err == nil {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			r.errorf(t.rng, "Write a number from 1 to 65535 after the colon.", "%s: %q is no port number", key, port)
+			return postrider.Route{}
+		}
+		to.Host, to.Port = host, uint16(n)
+	} else if strings.HasPrefix(where, "[") && strings.HasSuffix(where, "]") {
+		to.Host = where[1 : len(where)-1]
+	}
+	if _, err := netip.ParseAddr(to.Host); err == nil {
+		return to
+	}
+	to.Host = domainName(to.Host)
+	if !smtp.IsDomain(to.Host) {
+		r.errorf(t.rng, `Write smtp://HOST or smtp://HOST:PORT, such as "smtp://gw.example.net:25".`, "%s: %q is no host", key, where)
+		return postrider.Route{}
+	}
+	return to
+}
+
+var placeholder = regexp.MustCompile(`\{[^}]*\}?`)
+
+// maildir reads what follows "maildir:". A relative path is below data_dir.
+func (r *reader) maildir(key string, t text, path string) postrider.Route {
+	if path == "" {
+		r.errorf(t.rng, `Write a folder, such as "maildir:/var/mail/{domain}/{user}".`, "%s: no folder", key)
+		return postrider.Route{}
+	}
+	for _, p := range placeholder.FindAllString(path, -1) {
+		if p != "{user}" && p != "{domain}" {
+			r.errorf(t.rng, "What is filled in is {user} and {domain}.", "%s: unknown %s in a path", key, p)
+			return postrider.Route{}
+		}
+	}
+	return postrider.Route{Via: postrider.ViaMaildir, Dir: path}
+}
+
+// refusal reads what follows "error:", a reply of RFC 5321 4.2 with or without
+// its status code of RFC 3463 2.
+func (r *reader) refusal(key string, t text, reply string) postrider.Route {
+	const help = `Write a reply such as "error:550 5.1.2 We do not write to this domain".`
+	code, words, _ := strings.Cut(reply, " ")
+	n, err := strconv.Atoi(code)
+	if err != nil || len(code) != 3 || n < 400 || n > 559 || n%100 > 59 {
+		r.errorf(t.rng, help, "%s: %q is no reply code of 4xx or 5xx", key, code)
+		return postrider.Route{}
+	}
+	class := uint8(n / 100)
+	to := postrider.Route{Via: postrider.ViaError, Reply: smtp.Reply{Code: n, Status: smtp.Status{Class: class}, Text: words}}
+	if first, after, _ := strings.Cut(words, " "); strings.Count(first, ".") == 2 {
+		var s smtp.Status
+		if k, err := fmt.Sscanf(first, "%d.%d.%d", &s.Class, &s.Subject, &s.Detail); err == nil && k == 3 && s.String() == first {
+			to.Reply.Status, to.Reply.Text = s, after
+		}
+	}
+	switch {
+	case to.Reply.Status.Class != class:
+		r.errorf(t.rng, "Let both begin with the same digit.", "%s: code %d and status %s say different things", key, n, to.Reply.Status)
+	case strings.TrimSpace(to.Reply.Text) == "":
+		r.errorf(t.rng, help, "%s: the reply has no words", key)
+	}
+	return to
+}
+
+// domainName is how domains are compared: lower case, without the dot of the
+// root.
+func domainName(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }
+
+func (r *reader) hostname(t text) bool {
+	if smtp.IsDomain(t.s) {
+		return true
+	}
+	r.errorf(t.rng, `Write the full name of this machine, such as "mx1.example.org".`, "hostname: %q is no host name", t.s)
+	return false
+}
+
+func (r *reader) mailbox(key string, t text) smtp.Path {
+	p, err := smtp.ParsePath(t.s)
+	switch {
+	case err != nil:
+		r.errorf(t.rng, `Write an address such as "alice@example.org".`, "%s: %q: %v", key, t.s, err)
+	case p.Domain == "":
+		r.errorf(t.rng, `Write an address such as "alice@example.org".`, "%s: %q has no domain", key, t.s)
+	}
+	return p
+}

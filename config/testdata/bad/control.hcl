@@ -1,0 +1,2 @@
+hostname = "	[31mx"
+listener "mx" { address = "127.0.0.1:2525" }

@@ -1,0 +1,3 @@
+listener { address = ":25" }
+domain "a.example" "b.example" { mailboxes = ["*"] }
+queue "main" {}

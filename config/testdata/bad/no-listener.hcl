@@ -1,0 +1,1 @@
+hostname = "mx1.example.org"

@@ -1,0 +1,7 @@
+listener "mx" { address = "127.0.0.1:2525" }
+domains "example.org" {
+  mailboxes = ["alice"]
+}
+journal {
+  keep = "90d"
+}

@@ -1,0 +1,7 @@
+hostname = "mx1.example.org"
+data_dirr = "/var/lib/postrider"
+
+listener "mx" {
+	adress = ":25"
+}
+user = "postrider"

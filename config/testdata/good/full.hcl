@@ -1,0 +1,48 @@
+hostname   = "mx1.example.org"
+data_dir   = env("DATA")
+postmaster = "alice@example.org"
+
+listener "mx" {
+  address    = ":25"
+  role       = "mx"
+  tls        = "none"
+  relay_from = ["192.0.2.0/24", "2001:db8::1"]
+}
+listener "second" { address = "127.0.0.1:2525" }
+
+admin { address = "127.0.0.1:8025" }
+dns   { servers = ["127.0.0.1:5353", "::1"] }
+
+domain "Example.org" {
+  mailboxes = ["alice", "bob smith"]
+  deliver   = "maildir:/var/mail/{domain}/{user}"
+}
+domain "backup.example" {
+  mailboxes = ["*"]
+  deliver   = "mx"
+}
+
+route "partner.example" { via = "smtp://gw.internal:2525" }
+route "six.example"     { via = "smtp://[2001:db8::2]" }
+route ".odd.example" {
+  via     = "mx"
+  port    = 2526
+  private = true
+  tls     = "none"
+}
+route "closed.example" { via = "error:550 5.1.2 We do not write there" }
+route "later.example"  { via = "hold" }
+route "*"              { via = "mx" }
+
+queue {
+  retry          = ["30s", "1h30m"]
+  expire         = "2d"
+  expire_bounce  = "12h"
+  delay_notice   = "0s"
+  max_recipients = 500
+}
+limits {
+  message_size = "1GiB"
+  recipients   = 200
+  exempt       = []
+}
