@@ -1,5 +1,7 @@
 package smtp
 
+import "strings"
+
 // Ret is the RET parameter of MAIL (RFC 3461 4.3): how much of the message a
 // report of failure returns.
 type Ret uint8
@@ -46,4 +48,71 @@ type MailParams struct {
 type RcptParams struct {
 	Notify Notify
 	ORcpt  string // ORCPT= as it came, "type;xtext"
+}
+
+// String returns "FULL", "HDRS", or the empty string for RetUnset.
+func (r Ret) String() string {
+	switch r {
+	case RetFull:
+		return "FULL"
+	case RetHeaders:
+		return "HDRS"
+	}
+	return ""
+}
+
+// ParseRet reads the value of RET=, in any case.
+func ParseRet(s string) (Ret, bool) {
+	switch {
+	case strings.EqualFold(s, "FULL"):
+		return RetFull, true
+	case strings.EqualFold(s, "HDRS"):
+		return RetHeaders, true
+	}
+	return RetUnset, false
+}
+
+// notifyWords are the elements of NOTIFY in the order that they are written in.
+var notifyWords = [...]struct {
+	bit  Notify
+	word string
+}{
+	{NotifyNever, "NEVER"},
+	{NotifySuccess, "SUCCESS"},
+	{NotifyFailure, "FAILURE"},
+	{NotifyDelay, "DELAY"},
+}
+
+// String returns the value of NOTIFY=; it is empty for the zero Notify.
+func (n Notify) String() string {
+	var words []string
+	for _, w := range notifyWords {
+		if n&w.bit != 0 {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+// ParseNotify reads the value of NOTIFY=. RFC 3461 4.1: "the NEVER keyword MUST
+// appear by itself", and the words "may be spelled in any combination of upper
+// and lower case letters".
+func ParseNotify(s string) (Notify, bool) {
+	var n Notify
+	for word := range strings.SplitSeq(s, ",") {
+		var bit Notify
+		for _, w := range notifyWords {
+			if strings.EqualFold(word, w.word) {
+				bit = w.bit
+			}
+		}
+		if bit == 0 {
+			return 0, false
+		}
+		n |= bit
+	}
+	if n&NotifyNever != 0 && !strings.EqualFold(s, "NEVER") {
+		return 0, false
+	}
+	return n, true
 }

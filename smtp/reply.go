@@ -1,6 +1,10 @@
 package smtp
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // A Reply is a reply of RFC 5321 4.2 with its enhanced status code (RFC 2034).
 // The zero Reply is 451 4.3.0: who forgot to say what happened asks the client
@@ -41,4 +45,102 @@ func (r Reply) Intermediate() bool { return r.Code/100 == 3 }
 func (r Reply) Permanent() bool    { return r.Code/100 == 5 }
 func (r Reply) Temporary() bool {
 	return !r.Positive() && !r.Intermediate() && !r.Permanent()
+}
+
+// temporarily is what the zero Reply stands for.
+var temporarily = Reply{Code: 451, Status: Status{4, 3, 0}, Text: "Something went wrong here, try again later"}
+
+// Normal returns r as it may be sent: the zero Code is 451, a code that RFC 5321
+// 4.2 has no place for is 451 too, and a status agrees with the code. RFC 2034 4:
+// "a 2xx response must incorporate a 2.X.X code, a 4xx response must incorporate
+// a 4.X.X code, and a 5xx response must incorporate a 5.X.X code".
+func (r Reply) Normal() Reply {
+	if r.Code < 200 || r.Code > 599 {
+		bad := temporarily
+		if r.Text != "" {
+			bad.Text = r.Text
+		}
+		return bad
+	}
+	switch class := uint8(r.Code / 100); {
+	case r.Status.IsZero():
+	case class == 3:
+		r.Status = Status{}
+	case r.Status.Class != class || r.Status.Subject > 999 || r.Status.Detail > 999:
+		r.Status = Status{class, 0, 0}
+	}
+	return r
+}
+
+// String returns the reply in one line for logs and people, such as
+// "550 5.1.1 No such user", in printable ASCII.
+func (r Reply) String() string {
+	r = r.Normal()
+	b := strconv.AppendInt(nil, int64(r.Code), 10)
+	if !r.Status.IsZero() {
+		b = append(b, ' ')
+		b = append(b, r.Status.String()...)
+	}
+	if r.Text != "" {
+		b = append(b, ' ')
+		b = appendPrintable(b, r.Text)
+	}
+	return string(b)
+}
+
+// AppendTo appends r as it goes over the wire: one line for each line of its
+// text, each with the code and, as RFC 2034 4 asks, with "the same status code
+// [...] at the beginning of the text in each line". A line that would be longer
+// than ReplyMax is folded, at a space if there is one. An octet that is no
+// printable ASCII (RFC 5321 4.2, textstring) becomes "?".
+func (r Reply) AppendTo(dst []byte) []byte {
+	r = r.Normal()
+	prefix := ""
+	if !r.Status.IsZero() {
+		prefix = r.Status.String() + " "
+	}
+	room := ReplyMax - len("250-") - len(prefix) - len("\r\n")
+	rest, more := r.Text, true
+	for more {
+		var line string
+		line, rest, more = cutLine(rest, room)
+		dst = strconv.AppendInt(dst, int64(r.Code), 10)
+		if more {
+			dst = append(dst, '-')
+		} else {
+			dst = append(dst, ' ')
+		}
+		dst = append(dst, prefix...)
+		dst = appendPrintable(dst, line)
+		dst = append(dst, '\r', '\n')
+	}
+	return dst
+}
+
+// cutLine takes the next line of at most room octets from s.
+func cutLine(s string, room int) (line, rest string, more bool) {
+	line, rest, more = strings.Cut(s, "\n")
+	if len(line) <= room {
+		return line, rest, more
+	}
+	if at := strings.LastIndexByte(s[:room+1], ' '); at > 0 {
+		return s[:at], s[at+1:], true
+	}
+	return s[:room], s[room:], true
+}
+
+// appendPrintable appends s with a space for every white space, and "?" for
+// every other octet that is not printable ASCII.
+func appendPrintable(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\t' || c == '\n' || c == '\r':
+			dst = append(dst, ' ')
+		case c < ' ' || c > '~':
+			dst = append(dst, '?')
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return dst
 }
