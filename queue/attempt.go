@@ -1,0 +1,171 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// Waits between the tries to write a settlement down, and how many there are:
+// about an hour in all. While they last the slot is taken, so that what cannot
+// be written down is not attempted either.
+const (
+	commitWaitMin = 100 * time.Millisecond
+	commitWaitMax = time.Minute
+	commitTries   = 64
+)
+
+// damageWait is how long mail waits that the spool cannot read.
+const damageWait = 15 * time.Minute
+
+// damaged is the reply of mail that the spool cannot read.
+var damaged = smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3}, Text: "The message cannot be read from the spool"}
+
+// attempt makes one attempt at a parcel and settles it.
+func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) verdict {
+	content, err := q.opt.Spool.Open(ctx, l.ID)
+	if err != nil && ctx.Err() != nil {
+		q.settle(ctx, l, nil, time.Time{})
+		return verdictNone
+	}
+	if err != nil {
+		if !errors.Is(err, postrider.ErrNotFound) && !errors.Is(err, postrider.ErrClosed) {
+			q.opt.Alarm("open message "+string(l.ID), err)
+		}
+		q.settle(ctx, l, q.unread(l), time.Time{})
+		return verdictNone
+	}
+	defer content.Close()
+	m := content.Message()
+	rcpts, outcomes := q.deliver(ctx, l, m, content)
+	now := q.opt.Now()
+	changes := make([]postrider.Change, 0, len(rcpts))
+	for k, i := range rcpts {
+		o := outcomes[k]
+		if ctx.Err() != nil && o.Result == postrider.ResultDeferred {
+			continue // we cut it short ourselves: that was no attempt
+		}
+		changes = append(changes, change(q.opt.Plan, m, i, o, now, jitter))
+	}
+	first := q.owed(l.ID, firstOwed(m, changes))
+	q.settle(ctx, l, changes, wakeAfter(q.opt.Plan, m, first))
+	if ctx.Err() != nil {
+		return verdictNone
+	}
+	return speaksOf(outcomes)
+}
+
+// unread defers recipients of whose message nothing is known but the lease. They
+// count as tried once, so that the next lease says Again.
+func (q *Queue) unread(l postrider.Lease) []postrider.Change {
+	due := q.opt.Now().Add(damageWait)
+	changes := make([]postrider.Change, len(l.Rcpts))
+	for k, i := range l.Rcpts {
+		changes[k] = postrider.Change{Rcpt: i, Due: due, Tries: 1, Reply: damaged}
+	}
+	return changes
+}
+
+// deliver hands the recipients of a lease to their transports. Recipients of
+// one destination may still differ in their route, as in the folder of a
+// mailbox: each route is one delivery. Who is on hold by now is left out. The
+// outcomes belong to the recipients that are returned.
+func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Message, c postrider.Content) (
+	[]int, []postrider.Outcome) {
+	router := q.opt.Router()
+	var order []postrider.Route
+	groups := make(map[postrider.Route][]int)
+	for _, i := range l.Rcpts {
+		if i >= len(m.Recipients) || m.Recipients[i].State != postrider.Waiting {
+			continue
+		}
+		r := router.Route(m.Recipients[i].To)
+		if r.Via == postrider.ViaHold {
+			continue
+		}
+		if groups[r] == nil {
+			order = append(order, r)
+		}
+		groups[r] = append(groups[r], i)
+	}
+	var rcpts []int
+	var outcomes []postrider.Outcome
+	for _, r := range order {
+		d := &postrider.Delivery{Message: m, Rcpts: groups[r], Route: r, Content: c, Again: l.Again}
+		got := make([]postrider.Outcome, len(d.Rcpts)) // what is missing is the zero Outcome
+		copy(got, q.call(ctx, d))
+		rcpts = append(rcpts, groups[r]...)
+		outcomes = append(outcomes, got...)
+	}
+	return rcpts, outcomes
+}
+
+// call runs a transport. A panic in it defers the parcel.
+func (q *Queue) call(ctx context.Context, d *postrider.Delivery) (outcomes []postrider.Outcome) {
+	t := q.opt.Transports[d.Route.Via]
+	if t == nil {
+		q.opt.Alarm("deliver "+string(d.Message.ID), fmt.Errorf("queue: no transport for via %q", d.Route.Via))
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			outcomes = nil
+			q.opt.Alarm("deliver "+string(d.Message.ID), fmt.Errorf("queue: panic in transport %q: %v\n%s", d.Route.Via, p, debug.Stack()))
+		}
+	}()
+	// The transport has its own copy of the indices, so that what it does to it
+	// cannot move an outcome to another recipient.
+	own := *d
+	own.Rcpts = append([]int(nil), d.Rcpts...)
+	return t.Deliver(ctx, &own)
+}
+
+// settle ends a lease lazily: what a power cut takes of it is an attempt that is
+// made again.
+func (q *Queue) settle(ctx context.Context, l postrider.Lease, changes []postrider.Change, wake time.Time) {
+	s := postrider.Settlement{Lease: l, Changes: changes, Wake: wake}
+	q.commit(ctx, "settle "+string(l.ID), postrider.Batch{Settle: []postrider.Settlement{s}, Lazy: true})
+}
+
+// commit writes a batch of settlements down, and tries again while that fails:
+// to forget what an attempt came to would be to repeat it. It gives up when ctx
+// has ended, or after commitTries; the lease then lasts until the spool is
+// opened anew.
+func (q *Queue) commit(ctx context.Context, what string, b postrider.Batch) {
+	pause := commitWaitMin
+	for try := 1; ; try++ {
+		err := q.opt.Spool.Commit(context.WithoutCancel(ctx), b)
+		if err == nil || errors.Is(err, postrider.ErrLeaseLost) {
+			return // lost: another holds the recipients, and our word counts no more
+		}
+		if errors.Is(err, postrider.ErrClosed) || try == commitTries {
+			q.opt.Alarm(what+": given up", err)
+			return
+		}
+		if try == 1 {
+			q.opt.Alarm(what+": will try again", err)
+		}
+		if !sleep(ctx, pause) {
+			q.opt.Alarm(what+": given up", err)
+			return
+		}
+		pause = min(2*pause, commitWaitMax)
+	}
+}
+
+// sleep waits, and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,228 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/dsn"
+)
+
+// Times of the second look at a message.
+const (
+	// gatherMax is how long a failure waits for the other recipients, so that
+	// they come in one report.
+	gatherMax = 60 * time.Second
+	// lastChance is how long mail that has come to its end still waits for an
+	// attempt that is due: its last one, or the first after it was held.
+	lastChance = 10 * time.Minute
+	// heldLook is how often held mail is looked at. It does not expire; but it
+	// may have been released since.
+	heldLook = 24 * time.Hour
+)
+
+// A wait is why a recipient waits.
+type wait uint8
+
+const (
+	waitTurn wait = iota // for its due time, or a slot
+	waitDead             // for a destination where nobody answers
+	waitHeld             // for the operator
+)
+
+// A look is what is to be done about a message that wants to be looked at.
+type look struct {
+	changes []postrider.Change
+	report  []dsn.Recipient // what the sender is told now; empty: nothing
+	wake    time.Time       // when to look again; zero: not again
+}
+
+// lookAt decides about a message under a Wake lease of the recipients rcpts:
+// which of them have waited too long, whose delay is told, and what is reported
+// now. Waits says why a recipient waits.
+//
+// A recipient expires when its time is over and its last attempt is behind it,
+// or none can be made. What was never tried though its destination may well be
+// alive (released from hold, or the machine was off for a week) is tried first.
+func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func(i int) wait) look {
+	p = p.For(m)
+	end := m.Arrived.Add(p.Expire)
+	var l look
+	mine := make(map[int]bool, len(rcpts))
+	for _, i := range rcpts {
+		mine[i] = true
+	}
+	for i := range m.Recipients {
+		r := m.Recipients[i] // a copy, that changes as we decide
+		if r.State != postrider.Waiting {
+			if mine[i] && !r.Reported {
+				l.settled(m, i, &r)
+			}
+			continue
+		}
+		why := waits(i)
+		if why == waitHeld {
+			l.again(now.Add(heldLook))
+			continue
+		}
+		over := r.Tries > 0 && !now.Before(end.Add(lastChance)) || why == waitDead && !now.Before(end)
+		if mine[i] && over {
+			r.State, r.Settled, r.Reply = postrider.Failed, now, expired(r.Reply)
+			l.settled(m, i, &r)
+			continue
+		}
+		late := wantsDelay(p, m, &r) && !now.Before(m.Arrived.Add(p.DelayNotice))
+		if mine[i] && late && now.Before(end) && (r.Tries > 0 || why == waitDead) {
+			r.Delayed = true
+			l.changes = append(l.changes, changeOf(i, &r))
+			l.report = append(l.report, reported(m, &r, end))
+		}
+		l.again(nextLook(p, m, &r, now))
+	}
+	return l
+}
+
+// settled marks recipient i reported, and reports it if that is owed.
+func (l *look) settled(m *postrider.Message, i int, r *postrider.Recipient) {
+	r.Reported = true
+	l.changes = append(l.changes, changeOf(i, r))
+	if owes(m, r.Notify, r.State, r.RelayedTo) {
+		l.report = append(l.report, reported(m, r, time.Time{}))
+	}
+}
+
+// again asks for another look at t, if none is wanted before.
+func (l *look) again(t time.Time) {
+	if l.wake.IsZero() || t.Before(l.wake) {
+		l.wake = t
+	}
+}
+
+// nextLook is when a waiting recipient is to be looked at next.
+func nextLook(p Plan, m *postrider.Message, r *postrider.Recipient, now time.Time) time.Time {
+	end := m.Arrived.Add(p.Expire)
+	if late := m.Arrived.Add(p.DelayNotice); wantsDelay(p, m, r) && late.Before(end) {
+		return laterOf(late, now)
+	}
+	return laterOf(end, now)
+}
+
+// laterOf is t, or, when that has come, a while from now. The while ends what
+// waits for a last attempt with the first look after lastChance.
+func laterOf(t, now time.Time) time.Time {
+	if t.After(now) {
+		return t
+	}
+	return now.Add(lastChance)
+}
+
+// wakeAfter is the Wake of a settlement of an attempt, from what is known of
+// the message and the changes of the attempt: zero, to leave it as it is, unless
+// the sender is owed a report. That comes at most gatherMax after first, the
+// time when the first recipient settled that is owed.
+func wakeAfter(p Plan, m *postrider.Message, first time.Time) time.Time {
+	if first.IsZero() {
+		return time.Time{}
+	}
+	p = p.For(m)
+	l := look{wake: first.Add(gatherMax)}
+	for i := range m.Recipients {
+		if r := &m.Recipients[i]; r.State == postrider.Waiting {
+			l.again(nextLook(p, m, r, first))
+		}
+	}
+	return l.wake
+}
+
+// firstOwed is the earliest time at which a recipient settled that the sender
+// is owed a report for and has none: in the message as it was read, or by
+// changes. Zero: there is none.
+func firstOwed(m *postrider.Message, changes []postrider.Change) time.Time {
+	var first time.Time
+	take := func(t time.Time) {
+		if first.IsZero() || t.Before(first) {
+			first = t
+		}
+	}
+	for i := range m.Recipients {
+		if r := &m.Recipients[i]; r.State != postrider.Waiting && !r.Reported {
+			take(r.Settled)
+		}
+	}
+	for _, c := range changes {
+		if c.State != postrider.Waiting && !c.Reported {
+			take(c.Settled)
+		}
+	}
+	return first
+}
+
+// changeOf writes a recipient down as it is.
+func changeOf(i int, r *postrider.Recipient) postrider.Change {
+	return postrider.Change{
+		Rcpt: i, State: r.State, Reported: r.Reported, Delayed: r.Delayed, Due: r.Due, Tries: r.Tries,
+		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, RelayedTo: r.RelayedTo,
+	}
+}
+
+// reported is what a report says of a recipient. End is when a late one is
+// given up.
+//
+// RFC 3461 5.2.2: who relayed a message to a server without DSN tells "relayed";
+// into a mailbox it is "delivered". A recipient that no peer took is in one.
+func reported(m *postrider.Message, r *postrider.Recipient, end time.Time) dsn.Recipient {
+	status, answer := lastAnswer(r.Reply)
+	d := dsn.Recipient{
+		Final: r.To, ORcpt: r.ORcpt, Status: status, RemoteMTA: r.Remote, Diagnostic: answer, LastAttempt: r.Settled,
+	}
+	switch r.State {
+	case postrider.Waiting:
+		d.Action, d.WillRetryUntil = dsn.Delayed, end
+	case postrider.Failed:
+		d.Action = dsn.Failed
+		if status == statusExpired {
+			d.LastAttempt = time.Time{} // it was before we gave up, and is not kept
+		}
+	case postrider.Delivered:
+		d.Action = dsn.Delivered
+		if r.Remote != "" {
+			d.Action = dsn.Relayed
+		}
+	}
+	return d
+}
+
+// ordinal counts what the sender of m was told so far. Every report raises it.
+func ordinal(m *postrider.Message) int {
+	n := 0
+	for i := range m.Recipients {
+		if m.Recipients[i].Reported {
+			n++
+		}
+		if m.Recipients[i].Delayed {
+			n++
+		}
+	}
+	return n
+}
+
+// idTime is how many characters of an ID tell its time, and idSize all of them.
+const (
+	idTime = 9
+	idSize = 20
+)
+
+// reportID derives the ID of report number n about a message: the time of the
+// message, then what only these two make. A report that is made again after a
+// crash has the same ID, so that no replay doubles it.
+func reportID(id postrider.ID, n int) postrider.ID {
+	sum := sha256.New()
+	sum.Write([]byte("report\n" + string(id) + "\n"))
+	sum.Write(big.NewInt(int64(n)).Bytes())
+	s := new(big.Int).SetBytes(sum.Sum(nil)).Text(36)
+	s = strings.Repeat("0", idSize) + s
+	head := (string(id) + strings.Repeat("0", idTime))[:idTime]
+	return postrider.ID(head + s[len(s)-(idSize-idTime):])
+}

@@ -1,0 +1,121 @@
+package queue
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// statusExpired is X.4.7, delivery time expired (RFC 3463 3.5).
+var statusExpired = smtp.Status{Class: 5, Subject: 4, Detail: 7}
+
+// unknown is the reply of a recipient whose attempt came to nothing that anybody
+// knows, and neverTried that of one which expired before its first attempt.
+var (
+	unknown    = smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3}, Text: "The attempt ended without an answer"}
+	neverTried = smtp.Reply{Code: 554, Status: statusExpired, Text: "The destination could not be tried in all the time"}
+)
+
+// change turns what an attempt came to for recipient i into its new state.
+// Jitter, from -1 to 1, moves the next attempt; all recipients of one attempt
+// have the same, so that they stay one parcel.
+func change(p Plan, m *postrider.Message, i int, o postrider.Outcome, now time.Time, jitter float64) postrider.Change {
+	r := &m.Recipients[i]
+	c := postrider.Change{Rcpt: i, Delayed: r.Delayed, Tries: r.Tries + 1, Reply: o.Reply, Remote: o.Remote}
+	switch o.Result {
+	case postrider.ResultDelivered:
+		if o.Reply.IsZero() {
+			c.Reply = smtp.OK
+		}
+		c.State, c.Settled, c.RelayedTo = postrider.Delivered, now, o.PeerHasDSN
+	case postrider.ResultFailed:
+		if o.Reply.IsZero() {
+			c.Reply = smtp.Reply{Code: 554, Status: smtp.Status{Class: 5}, Text: "The attempt failed without a reason"}
+		}
+		c.State, c.Settled = postrider.Failed, now
+	default:
+		if c.Reply.Code == 0 {
+			c.Reply = unknown // Code 0 would say that there was no attempt
+		}
+		next, ok := p.For(m).Next(m.Arrived, now, c.Tries, jitter)
+		if !ok {
+			c.State, c.Settled, c.Reply = postrider.Failed, now, expired(c.Reply)
+			break
+		}
+		c.Due = next
+	}
+	c.Reported = c.State != postrider.Waiting && !owes(m, r.Notify, c.State, c.RelayedTo)
+	return c
+}
+
+// expiredWords begin the reply of a recipient that is given up for its age.
+const expiredWords = "Delivery time expired; the last answer was"
+
+// expired is the reply of a recipient that is given up for its age: our own
+// 5.4.7, then the last answer in its own words. lastAnswer takes it apart.
+func expired(last smtp.Reply) smtp.Reply {
+	if last.Code == 0 {
+		return neverTried
+	}
+	words := strconv.Itoa(last.Code) + " "
+	if !last.Status.IsZero() {
+		words += last.Status.String() + " "
+	}
+	return smtp.Reply{Code: 554, Status: statusExpired, Text: expiredWords + "\n" + words + last.Text}
+}
+
+// lastAnswer returns the status that a report gives for a reply, and the reply
+// as the peer said it.
+func lastAnswer(r smtp.Reply) (smtp.Status, smtp.Reply) {
+	words, ok := strings.CutPrefix(r.Text, expiredWords+"\n")
+	code, words, _ := strings.Cut(words, " ")
+	n, err := strconv.Atoi(code)
+	if !ok || err != nil || r.Status != statusExpired {
+		return r.Status, r
+	}
+	last := smtp.Reply{Code: n, Text: words}
+	var s smtp.Status
+	word, text, _ := strings.Cut(words, " ")
+	fmt.Sscanf(word, "%d.%d.%d", &s.Class, &s.Subject, &s.Detail)
+	if s.String() == word {
+		last.Status, last.Text = s, text
+	}
+	return statusExpired, last
+}
+
+// owes reports whether the sender is to hear that a recipient settled so.
+//
+// RFC 5321 4.5.5: nobody answers the null reverse-path. RFC 3461 4.1: without
+// NOTIFY a failure is told and a success is not. RFC 3461 5.2.2: who relayed to
+// a server that took NOTIFY leaves the success to it.
+func owes(m *postrider.Message, n smtp.Notify, s postrider.State, relayedTo bool) bool {
+	if m.Null() || n&smtp.NotifyNever != 0 {
+		return false
+	}
+	switch s {
+	case postrider.Failed:
+		return n == 0 || n&smtp.NotifyFailure != 0
+	case postrider.Delivered:
+		return n&smtp.NotifySuccess != 0 && !relayedTo
+	}
+	return false
+}
+
+// speaksOf returns what the outcomes of an attempt say about its destination.
+// One host that talked to us outweighs all that did not.
+func speaksOf(outcomes []postrider.Outcome) verdict {
+	v := verdictNone
+	for _, o := range outcomes {
+		switch {
+		case o.Result == postrider.ResultDeferred && o.Scope == postrider.ScopeDest:
+			v = verdictDead
+		case o.Result != postrider.ResultDeferred || o.Remote != "":
+			return verdictAlive
+		}
+	}
+	return v
+}

@@ -1,0 +1,317 @@
+// Package queue is the scheduler: it claims from the spool what is due, gives
+// each parcel to its transport within the limits, and writes down what came of
+// it. When to try again is decided in retry.go, what an outcome means in
+// outcome.go, which destination is dead in dest.go, and what the sender is told
+// in notify.go: pure functions of their arguments and of now.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// Limits bound what a Queue does at a time. A zero field takes its default.
+type Limits struct {
+	Workers  int // attempts and reports in all; 200
+	PerDest  int // attempts at one destination; 20
+	MaxRcpts int // recipients of one attempt; 100, which RFC 5321 4.5.3.1.8 lets every server take
+}
+
+// Options make a Queue.
+type Options struct {
+	Spool      postrider.Spool
+	Router     func() postrider.Router // asked at each attempt, so that a changed configuration works at once
+	Transports map[postrider.Via]postrider.Transport
+	Plan       Plan
+	Limits     Limits
+	Hostname   string              // who reports
+	Postmaster smtp.Path           // From of reports; the null path: postmaster at Hostname
+	Now        func() time.Time    // the wall clock; nil: time.Now
+	Rand       *rand.Rand          // jitter; nil: none. The Queue owns it
+	Drain      time.Duration       // how long attempts may go on after the end of Run's ctx; 0: they are cut short
+	Alarm      func(string, error) // what people must look at; nil: nobody is told
+}
+
+// A Queue delivers what lies in a spool. Create it with New.
+type Queue struct {
+	opt   Options
+	dests *dests
+
+	mu     sync.Mutex
+	active map[uint64]Active        // attempts under way, by the token of their lease
+	early  map[postrider.ID]*firsts // messages with attempts under way
+}
+
+// An Active is an attempt under way.
+type Active struct {
+	ID    postrider.ID
+	Dest  postrider.Dest
+	Rcpts []int
+	Since time.Time
+}
+
+// firsts is when the first recipient of a message settled that a report is owed
+// for, as long as attempts are under way that have read the message before.
+type firsts struct {
+	attempts int
+	owed     time.Time // zero: none
+}
+
+// New returns a Queue that does nothing before Run. Transports for ViaError and
+// ViaDiscard are built in.
+func New(opt Options) *Queue {
+	opt.Plan = opt.Plan.withDefaults()
+	l := &opt.Limits
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&l.Workers, 200}, {&l.PerDest, 20}, {&l.MaxRcpts, 100}} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Alarm == nil {
+		opt.Alarm = func(string, error) {}
+	}
+	all := map[postrider.Via]postrider.Transport{
+		postrider.ViaError: errorTransport{}, postrider.ViaDiscard: discardTransport{},
+	}
+	for via, t := range opt.Transports {
+		all[via] = t
+	}
+	opt.Transports = all
+	return &Queue{
+		opt: opt, dests: newDests(l.PerDest, opt.Plan),
+		active: make(map[uint64]Active), early: make(map[postrider.ID]*firsts),
+	}
+}
+
+// Rekey tells the spool the destinations of the configuration as it is now. Run
+// does so first; call it again when the configuration has changed.
+func (q *Queue) Rekey() {
+	r := q.opt.Router()
+	q.opt.Spool.Rekey(func(to smtp.Path) postrider.Dest { return r.Route(to).Dest })
+}
+
+// Active returns the attempts under way, in no order.
+func (q *Queue) Active() []Active {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := make([]Active, 0, len(q.active))
+	for _, a := range q.active {
+		all = append(all, a)
+	}
+	return all
+}
+
+// FirstWake returns the Wake of a new message under the plan of this queue: it
+// is what an Addition needs.
+func (q *Queue) FirstWake(m *postrider.Message) time.Time { return q.opt.Plan.FirstWake(m) }
+
+// claimed is what Claim returned.
+type claimed struct {
+	lease postrider.Lease
+	err   error
+}
+
+// finished is a worker's last word.
+type finished struct {
+	dest    postrider.Dest
+	attempt bool // it held a slot of dest
+	probe   bool
+	verdict verdict
+}
+
+// Run delivers until ctx ends or the spool is closed, and returns when nothing
+// is under way any more. When ctx ends, nothing more is claimed, and what is
+// under way has Options.Drain to come to its end; then it is cut short, and
+// what was cut is as if it had not begun. The error says why Run ended, and is
+// nil when that was ctx. Run is called once.
+func (q *Queue) Run(ctx context.Context) error {
+	q.Rekey()
+	work, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var (
+		next   = make(chan struct{}, 1) // one lease is wanted
+		leases = make(chan claimed)
+		done   = make(chan finished)
+		ended  = ctx.Done()
+		drain  <-chan time.Time
+
+		running  int  // workers
+		claiming bool // a lease is on its way to us
+		stopped  bool
+		failure  error
+	)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		q.claim(ctx, next, leases)
+	}()
+	defer func() {
+		close(next)
+		<-gone
+	}()
+	for {
+		if !stopped && !claiming && running < q.opt.Limits.Workers {
+			claiming = true
+			next <- struct{}{}
+		}
+		if stopped && !claiming && running == 0 {
+			return failure
+		}
+		select {
+		case c := <-leases:
+			claiming = false
+			if c.err != nil {
+				stopped = true
+				if ctx.Err() == nil {
+					failure = fmt.Errorf("queue: claim: %w", c.err)
+				}
+				break
+			}
+			running++
+			q.start(work, ctx, c.lease, done)
+		case f := <-done:
+			running--
+			if f.attempt {
+				q.pause(q.dests.release(f.dest, f.probe, f.verdict, q.opt.Now(), q.jitter()))
+			}
+		case <-ended:
+			ended, stopped = nil, true
+			t := time.NewTimer(q.opt.Drain)
+			defer t.Stop()
+			drain = t.C
+		case <-drain:
+			cut()
+		}
+	}
+}
+
+// claim fetches one lease for each token of next. An error that is not the end
+// of the spool or of ctx is told, and tried again.
+func (q *Queue) claim(ctx context.Context, next <-chan struct{}, out chan<- claimed) {
+	for range next {
+		var c claimed
+		for pause := commitWaitMin; ; pause = min(2*pause, commitWaitMax) {
+			c.lease, c.err = q.opt.Spool.Claim(ctx, q.opt.Limits.MaxRcpts)
+			if c.err == nil || ctx.Err() != nil || errors.Is(c.err, postrider.ErrClosed) {
+				break
+			}
+			q.opt.Alarm("claim from the spool", c.err)
+			if !sleep(ctx, pause) {
+				break
+			}
+		}
+		out <- c
+	}
+}
+
+// start begins the work for a lease. The pause of a full destination comes
+// before the next Claim, as the token for that comes after this.
+func (q *Queue) start(work, ctx context.Context, l postrider.Lease, done chan<- finished) {
+	jitter := q.jitter()
+	f := finished{dest: l.Dest, attempt: l.Why == postrider.Attempt}
+	if f.attempt {
+		var ps []pause
+		f.probe, ps = q.dests.take(l.Dest, q.opt.Now())
+		q.pause(ps)
+		q.begin(l)
+	}
+	go func() {
+		switch {
+		case ctx.Err() != nil: // it came too late: given back as it was
+			q.commit(work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true})
+		case f.attempt:
+			f.verdict = q.attempt(work, l, jitter)
+		default:
+			q.lookAt(work, l)
+		}
+		if f.attempt {
+			q.end(l)
+		}
+		done <- f
+	}()
+}
+
+// untouched ends a lease and changes nothing. A Wake that was not served is
+// wanted again soon.
+func (q *Queue) untouched(l postrider.Lease) postrider.Settlement {
+	s := postrider.Settlement{Lease: l}
+	if l.Why == postrider.Wake {
+		s.Wake = q.opt.Now()
+	}
+	return s
+}
+
+func (q *Queue) pause(ps []pause) {
+	for _, p := range ps {
+		q.opt.Spool.Pause(p.dest, p.until)
+	}
+}
+
+// jitter is from -1 to 1. Only the owner goroutine calls it.
+func (q *Queue) jitter() float64 {
+	if q.opt.Rand == nil {
+		return 0
+	}
+	return 2*q.opt.Rand.Float64() - 1
+}
+
+func (q *Queue) begin(l postrider.Lease) {
+	now := q.opt.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.active[l.Token] = Active{ID: l.ID, Dest: l.Dest, Rcpts: l.Rcpts, Since: now}
+	f := q.early[l.ID]
+	if f == nil {
+		f = &firsts{}
+		q.early[l.ID] = f
+	}
+	f.attempts++
+}
+
+func (q *Queue) end(l postrider.Lease) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.active, l.Token)
+	if f := q.early[l.ID]; f != nil {
+		if f.attempts--; f.attempts == 0 {
+			delete(q.early, l.ID)
+		}
+	}
+}
+
+// owed takes down when a recipient of a message settled that a report is owed
+// for, and returns the earliest such time that is known.
+func (q *Queue) owed(id postrider.ID, t time.Time) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := q.early[id]
+	if f == nil || t.IsZero() {
+		return t
+	}
+	if f.owed.IsZero() || t.Before(f.owed) {
+		f.owed = t
+	}
+	return f.owed
+}
+
+// told forgets what owed took down: the sender has been told.
+func (q *Queue) told(id postrider.ID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if f := q.early[id]; f != nil {
+		f.owed = time.Time{}
+	}
+}

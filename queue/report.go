@@ -1,0 +1,122 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/dsn"
+	"github.com/postrider/postrider/smtp"
+)
+
+// ordinalsMax is how many IDs are tried for a report whose own is taken.
+const ordinalsMax = 8
+
+// lookAt serves a Wake lease: it expires, tells and reports what lookAt of
+// notify.go decides, the report and the marks of it in one commit.
+func (q *Queue) lookAt(ctx context.Context, l postrider.Lease) {
+	pause := commitWaitMin
+	for try := 1; ; try++ {
+		err := q.lookOnce(ctx, l)
+		if err == nil || errors.Is(err, postrider.ErrLeaseLost) || errors.Is(err, postrider.ErrNotFound) {
+			return
+		}
+		if ctx.Err() != nil || errors.Is(err, postrider.ErrClosed) {
+			return // owed still, and found again when the spool is opened
+		}
+		if try == 1 {
+			q.opt.Alarm("look at message "+string(l.ID)+": will try again", err)
+		}
+		if try == commitTries {
+			q.opt.Alarm("look at message "+string(l.ID)+": put off", err)
+			q.commit(ctx, "put off "+string(l.ID), postrider.Batch{Lazy: true, Settle: []postrider.Settlement{
+				{Lease: l, Wake: q.opt.Now().Add(damageWait)},
+			}})
+			return
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, commitWaitMax)
+	}
+}
+
+func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
+	content, err := q.opt.Spool.Open(ctx, l.ID)
+	if err != nil {
+		return fmt.Errorf("queue: open: %w", err)
+	}
+	defer content.Close()
+	m := content.Message()
+	router := q.opt.Router()
+	now := q.opt.Now()
+	todo := lookAt(q.opt.Plan, m, l.Rcpts, now, func(i int) wait {
+		r := router.Route(m.Recipients[i].To)
+		switch {
+		case r.Via == postrider.ViaHold || r.Dest == postrider.DestHold:
+			return waitHeld
+		case q.dests.dead(r.Dest):
+			return waitDead
+		}
+		return waitTurn
+	})
+	s := postrider.Settlement{Lease: l, Changes: todo.changes, Wake: todo.wake}
+	b := postrider.Batch{Settle: []postrider.Settlement{s}}
+	if len(todo.report) == 0 {
+		b.Lazy = true
+		return q.opt.Spool.Commit(context.WithoutCancel(ctx), b)
+	}
+	if err := q.report(ctx, content, m, todo.report, now, b); err != nil {
+		return err
+	}
+	q.told(l.ID)
+	return nil
+}
+
+// report adds the report to b and commits it. An ID that is taken is not ours:
+// a report that was added has also ended its lease. The next one is tried.
+func (q *Queue) report(ctx context.Context, c postrider.Content, m *postrider.Message, rcpts []dsn.Recipient, now time.Time,
+	b postrider.Batch) error {
+	n := ordinal(m)
+	for k := range ordinalsMax {
+		id := reportID(m.ID, n+k*len(m.Recipients)*2+k)
+		err := q.addReport(ctx, id, c, m, rcpts, now, b)
+		if !errors.Is(err, postrider.ErrExists) {
+			return err
+		}
+		q.opt.Alarm("report "+string(id)+" about "+string(m.ID), err)
+	}
+	return fmt.Errorf("queue: no free ID for a report about %s", m.ID)
+}
+
+func (q *Queue) addReport(ctx context.Context, id postrider.ID, c postrider.Content, m *postrider.Message,
+	rcpts []dsn.Recipient, now time.Time, b postrider.Batch) error {
+	out, err := dsn.Compose(dsn.Report{
+		ID: string(id), Now: now, ReportingMTA: q.opt.Hostname, From: q.opt.Postmaster, To: m.From, EnvID: m.EnvID,
+		Arrived: m.Arrived, Recipients: rcpts, Return: m.Ret, Original: c.Reader(), UTF8: m.UTF8,
+	})
+	if err != nil {
+		return err
+	}
+	draft, err := q.opt.Spool.Create(ctx, id)
+	if err != nil {
+		return fmt.Errorf("queue: create report: %w", err)
+	}
+	defer draft.Discard()
+	if _, err := draft.Write(out.Content); err != nil {
+		return fmt.Errorf("queue: write report: %w", err)
+	}
+	// RFC 3461 6.1: the null reverse-path, to the reverse-path of the message,
+	// no RET, and NOTIFY "MUST be NEVER".
+	r := &postrider.Message{
+		ID: draft.ID(), UTF8: out.UTF8, EightBit: out.EightBit, Arrived: now, Size: draft.Size(),
+		Recipients: []postrider.Recipient{{To: m.From, Notify: smtp.NotifyNever, Due: now}},
+	}
+	b.Add = []postrider.Addition{{Draft: draft, Message: r, Wake: q.opt.Plan.FirstWake(r)}}
+	if err := q.opt.Spool.Commit(context.WithoutCancel(ctx), b); err != nil {
+		return fmt.Errorf("queue: commit report: %w", err)
+	}
+	return nil
+}
