@@ -1,0 +1,188 @@
+// Package admin is how people and programs look at a running server: health and
+// metrics over HTTP, and the queue over a control socket that only the owner of
+// the data directory can open. Its Client is the other end of that socket.
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// Options make the handlers.
+type Options struct {
+	Spool   postrider.Spool
+	Dest    func(to smtp.Path) postrider.Dest // where a recipient waits
+	Active  func() map[postrider.ID][]int     // recipients under way; nil: unknown
+	Ready   func() bool                       // whether mail is accepted
+	Metrics *Metrics
+	Now     func() time.Time // the wall clock
+}
+
+// retryBatch is how many messages one commit of a retry changes.
+const retryBatch = 256
+
+// Public returns the handler of /healthz and /metrics, which tell nothing of any
+// message and want no token.
+func Public(o Options) http.Handler {
+	mux := http.NewServeMux()
+	o.public(mux)
+	return mux
+}
+
+// Control returns the handler of the control socket: Public, and /api/v1/. Who
+// can open the socket may do all of it.
+func Control(o Options) http.Handler {
+	mux := http.NewServeMux()
+	o.public(mux)
+	mux.HandleFunc("GET /api/v1/queue", o.list)
+	mux.HandleFunc("GET /api/v1/queue/{id}", o.show)
+	mux.HandleFunc("POST /api/v1/queue/retry", o.retry)
+	return mux
+}
+
+// NewServer returns a server for h with every timeout set: one that is slow
+// gives way.
+func NewServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+func (o Options) public(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		if o.Ready != nil && !o.Ready() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			w.Write([]byte("not accepting mail\n"))
+			return
+		}
+		w.Write([]byte("ok\n"))
+	})
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics.handler())
+	}
+}
+
+// fault is the body of every answer that is not 2xx.
+type fault struct {
+	Error string `json:"error"`
+}
+
+func answer(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(v) // an error here is a client that went away
+}
+
+func (o Options) active() map[postrider.ID][]int {
+	if o.Active == nil {
+		return nil
+	}
+	return o.Active()
+}
+
+// list writes one message a line, as it finds them: however long the queue is,
+// one message is in memory. An error in the middle is a line of its own.
+func (o Options) list(w http.ResponseWriter, r *http.Request) {
+	f, err := ParseFilter(r.URL.Query())
+	if err != nil {
+		answer(w, http.StatusBadRequest, fault{err.Error()})
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	active, now := o.active(), o.Now()
+	for m, err := range o.Spool.Scan(r.Context()) {
+		if err != nil {
+			enc.Encode(fault{err.Error()})
+			return
+		}
+		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && enc.Encode(v) != nil {
+			return
+		}
+	}
+}
+
+func (o Options) show(w http.ResponseWriter, r *http.Request) {
+	id := postrider.ID(r.PathValue("id"))
+	c, err := o.Spool.Open(r.Context(), id)
+	switch {
+	case errors.Is(err, postrider.ErrNotFound):
+		answer(w, http.StatusNotFound, fault{"no message " + string(id) + " in the queue"})
+		return
+	case err != nil:
+		answer(w, http.StatusInternalServerError, fault{err.Error()})
+		return
+	}
+	defer c.Close()
+	answer(w, http.StatusOK, View(c.Message(), o.Dest, o.active()[id]))
+}
+
+// Retried is the answer to a retry.
+type Retried struct {
+	Messages int `json:"messages"`
+}
+
+// retry makes the waiting recipients of the chosen messages due now.
+func (o Options) retry(w http.ResponseWriter, r *http.Request) {
+	f, err := ParseFilter(r.URL.Query())
+	if err != nil {
+		answer(w, http.StatusBadRequest, fault{err.Error()})
+		return
+	}
+	active, now, done := o.active(), o.Now(), Retried{}
+	var chosen []postrider.Amendment
+	flush := func() error {
+		if len(chosen) == 0 {
+			return nil
+		}
+		err := o.Spool.Commit(r.Context(), postrider.Batch{Amend: chosen, Lazy: true})
+		if err == nil {
+			done.Messages += len(chosen)
+		}
+		chosen = nil
+		return err
+	}
+	for m, scanErr := range o.Spool.Scan(r.Context()) {
+		if err = scanErr; err != nil {
+			break
+		}
+		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && v.waits() {
+			chosen = append(chosen, postrider.Amendment{ID: m.ID, Due: now})
+		}
+		if len(chosen) == retryBatch {
+			if err = flush(); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		answer(w, http.StatusInternalServerError, fault{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, done)
+}
+
+// waits reports whether an attempt can come of a retry.
+func (m Message) waits() bool {
+	for _, r := range m.Recipients {
+		if r.State == StateQueued || r.State == StateDeferred {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,176 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/postrider/postrider"
+)
+
+// Metrics are what Prometheus reads of a server. They are made by NewMetrics and
+// fed by what happens; the queue is looked at when somebody asks.
+type Metrics struct {
+	registry    *prometheus.Registry
+	accepted    prometheus.Counter
+	attempts    *prometheus.CounterVec
+	connections *prometheus.GaugeVec
+	commit      prometheus.Histogram
+	accept      prometheus.Histogram
+}
+
+// NewMetrics returns metrics with a registry of their own.
+func NewMetrics() *Metrics {
+	buckets := prometheus.ExponentialBuckets(0.0001, 2, 18) // 0.1 ms to 13 s
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_accepted_total", Help: "Messages that we answered 250 for."}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_attempts_total", Help: "Attempts at a recipient, by what came of them."}, []string{"result"}),
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "postrider_connections", Help: "Open connections, by listener."}, []string{"listener"}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "postrider_commit_seconds", Help: "Time to make a batch durable.", Buckets: buckets}),
+		accept: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "postrider_accept_seconds", Help: "Time from DATA to its last reply, the client's sending included.", Buckets: buckets}),
+	}
+	for _, r := range []postrider.Result{postrider.ResultDelivered, postrider.ResultDeferred, postrider.ResultFailed} {
+		m.attempts.WithLabelValues(r.String())
+	}
+	m.registry.MustRegister(m.accepted, m.attempts, m.connections, m.commit, m.accept,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Listener makes the connections of a listener count from zero.
+func (m *Metrics) Listener(name string) { m.connections.WithLabelValues(name) }
+
+// Connected counts a connection of a listener in, and the function that it
+// returns counts it out.
+func (m *Metrics) Connected(listener string) (closed func()) {
+	g := m.connections.WithLabelValues(listener)
+	g.Inc()
+	return g.Dec
+}
+
+// Committed takes down how long a commit took.
+func (m *Metrics) Committed(d time.Duration) { m.commit.Observe(d.Seconds()) }
+
+// Answered takes down how long DATA took to be answered.
+func (m *Metrics) Answered(d time.Duration) { m.accept.Observe(d.Seconds()) }
+
+// Event counts a change of fate.
+func (m *Metrics) Event(e postrider.Event) {
+	switch e.Kind {
+	case postrider.EventAccepted:
+		if e.Source.Listener != "" {
+			m.accepted.Inc()
+		}
+	case postrider.EventRecipient:
+		result := postrider.ResultDeferred
+		switch e.State {
+		case postrider.Delivered:
+			result = postrider.ResultDelivered
+		case postrider.Failed:
+			result = postrider.ResultFailed
+		}
+		m.attempts.WithLabelValues(result.String()).Inc()
+	}
+}
+
+// Watch adds what is found by looking at the queue: the recipients in each
+// state, and the age of the oldest message. It is called once.
+func (m *Metrics) Watch(o Options) {
+	m.registry.MustRegister(&queueCollector{o: o,
+		recipients: prometheus.NewDesc("postrider_queue_recipients", "Recipients in the queue, by state.", []string{"state"}, nil),
+		oldest:     prometheus.NewDesc("postrider_queue_oldest_seconds", "Age of the oldest message in the queue; 0 when there is none.", nil, nil),
+	})
+}
+
+func (m *Metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4, Timeout: 30 * time.Second, ErrorHandling: promhttp.ContinueOnError})
+}
+
+// A look at a long queue costs time, so that one serves everybody for lookEvery
+// and may take lookMax.
+const (
+	lookEvery = 5 * time.Second
+	lookMax   = 20 * time.Second
+)
+
+// queueCollector looks at the queue.
+type queueCollector struct {
+	o                  Options
+	recipients, oldest *prometheus.Desc
+
+	mu   sync.Mutex
+	last look
+}
+
+// look is what was seen of the queue, and when.
+type look struct {
+	at         time.Time
+	recipients map[string]int
+	oldest     time.Time // zero: the queue is empty
+}
+
+func (c *queueCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- c.recipients
+	out <- c.oldest
+}
+
+func (c *queueCollector) Collect(out chan<- prometheus.Metric) {
+	now := c.o.Now()
+	c.mu.Lock()
+	last := c.last
+	c.mu.Unlock()
+	if age := now.Sub(last.at); age < 0 || age >= lookEvery {
+		ctx, cancel := context.WithTimeout(context.Background(), lookMax)
+		defer cancel()
+		seen, err := c.look(ctx, now)
+		if err != nil {
+			out <- prometheus.NewInvalidMetric(c.recipients, err)
+			return
+		}
+		last = seen
+		c.mu.Lock()
+		c.last = seen
+		c.mu.Unlock()
+	}
+	for _, state := range []string{StateQueued, StateActive, StateDeferred, StateHeld} {
+		out <- prometheus.MustNewConstMetric(c.recipients, prometheus.GaugeValue, float64(last.recipients[state]), state)
+	}
+	age := 0.0
+	if !last.oldest.IsZero() {
+		age = max(0, now.Sub(last.oldest).Seconds())
+	}
+	out <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, age)
+}
+
+func (c *queueCollector) look(ctx context.Context, now time.Time) (look, error) {
+	seen := look{at: now, recipients: map[string]int{}}
+	active := c.o.active()
+	for m, err := range c.o.Spool.Scan(ctx) {
+		if err != nil {
+			return look{}, err
+		}
+		if seen.oldest.IsZero() || m.Arrived.Before(seen.oldest) {
+			seen.oldest = m.Arrived
+		}
+		under := map[int]bool{}
+		for _, i := range active[m.ID] {
+			under[i] = true
+		}
+		for i, r := range m.Recipients {
+			seen.recipients[stateOf(r, c.o.Dest(r.To), under[i])]++
+		}
+	}
+	return seen, nil
+}
