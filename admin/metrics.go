@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -84,10 +83,16 @@ func (m *Metrics) Event(e postrider.Event) {
 	}
 }
 
+// A QueueStat is how much waits.
+type QueueStat struct {
+	Queued, Active, Deferred, Held int       // recipients
+	Oldest                         time.Time // arrival of the oldest message; zero: none
+}
+
 // Watch adds what is found by looking at the queue: the recipients in each
 // state, and the age of the oldest message. It is called once.
-func (m *Metrics) Watch(o Options) {
-	m.registry.MustRegister(&queueCollector{o: o,
+func (m *Metrics) Watch(stat func() QueueStat, now func() time.Time) {
+	m.registry.MustRegister(&queueCollector{stat: stat, now: now,
 		recipients: prometheus.NewDesc("postrider_queue_recipients", "Recipients in the queue, by state.", []string{"state"}, nil),
 		oldest:     prometheus.NewDesc("postrider_queue_oldest_seconds", "Age of the oldest message in the queue; 0 when there is none.", nil, nil),
 	})
@@ -98,27 +103,19 @@ func (m *Metrics) handler() http.Handler {
 		MaxRequestsInFlight: 4, Timeout: 30 * time.Second, ErrorHandling: promhttp.ContinueOnError})
 }
 
-// A look at a long queue costs time, so that one serves everybody for lookEvery
-// and may take lookMax.
-const (
-	lookEvery = 5 * time.Second
-	lookMax   = 20 * time.Second
-)
+// lookEvery is how long one look at the queue serves everybody who asks: it
+// costs time that grows with the queue.
+const lookEvery = 5 * time.Second
 
 // queueCollector looks at the queue.
 type queueCollector struct {
-	o                  Options
+	stat               func() QueueStat
+	now                func() time.Time
 	recipients, oldest *prometheus.Desc
 
 	mu   sync.Mutex
-	last look
-}
-
-// look is what was seen of the queue, and when.
-type look struct {
-	at         time.Time
-	recipients map[string]int
-	oldest     time.Time // zero: the queue is empty
+	last QueueStat
+	at   time.Time // of last
 }
 
 func (c *queueCollector) Describe(out chan<- *prometheus.Desc) {
@@ -127,50 +124,25 @@ func (c *queueCollector) Describe(out chan<- *prometheus.Desc) {
 }
 
 func (c *queueCollector) Collect(out chan<- prometheus.Metric) {
-	now := c.o.Now()
+	now := c.now()
 	c.mu.Lock()
-	last := c.last
+	last, age := c.last, now.Sub(c.at)
 	c.mu.Unlock()
-	if age := now.Sub(last.at); age < 0 || age >= lookEvery {
-		ctx, cancel := context.WithTimeout(context.Background(), lookMax)
-		defer cancel()
-		seen, err := c.look(ctx, now)
-		if err != nil {
-			out <- prometheus.NewInvalidMetric(c.recipients, err)
-			return
-		}
-		last = seen
+	if age < 0 || age >= lookEvery {
+		last = c.stat()
 		c.mu.Lock()
-		c.last = seen
+		c.last, c.at = last, now
 		c.mu.Unlock()
 	}
-	for _, state := range []string{StateQueued, StateActive, StateDeferred, StateHeld} {
-		out <- prometheus.MustNewConstMetric(c.recipients, prometheus.GaugeValue, float64(last.recipients[state]), state)
+	for _, s := range []struct {
+		state string
+		n     int
+	}{{StateQueued, last.Queued}, {StateActive, last.Active}, {StateDeferred, last.Deferred}, {StateHeld, last.Held}} {
+		out <- prometheus.MustNewConstMetric(c.recipients, prometheus.GaugeValue, float64(s.n), s.state)
 	}
-	age := 0.0
-	if !last.oldest.IsZero() {
-		age = max(0, now.Sub(last.oldest).Seconds())
+	oldest := 0.0
+	if !last.Oldest.IsZero() {
+		oldest = max(0, now.Sub(last.Oldest).Seconds())
 	}
-	out <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, age)
-}
-
-func (c *queueCollector) look(ctx context.Context, now time.Time) (look, error) {
-	seen := look{at: now, recipients: map[string]int{}}
-	active := c.o.active()
-	for m, err := range c.o.Spool.Scan(ctx) {
-		if err != nil {
-			return look{}, err
-		}
-		if seen.oldest.IsZero() || m.Arrived.Before(seen.oldest) {
-			seen.oldest = m.Arrived
-		}
-		under := map[int]bool{}
-		for _, i := range active[m.ID] {
-			under[i] = true
-		}
-		for i, r := range m.Recipients {
-			seen.recipients[stateOf(r, c.o.Dest(r.To), under[i])]++
-		}
-	}
-	return seen, nil
+	out <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, oldest)
 }
