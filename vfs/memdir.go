@@ -26,7 +26,7 @@ type entrySet struct {
 
 // stepsMax bounds the steps that are not durable. A kernel too writes back
 // what nobody syncs; beyond this the oldest become durable.
-const stepsMax = 4096
+const stepsMax = 1024
 
 // set changes entries in one step.
 func (d *disk) set(sets ...entrySet) {
