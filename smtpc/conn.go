@@ -1,0 +1,359 @@
+// Package smtpc is the client side of SMTP: give it a connection, and it greets,
+// learns the extensions, and sends transactions with one reply for each
+// recipient, pipelined where the peer allows it (RFC 2920). It dials nothing and
+// decides nothing: what the peer said stands in the Result, and what broke in
+// its Err.
+//
+// Every reply is bounded in length, every wait in time. A peer whose replies
+// cannot be read, or come before they were asked for, loses the connection and
+// never the message.
+package smtpc
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// Options of a connection.
+type Options struct {
+	Hello    string // our name in EHLO; empty: the address literal of our end
+	Timeouts Timeouts
+}
+
+// Timeouts bound the waits of a connection. A zero duration is the minimum of
+// RFC 5321 4.5.3.2.
+type Timeouts struct {
+	Greeting time.Duration // 5 minutes
+	Command  time.Duration // EHLO, MAIL, RCPT, RSET, NOOP: 5 minutes
+	Data     time.Duration // until the reply to DATA: 2 minutes
+	Block    time.Duration // until a chunk of data is sent: 3 minutes
+	Final    time.Duration // until the reply to the final dot: 10 minutes
+	Quit     time.Duration // QUIT and its reply: 10 seconds; nothing hangs on it
+}
+
+func (t Timeouts) orDefaults() Timeouts {
+	for _, f := range []struct {
+		d   *time.Duration
+		std time.Duration
+	}{
+		{&t.Greeting, 5 * time.Minute}, {&t.Command, 5 * time.Minute}, {&t.Data, 2 * time.Minute},
+		{&t.Block, 3 * time.Minute}, {&t.Final, 10 * time.Minute}, {&t.Quit, 10 * time.Second},
+	} {
+		if *f.d <= 0 {
+			*f.d = f.std
+		}
+	}
+	return t
+}
+
+// Errors of a connection, found in Error.Err.
+var (
+	// ErrUnasked: the peer sent a reply that no command had asked for, so that
+	// no later reply could be trusted to answer its command.
+	ErrUnasked = errors.New("the peer sent a reply that was not asked for")
+	// ErrUnexpected: the peer sent a reply whose code makes no sense there.
+	ErrUnexpected = errors.New("the peer sent a reply that makes no sense here")
+	// ErrClosed: the connection was ended before.
+	ErrClosed = errors.New("the connection is closed")
+)
+
+// A Conn is a connection to a server that has taken our hello. Its methods are
+// called one at a time. Cancelling the context of any of them closes it.
+type Conn struct {
+	conn     net.Conn
+	r        *bufio.Reader
+	out      *pacer
+	w        *bufio.Writer // to out
+	timeouts Timeouts
+	exts     map[string]string
+	banner   string // first word of the reply to our hello
+	dirty    bool   // the peer may hold half a transaction: RSET comes first
+	dead     bool
+}
+
+// NewConn reads the greeting and says hello on a fresh connection, which it
+// closes if that fails. The error is an *Error.
+func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
+	c := &Conn{conn: conn, timeouts: o.Timeouts.orDefaults()}
+	c.r = bufio.NewReader(conn)
+	c.out = &pacer{conn: conn}
+	c.w = bufio.NewWriterSize(c.out, blockSize)
+	defer c.watch(ctx)()
+	hello := o.Hello
+	if hello == "" {
+		hello = literal(conn.LocalAddr())
+	}
+	err := c.greet()
+	if err == nil {
+		err = c.hello(hello)
+	}
+	if err == nil {
+		return c, nil
+	}
+	if !c.dead {
+		// RFC 5321 3.1: a client that is turned away with 554 says QUIT.
+		c.quit()
+	}
+	c.Close()
+	return nil, err
+}
+
+// greet reads the greeting. RFC 5321 4.3.2: 220, or 554; RFC 7504 adds 521.
+func (c *Conn) greet() error {
+	r, err := c.read(StageGreeting, c.timeouts.Greeting)
+	if err != nil {
+		return err
+	}
+	if !r.Positive() {
+		return &Error{Stage: StageGreeting, Reply: r}
+	}
+	return nil
+}
+
+// hello says EHLO, and HELO to a peer that knows only RFC 821.
+//
+// RFC 5321 3.2: "if the server returns a 'command not recognized' response to
+// EHLO, the client SHOULD be able to fall back and send HELO."
+func (c *Conn) hello(name string) error {
+	r, err := c.command(StageHello, "EHLO "+name)
+	if err == nil && r.Permanent() {
+		if r, err = c.command(StageHello, "HELO "+name); err == nil {
+			r.Text, _, _ = strings.Cut(r.Text, "\n")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if !r.Positive() {
+		return &Error{Stage: StageHello, Reply: r}
+	}
+	c.banner, c.exts = parseHello(r.Text)
+	return nil
+}
+
+// parseHello reads the lines of a reply to EHLO. RFC 5321 4.1.1.1: keywords
+// "MUST always be recognized and processed in a case-insensitive manner".
+func parseHello(text string) (banner string, exts map[string]string) {
+	first, rest, _ := strings.Cut(text, "\n")
+	banner, _, _ = strings.Cut(strings.TrimSpace(first), " ")
+	exts = make(map[string]string)
+	for line := range strings.SplitSeq(rest, "\n") {
+		key, params, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if key != "" {
+			exts[strings.ToUpper(key)] = strings.TrimSpace(params)
+		}
+	}
+	return banner, exts
+}
+
+// literal is the address literal of our end (RFC 5321 4.1.1.1: what a client
+// sends that has no meaningful domain name).
+func literal(a net.Addr) string {
+	t, ok := a.(*net.TCPAddr)
+	switch {
+	case !ok:
+		return "localhost"
+	case t.IP.To4() != nil:
+		return "[" + t.IP.String() + "]"
+	}
+	return "[IPv6:" + t.IP.String() + "]"
+}
+
+// Ext returns the parameters of an extension, and whether the peer offers it.
+// The name is in upper case: "SIZE".
+func (c *Conn) Ext(name string) (params string, ok bool) {
+	params, ok = c.exts[name]
+	return params, ok
+}
+
+// Name is what the peer calls itself in its reply to our hello.
+func (c *Conn) Name() string { return c.banner }
+
+// Usable reports whether the connection can take another transaction.
+func (c *Conn) Usable() bool { return !c.dead }
+
+// Reset ends a transaction that was left half way; it does nothing where there
+// is none. The next Send does it by itself, and with pipelining at no cost.
+func (c *Conn) Reset(ctx context.Context) error {
+	if !c.dirty || c.dead {
+		return c.alive(StageReset)
+	}
+	defer c.watch(ctx)()
+	r, err := c.command(StageReset, "RSET")
+	if err != nil {
+		return err
+	}
+	return c.afterReset(r)
+}
+
+// afterReset looks at the reply to RSET. A server that refuses it (RFC 5321
+// 4.1.1.5 knows only 250) is in a state that nobody knows.
+func (c *Conn) afterReset(r smtp.Reply) error {
+	if !r.Positive() {
+		return c.end(StageReset, r, ErrUnexpected)
+	}
+	c.dirty = false
+	return nil
+}
+
+// Noop asks whether the peer is still there.
+func (c *Conn) Noop(ctx context.Context) error {
+	if err := c.alive(StageNoop); err != nil {
+		return err
+	}
+	defer c.watch(ctx)()
+	r, err := c.command(StageNoop, "NOOP")
+	if err == nil && !r.Positive() {
+		err = c.end(StageNoop, r, nil)
+	}
+	return err
+}
+
+// Quit says goodbye, waits for the answer and closes.
+//
+// RFC 5321 4.1.1.10: "the sender MUST NOT intentionally close the transmission
+// channel until it sends a QUIT command, and it SHOULD wait until it receives
+// the reply".
+func (c *Conn) Quit(ctx context.Context) error {
+	if err := c.alive(StageQuit); err != nil {
+		return err
+	}
+	defer c.Close()
+	defer c.watch(ctx)()
+	return c.quit()
+}
+
+func (c *Conn) quit() error {
+	if err := c.send(StageQuit, c.timeouts.Quit, "QUIT"); err != nil {
+		return err
+	}
+	_, err := c.read(StageQuit, c.timeouts.Quit)
+	return err
+}
+
+// Close ends the connection without a word.
+func (c *Conn) Close() error {
+	if c.dead {
+		return nil
+	}
+	c.dead = true
+	return c.conn.Close()
+}
+
+func (c *Conn) alive(s Stage) error {
+	if c.dead {
+		return &Error{Stage: s, Err: ErrClosed}
+	}
+	return nil
+}
+
+// end closes the connection and returns why.
+func (c *Conn) end(s Stage, r smtp.Reply, err error) error {
+	c.Close()
+	return &Error{Stage: s, Reply: r, Err: err}
+}
+
+// watch closes the connection when ctx ends, until the returned function is
+// called.
+func (c *Conn) watch(ctx context.Context) func() {
+	fired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(fired)
+		c.conn.Close()
+	})
+	return func() {
+		if !stop() {
+			<-fired
+			c.dead = true
+		}
+	}
+}
+
+// command sends one command and reads its reply.
+func (c *Conn) command(s Stage, line string) (smtp.Reply, error) {
+	if err := c.send(s, c.timeouts.Command, line); err != nil {
+		return smtp.Reply{}, err
+	}
+	return c.read(s, c.timeouts.Command)
+}
+
+// send writes command lines as one group and flushes it. Nothing may lie in the
+// input then: what came before we asked answers nothing.
+func (c *Conn) send(s Stage, timeout time.Duration, lines ...string) error {
+	if err := c.quiet(s); err != nil {
+		return err
+	}
+	for _, line := range lines {
+		c.w.WriteString(line)
+		c.w.WriteString("\r\n")
+	}
+	c.out.timeout = timeout
+	if err := c.w.Flush(); err != nil {
+		return c.broken(s, err)
+	}
+	return nil
+}
+
+// broken is called when a write failed. A peer that has hung up has often said
+// why before: for now, or, while it was sent the content, for good.
+func (c *Conn) broken(s Stage, err error) error {
+	c.conn.SetReadDeadline(time.Now().Add(lastWordsWait))
+	r, rerr := smtp.ReadReply(c.r)
+	if rerr == nil && (r.Code/100 == 4 || r.Permanent() && s == StageContent) {
+		return c.end(s, r, nil)
+	}
+	return c.end(s, smtp.Reply{}, err)
+}
+
+// lastWordsWait is how long a reply is waited for after a write has failed.
+const lastWordsWait = time.Second
+
+// quiet ends the connection if a reply has come that nobody has asked for. A 421
+// may come at any time (RFC 5321 3.8).
+func (c *Conn) quiet(s Stage) error {
+	if c.r.Buffered() == 0 {
+		return nil
+	}
+	if r, err := smtp.ReadReply(c.r); err == nil && r.Code == 421 {
+		return c.end(s, r, nil)
+	}
+	return c.end(s, smtp.Reply{}, ErrUnasked)
+}
+
+// read reads one reply. 421 ends the connection wherever it comes (RFC 5321
+// 4.2.2: "Service not available, closing transmission channel"), and so does
+// what is no reply, or one of a kind that cannot stand there: peer and client
+// are out of step then. A code that nobody knows counts by its first digit
+// (RFC 5321 4.2.1).
+func (c *Conn) read(s Stage, timeout time.Duration) (smtp.Reply, error) {
+	c.conn.SetReadDeadline(time.Now().Add(timeout))
+	r, err := smtp.ReadReply(c.r)
+	switch {
+	case err != nil:
+		return r, c.end(s, smtp.Reply{}, err)
+	case r.Code == 421:
+		return r, c.end(s, r, nil)
+	case r.Code < 200 || r.Code > 599, r.Intermediate() && s != StageData, r.Positive() && s == StageData:
+		return r, c.end(s, smtp.Reply{}, fmt.Errorf("%w: code %d", ErrUnexpected, r.Code))
+	}
+	return r, nil
+}
+
+// A pacer gives each write to the connection its own time. RFC 5321 4.5.3.2.5:
+// it bounds "the completion of each TCP SEND call transmitting a chunk of data".
+type pacer struct {
+	conn    net.Conn
+	timeout time.Duration
+}
+
+func (p *pacer) Write(b []byte) (int, error) {
+	p.conn.SetWriteDeadline(time.Now().Add(p.timeout))
+	return p.conn.Write(b)
+}

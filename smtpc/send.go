@@ -1,0 +1,267 @@
+package smtpc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// A Transaction is one message on its way to some recipients.
+type Transaction struct {
+	From smtp.Path
+	// Params are what is known of the message. SIZE and the parameters of DSN
+	// are sent only where they are offered (RFC 3461 5.2.2); a message that needs
+	// 8BITMIME or SMTPUTF8 is not sent to a peer that lacks it.
+	Params  smtp.MailParams
+	Rcpts   []Rcpt
+	Content io.Reader // lines that end in CRLF, dots not stuffed
+}
+
+// A Rcpt is one recipient of a transaction.
+type Rcpt struct {
+	To     smtp.Path
+	Params smtp.RcptParams
+}
+
+// A Result is what became of a transaction: the reply of each stage that was
+// reached, Code 0 where there was none.
+type Result struct {
+	Mail  smtp.Reply
+	Rcpts []smtp.Reply // one for each recipient
+	Data  smtp.Reply
+	Final smtp.Reply
+	// Uncertain: the final dot was sent wholly and no reply came that could be
+	// read. The peer may have the message (RFC 1047).
+	Uncertain bool
+	// Err tells why the transaction ended early: an *Error when the connection
+	// did, a *ContentError, or a *NeedError.
+	Err error
+}
+
+// Decides returns the reply that decides recipient i, and its stage; a reply of
+// Code 0 and no stage if none was heard.
+func (r *Result) Decides(i int) (smtp.Reply, Stage) {
+	switch {
+	case refused(r.Mail):
+		return r.Mail, StageMail
+	case refused(r.Rcpts[i]):
+		return r.Rcpts[i], StageRcpt
+	case refused(r.Data):
+		return r.Data, StageData
+	case r.Final.Code != 0:
+		return r.Final, StageFinal
+	}
+	return smtp.Reply{}, 0
+}
+
+func refused(r smtp.Reply) bool {
+	return r.Code != 0 && !r.Positive() && !r.Intermediate()
+}
+
+// Accepted counts the recipients that the peer took at RCPT.
+func (r *Result) Accepted() int {
+	n := 0
+	for _, reply := range r.Rcpts {
+		if reply.Positive() {
+			n++
+		}
+	}
+	return n
+}
+
+// Send makes one transaction. With PIPELINING the whole envelope and DATA go in
+// groups, else command by command.
+func (c *Conn) Send(ctx context.Context, t Transaction) Result {
+	res := Result{Rcpts: make([]smtp.Reply, len(t.Rcpts))}
+	if res.Err = c.alive(StageMail); res.Err != nil || len(t.Rcpts) == 0 {
+		return res
+	}
+	steps, err := c.steps(t)
+	if err != nil {
+		res.Err = err
+		return res
+	}
+	defer c.watch(ctx)()
+	if res.Err = c.envelope(steps, &res); res.Err != nil || !res.Data.Intermediate() {
+		return res
+	}
+	if res.Mail.Positive() && res.Accepted() > 0 {
+		c.content(t.Content, &res)
+	} else {
+		res.Err = c.loneDot()
+	}
+	return res
+}
+
+// groupMax bounds the octets of commands that wait for their replies.
+//
+// RFC 2920 3.1: a client that does not read while it writes must "make sure that
+// each group of commands fits entirely within the window", which "is usually,
+// but not always, 4K octets". Otherwise each end may wait for the other to read.
+const groupMax = 4096
+
+// envelope sends the commands up to DATA and reads their replies.
+//
+// RFC 2920 3.1: "Client SMTP implementations that employ pipelining MUST check
+// ALL statuses associated with each command in a group."
+func (c *Conn) envelope(steps []step, res *Result) error {
+	_, pipelining := c.Ext("PIPELINING")
+	for len(steps) > 0 && !refused(res.Mail) {
+		if steps[0].stage == StageData && res.Accepted() == 0 {
+			return nil
+		}
+		n := 1
+		if pipelining {
+			n = groupLen(steps)
+		}
+		if err := c.group(steps[:n], res); err != nil {
+			return err
+		}
+		steps = steps[n:]
+	}
+	return nil
+}
+
+// groupLen is how many of the steps go in the next group: at least one.
+func groupLen(steps []step) int {
+	size := 0
+	for i, s := range steps {
+		if size += len(s.line) + 2; size > groupMax && i > 0 {
+			return i
+		}
+	}
+	return len(steps)
+}
+
+// group sends steps at once and reads one reply for each.
+func (c *Conn) group(steps []step, res *Result) error {
+	lines := make([]string, len(steps))
+	for i, s := range steps {
+		lines[i] = s.line
+	}
+	if err := c.send(steps[0].stage, c.timeouts.Command, lines...); err != nil {
+		return err
+	}
+	for _, s := range steps {
+		timeout := c.timeouts.Command
+		if s.stage == StageData {
+			timeout = c.timeouts.Data
+		}
+		r, err := c.read(s.stage, timeout)
+		if err != nil {
+			return err
+		}
+		switch s.stage {
+		case StageReset:
+			if err := c.afterReset(r); err != nil {
+				return err
+			}
+		case StageMail:
+			res.Mail, c.dirty = r, true
+		case StageRcpt:
+			res.Rcpts[s.rcpt] = rcptReply(r)
+		case StageData:
+			res.Data = r
+		}
+	}
+	return nil
+}
+
+// rcptReply reads a 552 to RCPT as the 452 that was meant.
+//
+// RFC 5321 4.5.3.1.10: "Clients SHOULD treat a 552 code in this case as a
+// temporary, rather than permanent, failure". Not where the status says that the
+// message is too big for the recipient, which RFC 1870 6.4 makes final.
+func rcptReply(r smtp.Reply) smtp.Reply {
+	tooBig := r.Status.Subject == 2 && r.Status.Detail == 3 || r.Status.Subject == 3 && r.Status.Detail == 4
+	if r.Code == 552 && !tooBig {
+		r.Code = 452
+		if r.Status.Class == 5 {
+			r.Status.Class = 4
+		}
+	}
+	return r
+}
+
+// loneDot ends a transaction without recipients that the peer wants the content
+// of all the same. RFC 2920 3.1: "if the DATA command was accepted the client
+// SMTP should send a single dot." RFC 2920 3.2: the server then "MUST NOT [...]
+// send any message whatsoever to anybody", whatever it answers.
+func (c *Conn) loneDot() error {
+	if err := c.send(StageFinal, c.timeouts.Block, "."); err != nil {
+		return err
+	}
+	_, err := c.read(StageFinal, c.timeouts.Final)
+	return err
+}
+
+// content sends the content and the final dot, and reads the reply. When the
+// content cannot be read to its end, the dot is never sent, and the connection
+// ends: RFC 5321 knows no other way to take back what was sent.
+func (c *Conn) content(r io.Reader, res *Result) {
+	if res.Err = c.quiet(StageContent); res.Err != nil {
+		return
+	}
+	c.out.timeout = c.timeouts.Block
+	dots := smtp.NewDotWriter(c.w)
+	src := &source{r: r}
+	_, err := io.CopyBuffer(dots, src, make([]byte, blockSize))
+	if err == nil {
+		err = dots.Close()
+	}
+	if src.err != nil || malformed(err) {
+		c.Close()
+		res.Err = &ContentError{Err: cmp.Or(src.err, err)}
+		return
+	}
+	if err == nil {
+		err = c.w.Flush()
+	}
+	if err != nil {
+		res.Err = c.broken(StageContent, err)
+		res.Final = lastWords(res.Err)
+		return
+	}
+	res.Uncertain = true
+	reply, err := c.read(StageFinal, c.timeouts.Final)
+	switch {
+	case err == nil:
+		res.Final, res.Uncertain, c.dirty = reply, false, false
+	default:
+		res.Err = err
+		res.Uncertain = lastWords(err).Code == 0
+	}
+}
+
+// malformed reports whether the content, and not the connection, is at fault.
+func malformed(err error) bool {
+	return errors.Is(err, smtp.ErrBareCR) || errors.Is(err, smtp.ErrBareLF) || errors.Is(err, smtp.ErrNUL)
+}
+
+// lastWords is the reply with which the peer ended the connection.
+func lastWords(err error) smtp.Reply {
+	if e, ok := errors.AsType[*Error](err); ok && e.Err == nil {
+		return e.Reply
+	}
+	return smtp.Reply{}
+}
+
+// blockSize is how much of the content is in memory at once.
+const blockSize = 32 << 10
+
+// source keeps apart a failure to read the content from one to send it.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
