@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// loaders is how many clients send at the same time while the server is killed.
+const loaders = 8
+
+// A ledger is what the clients were promised.
+type ledger struct {
+	mu    sync.Mutex
+	sent  int             // transactions begun
+	acked map[string]bool // name of a message that got its 250
+}
+
+// load sends messages to a, one after the other, until stop is closed. Errors
+// are part of the game: the server dies under it.
+func (l *ledger) load(addr string, client int, stop <-chan struct{}) {
+	rnd := rand.New(rand.NewPCG(uint64(client), 2))
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		name := fmt.Sprintf("load-%d-%d", client, n)
+		size := rnd.IntN(8_000)
+		if n%40 == 7 {
+			size = 400_000 // has a file of its own in the spool
+		}
+		l.mu.Lock()
+		l.sent++
+		l.mu.Unlock()
+		_, err := submit(addr, mail{"", []string{"local@a.example", "far@b.example"}, message(name, size)})
+		if err != nil {
+			select { // the server is away
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			continue
+		}
+		l.mu.Lock()
+		l.acked[name] = true
+		l.mu.Unlock()
+	}
+}
+
+func (l *ledger) promised() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acked)
+}
+
+// Killed under load at random moments and started again, every message that
+// got its 250 arrives, in the mailbox here and at the next hop, and none is
+// torn. The next hop may see twice what was in hand at a kill; the mailbox knows
+// a message that it has.
+func TestKillUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	p := w.peer("mx.b.example")
+	w.zone.MX("b.example", 10, "mx.b.example")
+	a := w.sender()
+	l := &ledger{acked: map[string]bool{}}
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range loaders {
+		clients.Go(func() { l.load(a.addr(), i, stop) })
+	}
+	kills := full(50, 8)
+	for range kills {
+		before := l.promised()
+		eventually(t, says("no message was accepted since the last start"), func() bool { return l.promised() > before })
+		<-time.After(time.Duration(rand.IntN(200)) * time.Millisecond)
+		a.kill()
+		a.start()
+	}
+	close(stop)
+	clients.Wait()
+	a.empty()
+	a.stop()
+
+	var far [][]byte
+	for _, d := range p.taken() {
+		far = append(far, d.body)
+	}
+	local := a.maildir("a.example", "local")
+	t.Logf("%d kills, %d transactions begun, %d acknowledged", kills, l.sent, l.promised())
+	if twice := l.check(t, "the mailbox", local); twice > 0 {
+		t.Errorf("the mailbox holds %d messages twice", twice)
+	}
+	if twice := l.check(t, "the next hop", far); twice > kills*parcelsInHand {
+		t.Errorf("the next hop took %d messages twice, more than %d kills explain", twice, kills)
+	}
+}
+
+// parcelsInHand bounds how many deliveries to one destination can be under way
+// when the process dies.
+const parcelsInHand = 64
+
+// check wants everything that was promised, whole, and returns how many came
+// more than once.
+func (l *ledger) check(t *testing.T, where string, got [][]byte) (twice int) {
+	t.Helper()
+	times := map[string]int{}
+	for _, b := range got {
+		n, err := name(b)
+		if err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+		times[n]++
+		if times[n] > 1 {
+			twice++
+		}
+	}
+	lost := 0
+	for n := range l.acked {
+		if times[n] == 0 {
+			lost++
+			if lost <= 10 {
+				t.Errorf("%s: %s got its 250 and did not arrive", where, n)
+			}
+		}
+	}
+	t.Logf("%s: %d messages, %d of them more than once, %d lost", where, len(times), twice, lost)
+	return twice
+}
