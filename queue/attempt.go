@@ -52,8 +52,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) 
 		}
 		changes = append(changes, change(q.opt.Plan, m, i, o, now, jitter))
 	}
-	first := q.owed(l.ID, firstOwed(m, changes))
-	q.settle(ctx, l, changes, wakeAfter(q.opt.Plan, m, first))
+	q.settle(ctx, l, changes, wakeAfter(changes, now))
 	if ctx.Err() != nil {
 		return verdictNone
 	}

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,6 +126,24 @@ func (t *dests) release(name postrider.Dest, probe bool, v verdict, now time.Tim
 		return []pause{{name, time.Time{}}}
 	}
 	return nil
+}
+
+// hurry ends the pauses of the named dead destinations, of all if none is named,
+// so that their next probe is made now.
+func (t *dests) hurry(names []postrider.Dest, now time.Time) []pause {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(t.m))
+	}
+	var ps []pause
+	for _, name := range names {
+		if d := t.m[name]; d != nil && d.fails > 0 && !d.probe {
+			d.until = now
+			ps = append(ps, pause{name, time.Time{}})
+		}
+	}
+	return ps
 }
 
 // dead reports whether no host of the destination could be talked to.

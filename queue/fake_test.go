@@ -42,6 +42,12 @@ type memMsg struct {
 	leased  map[int]bool
 }
 
+func (e *memMsg) wakeBy(t time.Time) {
+	if !t.IsZero() && (e.wake.IsZero() || t.Before(e.wake)) {
+		e.wake = t
+	}
+}
+
 func newMemSpool() *memSpool {
 	return &memSpool{
 		changed: make(chan struct{}), msgs: map[postrider.ID]*memMsg{},
@@ -86,6 +92,7 @@ func (s *memSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	}
 	for _, set := range b.Settle {
 		l, ok := s.leases[set.Lease.Token]
+		ok = ok && s.msgs[l.ID] != nil
 		for _, c := range set.Changes {
 			ok = ok && slices.Contains(l.Rcpts, c.Rcpt)
 		}
@@ -127,12 +134,10 @@ func (s *memSpool) settle(set postrider.Settlement) {
 		r.State, r.Reported, r.Delayed, r.Due, r.Tries = c.State, c.Reported, c.Delayed, c.Due, c.Tries
 		r.Settled, r.Reply, r.Remote, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.RelayedTo
 	}
-	if !set.Wake.IsZero() || l.Why == postrider.Wake {
-		e.wake = set.Wake
-	}
 	if l.Why == postrider.Wake {
 		e.waking = false
 	}
+	e.wakeBy(set.Wake)
 	open, owed, untried := 0, 0, 0
 	for _, r := range e.m.Recipients {
 		if r.State == postrider.Waiting || !r.Reported {
@@ -146,7 +151,7 @@ func (s *memSpool) settle(set postrider.Settlement) {
 		}
 	}
 	if owed > 0 && untried == 0 {
-		e.wake = time.Now()
+		e.wakeBy(time.Now())
 	}
 	if open == 0 {
 		delete(s.msgs, l.ID)

@@ -118,45 +118,17 @@ func laterOf(t, now time.Time) time.Time {
 	return now.Add(lastChance)
 }
 
-// wakeAfter is the Wake of a settlement of an attempt, from what is known of
-// the message and the changes of the attempt: zero, to leave it as it is, unless
-// the sender is owed a report. That comes at most gatherMax after first, the
-// time when the first recipient settled that is owed.
-func wakeAfter(p Plan, m *postrider.Message, first time.Time) time.Time {
-	if first.IsZero() {
-		return time.Time{}
-	}
-	p = p.For(m)
-	l := look{wake: first.Add(gatherMax)}
-	for i := range m.Recipients {
-		if r := &m.Recipients[i]; r.State == postrider.Waiting {
-			l.again(nextLook(p, m, r, first))
+// wakeAfter is the Wake of the settlement of an attempt: gatherMax from now if
+// it owes the sender a report, else zero. An earlier one stays, so that the time
+// counts from the first failure; and the spool looks by itself when there is no
+// first attempt left to wait for.
+func wakeAfter(changes []postrider.Change, now time.Time) time.Time {
+	for i := range changes {
+		if c := &changes[i]; c.State != postrider.Waiting && !c.Reported {
+			return now.Add(gatherMax)
 		}
 	}
-	return l.wake
-}
-
-// firstOwed is the earliest time at which a recipient settled that the sender
-// is owed a report for and has none: in the message as it was read, or by
-// changes. Zero: there is none.
-func firstOwed(m *postrider.Message, changes []postrider.Change) time.Time {
-	var first time.Time
-	take := func(t time.Time) {
-		if first.IsZero() || t.Before(first) {
-			first = t
-		}
-	}
-	for i := range m.Recipients {
-		if r := &m.Recipients[i]; r.State != postrider.Waiting && !r.Reported {
-			take(r.Settled)
-		}
-	}
-	for _, c := range changes {
-		if c.State != postrider.Waiting && !c.Reported {
-			take(c.Settled)
-		}
-	}
-	return first
+	return time.Time{}
 }
 
 // changeOf writes a recipient down as it is.

@@ -44,9 +44,11 @@ type Queue struct {
 	opt   Options
 	dests *dests
 
+	hurry chan []postrider.Dest
+	gone  chan struct{} // closed at the end of Run
+
 	mu     sync.Mutex
-	active map[uint64]Active        // attempts under way, by the token of their lease
-	early  map[postrider.ID]*firsts // messages with attempts under way
+	active map[uint64]Active // attempts under way, by the token of their lease
 }
 
 // An Active is an attempt under way.
@@ -55,13 +57,6 @@ type Active struct {
 	Dest  postrider.Dest
 	Rcpts []int
 	Since time.Time
-}
-
-// firsts is when the first recipient of a message settled that a report is owed
-// for, as long as attempts are under way that have read the message before.
-type firsts struct {
-	attempts int
-	owed     time.Time // zero: none
 }
 
 // New returns a Queue that does nothing before Run. Transports for ViaError and
@@ -91,8 +86,8 @@ func New(opt Options) *Queue {
 	}
 	opt.Transports = all
 	return &Queue{
-		opt: opt, dests: newDests(l.PerDest, opt.Plan),
-		active: make(map[uint64]Active), early: make(map[postrider.ID]*firsts),
+		opt: opt, dests: newDests(l.PerDest, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
+		active: make(map[uint64]Active),
 	}
 }
 
@@ -112,6 +107,20 @@ func (q *Queue) Active() []Active {
 		all = append(all, a)
 	}
 	return all
+}
+
+// Probe tries the named destinations now, all if none is named, where they are
+// paused because nobody answered: one parcel each, if one is due. It is for an
+// operator who knows better, and for a changed configuration.
+func (q *Queue) Probe(ctx context.Context, names ...postrider.Dest) error {
+	select {
+	case q.hurry <- names:
+		return nil
+	case <-q.gone:
+		return postrider.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // FirstWake returns the Wake of a new message under the plan of this queue: it
@@ -138,6 +147,7 @@ type finished struct {
 // what was cut is as if it had not begun. The error says why Run ended, and is
 // nil when that was ctx. Run is called once.
 func (q *Queue) Run(ctx context.Context) error {
+	defer close(q.gone)
 	q.Rekey()
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -153,14 +163,14 @@ func (q *Queue) Run(ctx context.Context) error {
 		stopped  bool
 		failure  error
 	)
-	gone := make(chan struct{})
+	over := make(chan struct{})
 	go func() {
-		defer close(gone)
+		defer close(over)
 		q.claim(ctx, next, leases)
 	}()
 	defer func() {
 		close(next)
-		<-gone
+		<-over
 	}()
 	for {
 		if !stopped && !claiming && running < q.opt.Limits.Workers {
@@ -187,6 +197,8 @@ func (q *Queue) Run(ctx context.Context) error {
 			if f.attempt {
 				q.pause(q.dests.release(f.dest, f.probe, f.verdict, q.opt.Now(), q.jitter()))
 			}
+		case names := <-q.hurry:
+			q.pause(q.dests.hurry(names, q.opt.Now()))
 		case <-ended:
 			ended, stopped = nil, true
 			t := time.NewTimer(q.opt.Drain)
@@ -269,49 +281,14 @@ func (q *Queue) jitter() float64 {
 }
 
 func (q *Queue) begin(l postrider.Lease) {
-	now := q.opt.Now()
+	a := Active{ID: l.ID, Dest: l.Dest, Rcpts: l.Rcpts, Since: q.opt.Now()}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.active[l.Token] = Active{ID: l.ID, Dest: l.Dest, Rcpts: l.Rcpts, Since: now}
-	f := q.early[l.ID]
-	if f == nil {
-		f = &firsts{}
-		q.early[l.ID] = f
-	}
-	f.attempts++
+	q.active[l.Token] = a
 }
 
 func (q *Queue) end(l postrider.Lease) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.active, l.Token)
-	if f := q.early[l.ID]; f != nil {
-		if f.attempts--; f.attempts == 0 {
-			delete(q.early, l.ID)
-		}
-	}
-}
-
-// owed takes down when a recipient of a message settled that a report is owed
-// for, and returns the earliest such time that is known.
-func (q *Queue) owed(id postrider.ID, t time.Time) time.Time {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	f := q.early[id]
-	if f == nil || t.IsZero() {
-		return t
-	}
-	if f.owed.IsZero() || t.Before(f.owed) {
-		f.owed = t
-	}
-	return f.owed
-}
-
-// told forgets what owed took down: the sender has been told.
-func (q *Queue) told(id postrider.ID) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if f := q.early[id]; f != nil {
-		f.owed = time.Time{}
-	}
 }

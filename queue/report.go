@@ -68,11 +68,7 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 		b.Lazy = true
 		return q.opt.Spool.Commit(context.WithoutCancel(ctx), b)
 	}
-	if err := q.report(ctx, content, m, todo.report, now, b); err != nil {
-		return err
-	}
-	q.told(l.ID)
-	return nil
+	return q.report(ctx, content, m, todo.report, now, b)
 }
 
 // report adds the report to b and commits it. An ID that is taken is not ours:
