@@ -1,0 +1,319 @@
+package spool
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// What the meta of each kind of record holds. A field is only ever added at the
+// end, with a new recordVersion.
+
+// An accepted is the meta of kindAccept and kindMove.
+type accepted struct {
+	msg  *postrider.Message
+	head []byte
+	wake int64
+	big  bool     // the body is in its own file
+	size int64    // of the body, without head
+	sums []uint32 // one for each block of the body
+}
+
+// A state is the meta of kindState.
+type state struct {
+	id      postrider.ID
+	at      int64
+	from    smtp.Path
+	arrived int64
+	wake    int64 // when to look at the message next; 0: as it was
+	woke    bool  // ends a Wake lease: what wake was is over
+	last    bool  // every recipient is now settled and reported
+	report  postrider.ID
+	dests   []postrider.Dest // of each change, for the feed
+	tos     []smtp.Path
+	changes []postrider.Change
+	news    []bool // of each change: it is more than that the sender was told
+}
+
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+func flags(bits ...bool) uint64 {
+	var v uint64
+	for i, b := range bits {
+		if b {
+			v |= 1 << i
+		}
+	}
+	return v
+}
+
+func (e *encoder) path(p smtp.Path) { e.str(p.Local); e.str(p.Domain) }
+func (d *decoder) path() smtp.Path  { return smtp.Path{Local: d.str(), Domain: d.str()} }
+
+func (e *encoder) reply(r smtp.Reply) {
+	e.uint(uint64(r.Code))
+	e.uint(uint64(r.Status.Class))
+	e.uint(uint64(r.Status.Subject))
+	e.uint(uint64(r.Status.Detail))
+	e.str(r.Text)
+}
+
+func (d *decoder) reply() smtp.Reply {
+	return smtp.Reply{
+		Code:   int(d.uint()),
+		Status: smtp.Status{Class: uint8(d.uint()), Subject: uint16(d.uint()), Detail: uint16(d.uint())},
+		Text:   d.str(),
+	}
+}
+
+// tos returns the addresses of the recipients.
+func (a *accepted) tos() []smtp.Path {
+	tos := make([]smtp.Path, len(a.msg.Recipients))
+	for i := range tos {
+		tos[i] = a.msg.Recipients[i].To
+	}
+	return tos
+}
+
+func (a *accepted) encode() []byte {
+	m := a.msg
+	e := encoder{b: make([]byte, 0, 256+len(a.head))}
+	e.str(string(m.ID))
+	e.path(m.From)
+	e.str(m.EnvID)
+	e.uint(uint64(m.Ret))
+	e.uint(flags(m.UTF8, m.EightBit, a.big))
+	e.int(nanos(m.Arrived))
+	e.int(m.Size)
+	e.str(m.Source.Listener)
+	peer, _ := m.Source.Peer.MarshalBinary()
+	e.bytes(peer)
+	e.str(m.Source.Hello)
+	e.str(m.Source.Protocol)
+	e.int(a.wake)
+	e.bytes(a.head)
+	e.int(a.size)
+	e.uint(uint64(len(a.sums)))
+	for _, s := range a.sums {
+		e.uint(uint64(s))
+	}
+	e.uint(uint64(len(m.Recipients)))
+	for i := range m.Recipients {
+		r := &m.Recipients[i]
+		e.path(r.To)
+		e.uint(uint64(r.Notify))
+		e.str(r.ORcpt)
+		c := changeOf(i, r)
+		e.change(&c)
+	}
+	return e.b
+}
+
+func decodeAccepted(meta []byte) (*accepted, error) {
+	d := decoder{b: meta}
+	m := &postrider.Message{ID: postrider.ID(d.str()), From: d.path(), EnvID: d.str(), Ret: smtp.Ret(d.uint())}
+	f := d.uint()
+	m.UTF8, m.EightBit = f&1 != 0, f&2 != 0
+	m.Arrived = fromNanos(d.int())
+	m.Size = d.int()
+	m.Source.Listener = d.str()
+	var peer netip.AddrPort
+	if p := d.bytes(); len(p) > 0 && peer.UnmarshalBinary(p) == nil {
+		m.Source.Peer = peer
+	}
+	m.Source.Hello = d.str()
+	m.Source.Protocol = d.str()
+	a := &accepted{msg: m, big: f&4 != 0, wake: d.int(), head: d.bytes(), size: d.int()}
+	a.sums = make([]uint32, d.count())
+	for i := range a.sums {
+		a.sums[i] = uint32(d.uint())
+	}
+	m.Recipients = make([]postrider.Recipient, d.count())
+	for i := range m.Recipients {
+		r := &m.Recipients[i]
+		r.To, r.Notify, r.ORcpt = d.path(), smtp.Notify(d.uint()), d.str()
+		c := d.change()
+		apply(r, &c)
+	}
+	if d.bad || len(d.b) != 0 || m.ID == "" {
+		return nil, fmt.Errorf("message record does not decode")
+	}
+	return a, nil
+}
+
+// changeOf returns the change that makes a recipient what r is.
+func changeOf(i int, r *postrider.Recipient) postrider.Change {
+	return postrider.Change{
+		Rcpt: i, State: r.State, Reported: r.Reported, Delayed: r.Delayed, Due: r.Due, Tries: r.Tries,
+		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, RelayedTo: r.RelayedTo,
+	}
+}
+
+// apply makes r what c says.
+func apply(r *postrider.Recipient, c *postrider.Change) {
+	r.State, r.Reported, r.Delayed, r.Due, r.Tries = c.State, c.Reported, c.Delayed, c.Due, c.Tries
+	r.Settled, r.Reply, r.Remote, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.RelayedTo
+}
+
+func (e *encoder) change(c *postrider.Change) {
+	e.uint(uint64(c.Rcpt))
+	e.uint(uint64(c.State))
+	e.uint(flags(c.Reported, c.Delayed, c.RelayedTo))
+	e.int(nanos(c.Due))
+	e.uint(uint64(c.Tries))
+	e.int(nanos(c.Settled))
+	e.reply(c.Reply)
+	e.str(c.Remote)
+}
+
+func (d *decoder) change() postrider.Change {
+	c := postrider.Change{Rcpt: int(d.uint()), State: postrider.State(d.uint())}
+	f := d.uint()
+	c.Reported, c.Delayed, c.RelayedTo = f&1 != 0, f&2 != 0, f&4 != 0
+	c.Due = fromNanos(d.int())
+	c.Tries = int(d.uint())
+	c.Settled = fromNanos(d.int())
+	c.Reply = d.reply()
+	c.Remote = d.str()
+	return c
+}
+
+func (s *state) encode() []byte {
+	e := encoder{b: make([]byte, 0, 256)}
+	e.str(string(s.id))
+	e.int(s.at)
+	e.path(s.from)
+	e.int(s.arrived)
+	e.int(s.wake)
+	e.uint(flags(s.last, s.woke))
+	e.str(string(s.report))
+	e.uint(uint64(len(s.changes)))
+	for i := range s.changes {
+		e.path(s.tos[i])
+		e.str(string(s.dests[i]))
+		e.uint(flags(s.news[i]))
+		e.change(&s.changes[i])
+	}
+	return e.b
+}
+
+func decodeState(meta []byte) (*state, error) {
+	d := decoder{b: meta}
+	s := &state{id: postrider.ID(d.str()), at: d.int(), from: d.path(), arrived: d.int(), wake: d.int()}
+	f := d.uint()
+	s.last, s.woke = f&1 != 0, f&2 != 0
+	s.report = postrider.ID(d.str())
+	n := d.count()
+	s.tos, s.dests = make([]smtp.Path, n), make([]postrider.Dest, n)
+	s.changes, s.news = make([]postrider.Change, n), make([]bool, n)
+	for i := range n {
+		s.tos[i], s.dests[i], s.news[i], s.changes[i] = d.path(), postrider.Dest(d.str()), d.uint() != 0, d.change()
+	}
+	if d.bad || len(d.b) != 0 {
+		return nil, fmt.Errorf("state record does not decode")
+	}
+	return s, nil
+}
+
+// A due is the meta of kindDue.
+type due struct {
+	id postrider.ID
+	at int64
+}
+
+func (r *due) encode() []byte {
+	var e encoder
+	e.str(string(r.id))
+	e.int(r.at)
+	return e.b
+}
+
+func decodeDue(meta []byte) (*due, error) {
+	d := decoder{b: meta}
+	r := &due{id: postrider.ID(d.str()), at: d.int()}
+	if d.bad || len(d.b) != 0 {
+		return nil, fmt.Errorf("amendment record does not decode")
+	}
+	return r, nil
+}
+
+// A commit is the meta of kindCommit.
+type commit struct {
+	first  uint64 // LSN of the first record of the group
+	synced uint64 // what was known to be durable when the group was written
+}
+
+func (c *commit) encode() []byte {
+	var e encoder
+	e.uint(c.first)
+	e.uint(c.synced)
+	return e.b
+}
+
+func decodeCommit(meta []byte) (*commit, error) {
+	d := decoder{b: meta}
+	c := &commit{first: d.uint(), synced: d.uint()}
+	if d.bad || len(d.b) != 0 {
+		return nil, fmt.Errorf("commit record does not decode")
+	}
+	return c, nil
+}
+
+// A cursor is the meta of kindCursor: everything up to lsn was read.
+type cursor struct {
+	reader string
+	lsn    uint64
+}
+
+func (c *cursor) encode() []byte {
+	var e encoder
+	e.str(c.reader)
+	e.uint(c.lsn)
+	return e.b
+}
+
+func decodeCursor(meta []byte) (*cursor, error) {
+	d := decoder{b: meta}
+	c := &cursor{reader: d.str(), lsn: d.uint()}
+	if d.bad || len(d.b) != 0 {
+		return nil, fmt.Errorf("cursor record does not decode")
+	}
+	return c, nil
+}
+
+// A damage is the meta of kindDamaged.
+type damage struct {
+	at   int64
+	what string
+}
+
+func (r *damage) encode() []byte {
+	var e encoder
+	e.int(r.at)
+	e.str(r.what)
+	return e.b
+}
+
+func decodeDamage(meta []byte) (*damage, error) {
+	d := decoder{b: meta}
+	r := &damage{at: d.int(), what: d.str()}
+	if d.bad || len(d.b) != 0 {
+		return nil, fmt.Errorf("damage record does not decode")
+	}
+	return r, nil
+}

@@ -1,0 +1,398 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider"
+)
+
+// One goroutine writes the log: run. It takes every batch that has gathered
+// while the last group was written, appends them with a commit record in one
+// write, syncs once, and then tells all who wait. There is no timer: under load
+// the groups grow by themselves.
+const (
+	groupMax     = 4 << 20 // octets of content and envelopes gathered for one group
+	requestsMax  = 1024    // batches that wait for the committer
+	lazySyncTime = 50 * time.Millisecond
+)
+
+// A request is a batch on its way to the committer.
+type request struct {
+	batch *postrider.Batch
+	items []*item
+	wrote bool // an error now means that nobody knows
+	done  chan error
+}
+
+// An item is one record of a batch, with what it does to the index.
+type item struct {
+	kind   uint8
+	meta   []byte
+	body   []byte
+	size   int64
+	add    *accepted
+	state  *state
+	due    *due
+	cursor *cursor
+	token  uint64   // of the lease that state ends
+	e      *entry   // of state, due and move
+	again  bool     // written a second time, because the first could not be made durable
+	was    location // where it was then
+	at     location
+}
+
+// Commit implements postrider.Spool. This, and nothing else, makes mail durable.
+func (s *Spool) Commit(ctx context.Context, b postrider.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.enter() {
+		return postrider.ErrClosed
+	}
+	defer s.commits.Done()
+	req := &request{batch: &b, done: make(chan error, 1)}
+	err := s.prepare(req)
+	if err == nil && len(req.items) > 0 {
+		s.requests <- req
+		err = <-req.done
+	}
+	for i := range b.Add {
+		d := b.Add[i].Draft.(*draft)
+		if err == nil || req.wrote {
+			d.written()
+		} else if d.state == draftCommitting {
+			d.state = draftOpen // nothing was done: Discard takes it away
+		}
+	}
+	return err
+}
+
+// enter says whether the spool is open, and keeps it so until commits.Done.
+func (s *Spool) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.commits.Add(1)
+	return true
+}
+
+// prepare does what a batch needs before its turn: contents are finished, and
+// messages read for what the feed will tell of them.
+func (s *Spool) prepare(req *request) error {
+	b := req.batch
+	if len(b.Add) > 0 && b.Lazy {
+		return errors.New("spool: a batch that adds cannot be lazy")
+	}
+	for i := range b.Add {
+		it, err := s.prepareAdd(&b.Add[i])
+		if err != nil {
+			return err
+		}
+		req.items = append(req.items, it)
+	}
+	for i := range b.Settle {
+		it, err := s.prepareSettle(&b.Settle[i])
+		if err != nil {
+			return err
+		}
+		if len(b.Add) > 0 {
+			it.state.report = b.Add[0].Message.ID
+		}
+		req.items = append(req.items, it)
+	}
+	for i := range b.Amend {
+		d := &due{id: b.Amend[i].ID, at: nanos(b.Amend[i].Due)}
+		req.items = append(req.items, &item{kind: kindDue, due: d, meta: d.encode()})
+	}
+	return nil
+}
+
+func (s *Spool) prepareAdd(add *postrider.Addition) (*item, error) {
+	d, ok := add.Draft.(*draft)
+	if !ok || d.s != s {
+		return nil, errors.New("spool: a draft of another spool")
+	}
+	if add.Message.ID != d.id {
+		return nil, fmt.Errorf("spool: draft %s committed as message %s", d.id, add.Message.ID)
+	}
+	if len(add.Message.Recipients) == 0 {
+		return nil, fmt.Errorf("spool: message %s has no recipient", d.id)
+	}
+	if err := d.finish(); err != nil {
+		return nil, err
+	}
+	a := &accepted{msg: add.Message, head: add.Head, wake: nanos(add.Wake), big: d.file != nil, size: d.size, sums: d.sums}
+	return &item{kind: kindAccept, add: a, meta: a.encode(), body: d.buf}, nil
+}
+
+func (s *Spool) prepareSettle(set *postrider.Settlement) (*item, error) {
+	s.mu.Lock()
+	l := s.leases[set.Lease.Token]
+	var msg *postrider.Message
+	if l != nil {
+		msg = l.e.msg
+	}
+	s.mu.Unlock()
+	if l == nil || l.e.id != set.Lease.ID {
+		return nil, postrider.ErrLeaseLost
+	}
+	if msg == nil {
+		m, err := s.read(l.e)
+		if err != nil {
+			return nil, err
+		}
+		msg = m
+	}
+	st := &state{id: l.e.id, at: s.now().UnixNano(), from: msg.From, arrived: nanos(msg.Arrived), wake: nanos(set.Wake), changes: set.Changes}
+	for i := range set.Changes {
+		n := set.Changes[i].Rcpt
+		if n < 0 || n >= len(msg.Recipients) {
+			return nil, fmt.Errorf("spool: message %s has no recipient %d", l.e.id, n)
+		}
+		st.tos = append(st.tos, msg.Recipients[n].To)
+	}
+	return &item{kind: kindState, state: st, token: set.Lease.Token, e: l.e}, nil
+}
+
+// run is the committer.
+func (s *Spool) run() {
+	defer close(s.stopped)
+	lazy, armed := time.NewTimer(lazySyncTime), false
+	lazy.Stop()
+	for {
+		select {
+		case req := <-s.requests:
+			s.writeGroup(s.gather(req))
+			s.compact()
+		case <-lazy.C:
+			armed = false
+			s.syncLazy()
+		case <-s.stop:
+			s.syncLazy()
+			s.writeClean()
+			return
+		}
+		switch owed := len(s.unsynced)+len(s.rewrite) > 0; {
+		case owed && !armed:
+			lazy.Reset(lazySyncTime)
+		case !owed:
+			lazy.Stop()
+		}
+		armed = len(s.unsynced)+len(s.rewrite) > 0
+	}
+}
+
+// gather takes what waits behind req, up to the bound of a group.
+func (s *Spool) gather(req *request) []*request {
+	group, octets := []*request{req}, req.octets()
+	for octets < groupMax {
+		select {
+		case next := <-s.requests:
+			group = append(group, next)
+			octets += next.octets()
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+func (r *request) octets() int {
+	n := 0
+	for _, it := range r.items {
+		n += len(it.meta) + len(it.body) + headerLen
+	}
+	return n
+}
+
+// writeGroup makes the batches of a group true, each whole or not at all.
+func (s *Spool) writeGroup(group []*request) {
+	items, lazy := s.admit(group)
+	if len(items) == 0 {
+		return
+	}
+	err := s.write(items, !lazy, group)
+	s.mu.Lock()
+	for _, req := range group {
+		for _, it := range req.items {
+			if err == nil {
+				s.applyItem(it)
+			} else if l := s.leases[it.token]; l != nil {
+				l.settling = false
+			}
+		}
+	}
+	s.kick()
+	s.mu.Unlock()
+	for _, req := range group {
+		if req.items != nil {
+			req.done <- err
+		}
+	}
+	s.emptyTrash()
+}
+
+// admit checks each batch against the index as it is now, answers those that
+// cannot be, and returns the records of the rest.
+func (s *Spool) admit(group []*request) (items []*item, lazy bool) {
+	lazy = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	adding := map[postrider.ID]bool{}
+	closes := map[*entry]int{}
+	rcpts := s.waiting
+	for _, req := range group {
+		n, err := s.check(req, adding, rcpts)
+		if err != nil {
+			req.items = nil
+			req.done <- err
+			continue
+		}
+		rcpts += n
+		for _, it := range req.items {
+			s.begin(it, adding, closes)
+		}
+		items = append(items, req.items...)
+		lazy = lazy && req.batch.Lazy
+	}
+	return items, lazy
+}
+
+// check says whether a batch can be done, and how many recipients it adds.
+func (s *Spool) check(req *request, adding map[postrider.ID]bool, rcpts int) (int, error) {
+	added := 0
+	for _, it := range req.items {
+		switch it.kind {
+		case kindAccept:
+			if s.entries[it.add.msg.ID] != nil || adding[it.add.msg.ID] {
+				return 0, postrider.ErrExists
+			}
+			added += len(it.add.msg.Recipients)
+		case kindState:
+			l := s.leases[it.token]
+			if l == nil || l.settling {
+				return 0, postrider.ErrLeaseLost
+			}
+			if err := l.covers(it.state.changes); err != nil {
+				return 0, err
+			}
+		case kindDue:
+			if it.e = s.entries[it.due.id]; it.e == nil {
+				return 0, postrider.ErrNotFound
+			}
+		}
+	}
+	// What settles may add its report however full the queue is.
+	if added > 0 && len(req.batch.Settle) == 0 && rcpts+added > s.opt.MaxRecipients {
+		return 0, postrider.ErrFull
+	}
+	return added, nil
+}
+
+// covers checks that changes are of recipients that the lease holds, each once.
+func (l *lease) covers(changes []postrider.Change) error {
+	seen := make(map[int]bool, len(changes))
+	for i := range changes {
+		seen[changes[i].Rcpt] = true
+	}
+	if len(seen) != len(changes) {
+		return fmt.Errorf("spool: message %s: a recipient is settled twice in one settlement", l.e.id)
+	}
+	for _, i := range l.rcpts {
+		delete(seen, int(i))
+	}
+	if len(seen) > 0 {
+		return postrider.ErrLeaseLost
+	}
+	return nil
+}
+
+// begin prepares a record that will be written. A state says whether it is the
+// last of its message, with what else this group closes.
+func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]int) {
+	switch it.kind {
+	case kindAccept:
+		adding[it.add.msg.ID] = true
+	case kindState:
+		l := s.leases[it.token]
+		l.settling = true
+		st := it.state
+		for i := range st.changes {
+			c := &st.changes[i]
+			r := &it.e.rcpts[c.Rcpt]
+			key := postrider.Dest("")
+			if r.dest != nil {
+				key = r.dest.key
+			}
+			st.dests = append(st.dests, key)
+			st.news = append(st.news, r.state != c.State || r.tries != uint32(c.Tries))
+			if !r.closed() && c.State != postrider.Waiting && c.Reported {
+				closes[it.e]++
+			}
+		}
+		st.last = it.e.open == closes[it.e]
+		st.woke = l.why == postrider.Wake
+		it.meta = st.encode()
+	}
+}
+
+// applyItem does to the index what a written record says.
+func (s *Spool) applyItem(it *item) {
+	switch it.kind {
+	case kindAccept:
+		e := s.insert(it.add, it.at, it.size)
+		if s.keyOf != nil {
+			s.key(e, it.add.tos())
+		}
+	case kindState:
+		s.applyState(it.e, it.state, it.at)
+		l := s.leases[it.token]
+		attempt := l.why == postrider.Attempt
+		s.release(it.token, l)
+		if it.e.open == 0 {
+			s.forget(it.e)
+			s.discardBig(it.e)
+		} else if attempt {
+			s.ripen(it.e, it.state.at)
+		}
+	case kindDue:
+		s.applyDue(it.e, it.due)
+	}
+}
+
+func (s *Spool) applyState(e *entry, st *state, at location) {
+	for i := range st.changes {
+		s.change(e, &st.changes[i], at)
+	}
+	if st.woke {
+		e.waking = false
+		s.setWake(e, e.later)
+		e.later = never
+	}
+	if st.wake > 0 {
+		s.wakeBy(e, st.wake)
+	}
+}
+
+func (s *Spool) applyDue(e *entry, d *due) {
+	var moved []int32
+	for i := range e.rcpts {
+		r := &e.rcpts[i]
+		if r.state != postrider.Waiting || r.leased {
+			continue
+		}
+		if r.parcel != nil {
+			s.detach(r.parcel)
+		}
+		r.due = d.at
+		moved = append(moved, int32(i))
+	}
+	if s.keyOf != nil {
+		s.enqueue(e, moved)
+	}
+}

@@ -1,0 +1,293 @@
+package spool
+
+import (
+	"math"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// The index is what the spool keeps in memory of each message: where its
+// records lie, and for each recipient when and in which queue it is due. It is
+// built from the log at start. Everything here is guarded by Spool.mu, which is
+// never held across I/O.
+
+// never is a time that does not come.
+const never = math.MaxInt64
+
+// A location is where a record begins.
+type location struct {
+	seg *segment
+	off int64
+}
+
+// An entry is one message.
+type entry struct {
+	id      postrider.ID
+	loc     location // its kindAccept or kindMove record
+	prev    *entry   // of the messages of loc.seg
+	next    *entry
+	recLen  int64 // of that record, for the balance of live octets
+	size    int64
+	arrived int64
+	wake    int64 // never: nothing to look at
+	wakePos int   // in Spool.wakes; -1: not there
+	later   int64 // while a Wake lease is out: when to wake after it
+	rcpts   []rcptState
+	open    int // recipients that are not yet settled and reported
+	untried int // recipients in, or before, their first attempt
+	owed    int // recipients settled and not reported
+	leases  int
+	waking  bool // a Wake lease is out
+	again   bool // accepted before the spool was opened
+	big     bool
+	stuck   bool               // its records cannot be read to be moved; the committer's own
+	msg     *postrider.Message // as accepted, kept while leased
+}
+
+// A rcptState is one recipient of an entry.
+type rcptState struct {
+	due      int64
+	dest     *destQueue
+	parcel   *parcel  // nil: settled, or leased
+	last     location // the newest record about it; zero: the entry's own
+	tries    uint32
+	state    postrider.State
+	reported bool
+	leased   bool
+}
+
+func (r *rcptState) closed() bool { return r.state != postrider.Waiting && r.reported }
+func (r *rcptState) owes() bool   { return r.state != postrider.Waiting && !r.reported }
+func (r *rcptState) fresh() bool  { return r.state == postrider.Waiting && r.tries == 0 }
+
+// count adds what r contributes to the counters of its entry, n times.
+func (e *entry) count(r *rcptState, n int) {
+	if !r.closed() {
+		e.open += n
+	}
+	if r.owes() {
+		e.owed += n
+	}
+	if r.fresh() {
+		e.untried += n
+	}
+}
+
+// A parcel is recipients of one entry that wait for one destination until one
+// time.
+type parcel struct {
+	e     *entry
+	dest  *destQueue
+	due   int64
+	rcpts []int32
+	pos   int // in destQueue.parcels
+}
+
+// A destQueue is what waits for one destination, earliest first.
+type destQueue struct {
+	key     postrider.Dest
+	parcels heap[*parcel]
+	paused  int64 // until when; 0: not
+	pos     int   // in Spool.ready; -1: nothing waits
+}
+
+// next is when something of the destination can be claimed.
+func (d *destQueue) next() int64 {
+	if len(d.parcels.items) == 0 || d.key == postrider.DestHold {
+		return never
+	}
+	return max(d.parcels.items[0].due, d.paused)
+}
+
+func parcelLess(a, b *parcel) bool {
+	if a.due != b.due {
+		return a.due < b.due
+	}
+	if a.e != b.e {
+		return a.e.id < b.e.id
+	}
+	return a.rcpts[0] < b.rcpts[0]
+}
+
+func destLess(a, b *destQueue) bool {
+	if an, bn := a.next(), b.next(); an != bn {
+		return an < bn
+	}
+	return a.key < b.key
+}
+
+func wakeLess(a, b *entry) bool {
+	if a.wake != b.wake {
+		return a.wake < b.wake
+	}
+	return a.id < b.id
+}
+
+// dest returns the queue of a key, made if need be.
+func (s *Spool) dest(key postrider.Dest) *destQueue {
+	d := s.dests[key]
+	if d == nil {
+		d = &destQueue{key: key, pos: -1}
+		d.parcels = heap[*parcel]{less: parcelLess, place: func(p *parcel, i int) { p.pos = i }}
+		s.dests[key] = d
+	}
+	return d
+}
+
+// settleDest puts d where it belongs after its parcels or its pause changed,
+// and forgets it when nothing is left of it.
+func (s *Spool) settleDest(d *destQueue) {
+	switch {
+	case len(d.parcels.items) == 0 && d.pos >= 0:
+		s.ready.remove(d.pos)
+		d.pos = -1
+	case len(d.parcels.items) > 0 && d.pos < 0:
+		s.ready.push(d)
+	case d.pos >= 0:
+		s.ready.fix(d.pos)
+	}
+	if len(d.parcels.items) == 0 && d.paused == 0 {
+		delete(s.dests, d.key)
+	}
+}
+
+// detach takes a waiting recipient's whole parcel out of its queue.
+func (s *Spool) detach(p *parcel) {
+	p.dest.parcels.remove(p.pos)
+	for _, i := range p.rcpts {
+		p.e.rcpts[i].parcel = nil
+	}
+	s.settleDest(p.dest)
+}
+
+// enqueue forms parcels of those of the given recipients that wait and are not
+// leased, and puts them into their queues.
+func (s *Spool) enqueue(e *entry, rcpts []int32) {
+	var made []*parcel
+next:
+	for _, i := range rcpts {
+		r := &e.rcpts[i]
+		if r.state != postrider.Waiting || r.leased || r.parcel != nil {
+			continue
+		}
+		for _, p := range made {
+			if p.dest.key == r.dest.key && p.due == r.due {
+				p.rcpts = append(p.rcpts, i)
+				r.parcel = p
+				continue next
+			}
+		}
+		r.dest = s.dest(r.dest.key)
+		p := &parcel{e: e, dest: r.dest, due: r.due, rcpts: []int32{i}}
+		r.parcel = p
+		made = append(made, p)
+	}
+	for _, p := range made {
+		p.dest.parcels.push(p)
+		s.settleDest(p.dest)
+	}
+}
+
+// setWake places e among the messages that want to be looked at.
+func (s *Spool) setWake(e *entry, at int64) {
+	e.wake = at
+	switch {
+	case at == never && e.wakePos >= 0:
+		s.wakes.remove(e.wakePos)
+		e.wakePos = -1
+	case at != never && e.wakePos < 0:
+		s.wakes.push(e)
+	case at != never:
+		s.wakes.fix(e.wakePos)
+	}
+}
+
+// wakeBy sees to it that e is looked at by the given time.
+func (s *Spool) wakeBy(e *entry, at int64) {
+	switch {
+	case e.waking:
+		e.later = min(e.later, at)
+	case at < e.wake:
+		s.setWake(e, at)
+	}
+}
+
+// ripen wakes a message at once that owes a report and waits for no first
+// attempt any more.
+func (s *Spool) ripen(e *entry, now int64) {
+	if e.owed > 0 && e.untried == 0 {
+		s.wakeBy(e, now)
+	}
+}
+
+// insert adds a message to the index. Its recipients have no queue before
+// Rekey was called.
+func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
+	m := a.msg
+	e := &entry{id: m.ID, size: m.Size, arrived: nanos(m.Arrived), wake: never, later: never, wakePos: -1, big: a.big}
+	e.rcpts = make([]rcptState, len(m.Recipients))
+	for i := range m.Recipients {
+		r := &m.Recipients[i]
+		e.rcpts[i] = rcptState{due: nanos(r.Due), state: r.State, reported: r.Reported, tries: uint32(r.Tries)}
+		e.count(&e.rcpts[i], 1)
+		if r.State == postrider.Waiting {
+			s.waiting++
+		}
+	}
+	s.entries[m.ID] = e
+	s.place(e, loc, recLen)
+	if a.wake > 0 {
+		s.setWake(e, a.wake)
+	}
+	return e
+}
+
+// place says where the record of a message lies now.
+func (s *Spool) place(e *entry, loc location, recLen int64) {
+	if e.loc.seg != nil {
+		e.loc.seg.unlink(e)
+		s.liveBytes -= e.recLen
+	}
+	e.loc, e.recLen = loc, recLen
+	loc.seg.link(e)
+	s.liveBytes += recLen
+}
+
+// key gives every waiting recipient its queue, and joins those that share one.
+func (s *Spool) key(e *entry, tos []smtp.Path) {
+	all := make([]int32, 0, len(e.rcpts))
+	for i := range e.rcpts {
+		r := &e.rcpts[i]
+		if r.state != postrider.Waiting {
+			continue
+		}
+		if r.parcel != nil {
+			s.detach(r.parcel)
+		}
+		r.dest = s.dest(s.keyOf(tos[i]))
+		all = append(all, int32(i))
+	}
+	s.enqueue(e, all)
+}
+
+// change makes recipient c.Rcpt what c says.
+func (s *Spool) change(e *entry, c *postrider.Change, loc location) {
+	r := &e.rcpts[c.Rcpt]
+	e.count(r, -1)
+	if r.state == postrider.Waiting && c.State != postrider.Waiting {
+		s.waiting--
+	}
+	r.state, r.reported, r.tries = c.State, c.Reported, uint32(c.Tries)
+	r.due = nanos(c.Due)
+	r.last = loc
+	e.count(r, 1)
+}
+
+// forget drops a message of which nothing is left to do.
+func (s *Spool) forget(e *entry) {
+	s.setWake(e, never)
+	e.loc.seg.unlink(e)
+	s.liveBytes -= e.recLen
+	delete(s.entries, e.id)
+}

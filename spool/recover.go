@@ -1,0 +1,406 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/postrider/postrider"
+)
+
+// Recovery reads the log in one pass and builds the index. Two things can be
+// wrong with a log, and it must tell them apart:
+//
+// A torn end is what a crash leaves of groups whose sync had not returned:
+// nobody was told 250 for them. It is cut off.
+//
+// Damage is anything wrong with what had been synced. The segment is set aside
+// in damaged/, what is left of it is used, and the operator is told.
+//
+// Each commit record says up to which LSN the log was durable when it was
+// written, and so does the header of each segment. A group at or below such an
+// LSN is proven; for one that is not, and is not whole, there is no way to know,
+// and it is taken as torn, with all that follows.
+type recovery struct {
+	s      *Spool
+	held   []*group // read, and not yet proven
+	cur    *group   // the group that is being read
+	last   uint64   // LSN of the last record that counts
+	damage []string
+}
+
+// A group is records that were written at once.
+type group struct {
+	seg   *segment
+	start int64
+	end   int64
+	recs  []scanned
+	last  uint64
+	whole bool // no record is missing, and the commit record is there
+}
+
+// recover opens the segments, builds the index and begins a new segment.
+func (s *Spool) recover(ctx context.Context) error {
+	entries, err := s.fs.ReadDir(path.Join(s.dir, "seg"))
+	if err != nil && !(s.opt.ReadOnly && errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("spool: read folder: %w", err)
+	}
+	r := &recovery{s: s}
+	for _, de := range entries {
+		n, ok := segmentNumber(de.Name())
+		if !ok {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.nextSegment = n
+		if err := r.segment(n); err != nil {
+			return err
+		}
+	}
+	s.nextSegment++
+	if err := r.finish(); err != nil {
+		return err
+	}
+	if err := s.checkBig(r); err != nil {
+		return err
+	}
+	now := s.now().UnixNano()
+	for _, e := range s.entries {
+		s.ripen(e, now)
+	}
+	if s.opt.ReadOnly {
+		return nil
+	}
+	for _, what := range r.damage {
+		s.alarm("spool: %s", what)
+		d := &damage{at: now, what: what}
+		s.rewrite = append(s.rewrite, &item{kind: kindDamaged, meta: d.encode()})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rd := range s.readers {
+		rd.lsn = min(rd.lsn, s.lsn)
+	}
+	return nil
+}
+
+// segment reads one segment.
+func (r *recovery) segment(n uint64) error {
+	s := r.s
+	name := path.Join(s.dir, "seg", segmentName(n))
+	flag := os.O_RDWR
+	if s.opt.ReadOnly {
+		flag = os.O_RDONLY
+	}
+	f, err := s.fs.OpenFile(name, flag, 0)
+	if errors.Is(err, fs.ErrNotExist) && s.opt.ReadOnly {
+		return nil // removed since by the process that has the spool
+	}
+	if err != nil {
+		return fmt.Errorf("spool: open segment: %w", err)
+	}
+	g := &segment{n: n, f: f, end: segmentHeaderLen}
+	s.segments = append(s.segments, g)
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("spool: open segment: %w", err)
+	}
+	g.size = st.Size()
+	head := make([]byte, segmentHeaderLen)
+	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+		return fmt.Errorf("spool: read segment: %w", err)
+	}
+	herr := g.parseHeader(head)
+	if herr != nil && !errors.Is(herr, errSegmentHeader) {
+		return fmt.Errorf("spool: %w", herr)
+	}
+	if herr == nil {
+		r.border(g)
+	}
+	return r.records(g, herr != nil)
+}
+
+// border ends what came before a segment, by what its header says of it.
+func (r *recovery) border(g *segment) {
+	r.closeGroup()
+	r.prove(g.after)
+	if g.after > r.last && len(r.s.segments) > 1 {
+		r.damaged(r.s.segments[len(r.s.segments)-2], "records %d to %d are missing", r.last+1, g.after)
+	}
+	r.held = nil // beyond after: void
+	r.last, g.last = g.first-1, g.first-1
+}
+
+// records reads the records of a segment. Where its header is lost, any record
+// will do, and if there is none the segment was never begun.
+func (r *recovery) records(g *segment, lost bool) error {
+	sc := &scanner{f: g.f, epoch: g.epoch, off: segmentHeaderLen, size: g.size, lsn: g.first}
+	if lost {
+		sc.lsn = r.last + 1
+	}
+	for first := true; ; first = false {
+		rec, err := sc.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if lost && first {
+			r.damaged(g, "its header cannot be read")
+			g.epoch, g.first, g.last = rec.epoch, rec.lsn, rec.lsn-1
+			sc.epoch = rec.epoch
+		}
+		r.record(g, rec)
+	}
+}
+
+// record adds a record to its group, and ends the group at its commit record.
+func (r *recovery) record(g *segment, rec scanned) {
+	if r.cur == nil {
+		r.cur = &group{seg: g, start: rec.off, whole: true}
+	}
+	cur := r.cur
+	if rec.gap {
+		cur.whole = false
+	}
+	cur.recs = append(cur.recs, rec)
+	cur.last, cur.end = rec.lsn, rec.off+rec.size()
+	if rec.kind != kindCommit {
+		return
+	}
+	c, err := decodeCommit(rec.meta)
+	if err != nil {
+		return
+	}
+	if cur.recs[0].lsn < c.first {
+		r.split(c.first)
+		cur = r.cur
+	}
+	if len(cur.recs) > 0 && cur.recs[0].lsn == c.first && uint64(len(cur.recs)) == rec.lsn-c.first+1 {
+		cur.whole = true // a gap before its first record was not its own
+	} else {
+		cur.whole = false
+	}
+	r.held = append(r.held, cur)
+	r.cur = nil
+	r.prove(c.synced)
+}
+
+// split ends, as not whole, what came before the group that begins at LSN first.
+func (r *recovery) split(first uint64) {
+	cur := r.cur
+	n := 0
+	for n < len(cur.recs) && cur.recs[n].lsn < first {
+		n++
+	}
+	before := &group{seg: cur.seg, start: cur.start, end: cur.recs[n-1].off + cur.recs[n-1].size(), recs: cur.recs[:n], last: first - 1}
+	r.held = append(r.held, before)
+	r.cur = &group{seg: cur.seg, start: before.end, end: cur.end, recs: cur.recs[n:], last: cur.last}
+	if n < len(cur.recs) {
+		r.cur.start = cur.recs[n].off
+	}
+}
+
+// closeGroup ends a group that has no commit record.
+func (r *recovery) closeGroup() {
+	if r.cur != nil {
+		r.cur.whole = false
+		r.held = append(r.held, r.cur)
+		r.cur = nil
+	}
+}
+
+// prove takes what is known to have been durable.
+func (r *recovery) prove(lsn uint64) {
+	for len(r.held) > 0 && r.held[0].last <= lsn {
+		g := r.held[0]
+		r.held = r.held[1:]
+		if !g.whole {
+			r.damaged(g.seg, "records before octet %d are missing or cannot be read", g.end)
+		} else if g.recs[0].lsn != r.last+1 && r.last > 0 {
+			r.damaged(g.seg, "records %d to %d are missing", r.last+1, g.recs[0].lsn-1)
+		}
+		r.take(g)
+	}
+}
+
+// finish takes the groups at the end that nothing proves, up to the first that
+// is not whole, and makes durable what it took.
+func (r *recovery) finish() error {
+	s := r.s
+	r.closeGroup()
+	for len(r.held) > 0 {
+		g := r.held[0]
+		if !g.whole || g.recs[0].lsn != r.last+1 && r.last > 0 || !r.bodies(g) {
+			break
+		}
+		r.held = r.held[1:]
+		r.take(g)
+	}
+	s.lsn, s.synced = r.last, r.last
+	for _, g := range s.segments {
+		s.logBytes += g.end
+	}
+	if s.opt.ReadOnly || len(s.segments) == 0 {
+		return nil
+	}
+	g := s.segments[len(s.segments)-1]
+	if err := g.f.Truncate(g.end); err != nil {
+		return fmt.Errorf("spool: cut the end of %s: %w", segmentName(g.n), err)
+	}
+	if err := g.f.Sync(); err != nil {
+		return fmt.Errorf("spool: sync %s: %w", segmentName(g.n), err)
+	}
+	return nil
+}
+
+// bodies reports whether the bodies of a group are what was written.
+func (r *recovery) bodies(g *group) bool {
+	buf := make([]byte, blockLen)
+	for i := range g.recs {
+		rec := &g.recs[i]
+		if rec.bodyLen == 0 {
+			continue
+		}
+		a, err := decodeAccepted(rec.meta)
+		if err != nil {
+			return false
+		}
+		off := rec.off + headerLen + int64(rec.metaLen)
+		for j, sum := range a.sums {
+			b := buf[:min(blockLen, a.size-int64(j)*blockLen)]
+			if _, err := g.seg.f.ReadAt(b, off+int64(j)*blockLen); err != nil && err != io.EOF || checksum(b) != sum {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// take does what the records of a group say.
+func (r *recovery) take(g *group) {
+	for i := range g.recs {
+		if err := r.apply(g.seg, &g.recs[i]); err != nil {
+			r.damaged(g.seg, "record %d: %v", g.recs[i].lsn, err)
+		}
+	}
+	r.last = g.last
+	g.seg.last, g.seg.end = g.last, g.end
+}
+
+// apply does what one record says.
+func (r *recovery) apply(g *segment, rec *scanned) error {
+	s := r.s
+	at := location{g, rec.off}
+	switch rec.kind {
+	case kindAccept, kindMove:
+		a, err := decodeAccepted(rec.meta)
+		if err != nil {
+			return err
+		}
+		if old := s.entries[a.msg.ID]; old != nil {
+			s.drop(old)
+		}
+		e := s.insert(a, at, rec.size())
+		e.again = true
+		s.recovered[e] = a.tos()
+	case kindState:
+		st, err := decodeState(rec.meta)
+		if err != nil {
+			return err
+		}
+		e := s.entries[st.id]
+		if e == nil {
+			return nil // forgotten since: its segment was removed
+		}
+		for i := range st.changes {
+			if st.changes[i].Rcpt >= len(e.rcpts) {
+				return fmt.Errorf("message %s has no recipient %d", st.id, st.changes[i].Rcpt)
+			}
+		}
+		s.applyState(e, st, at)
+		if e.open == 0 {
+			s.drop(e)
+		}
+	case kindDue:
+		d, err := decodeDue(rec.meta)
+		if err != nil {
+			return err
+		}
+		if e := s.entries[d.id]; e != nil {
+			s.applyDue(e, d)
+		}
+	case kindCursor:
+		c, err := decodeCursor(rec.meta)
+		if err != nil {
+			return err
+		}
+		rd := s.reader(c.reader)
+		rd.lsn, rd.stored = c.lsn, c.lsn
+	case kindCommit, kindDamaged:
+	default:
+		return fmt.Errorf("its kind %d is unknown", rec.kind)
+	}
+	return nil
+}
+
+// drop forgets a message during recovery.
+func (s *Spool) drop(e *entry) {
+	for i := range e.rcpts {
+		if e.rcpts[i].state == postrider.Waiting {
+			s.waiting--
+		}
+	}
+	delete(s.recovered, e)
+	s.forget(e)
+}
+
+// damaged notes damage, and sets the segment aside as it is.
+func (r *recovery) damaged(g *segment, format string, args ...any) {
+	s := r.s
+	name := segmentName(g.n)
+	r.damage = append(r.damage, fmt.Sprintf("%s is damaged: "+format+"; a copy is kept in %s",
+		append(append([]any{name}, args...), path.Join(s.dir, "damaged"))...))
+	if s.opt.ReadOnly {
+		return
+	}
+	err := s.fs.Link(path.Join(s.dir, "seg", name), path.Join(s.dir, "damaged", name))
+	if err == nil {
+		err = s.fs.SyncDir(path.Join(s.dir, "damaged"))
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		s.alarm("spool: set aside %s: %v", name, err)
+	}
+}
+
+// checkBig removes files that no message names, and misses those that are gone.
+func (s *Spool) checkBig(r *recovery) error {
+	dir := path.Join(s.dir, "big")
+	entries, err := s.fs.ReadDir(dir)
+	if err != nil && !(s.opt.ReadOnly && errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("spool: read folder: %w", err)
+	}
+	there := map[postrider.ID]bool{}
+	for _, de := range entries {
+		id := postrider.ID(de.Name())
+		there[id] = true
+		if e := s.entries[id]; (e == nil || !e.big) && !s.opt.ReadOnly {
+			if err := s.fs.Remove(path.Join(dir, de.Name())); err != nil {
+				return fmt.Errorf("spool: remove a content without message: %w", err)
+			}
+		}
+	}
+	for _, e := range s.entries {
+		if e.big && !there[e.id] {
+			r.damage = append(r.damage, fmt.Sprintf("the content of message %s is gone from %s", e.id, dir))
+		}
+	}
+	return nil
+}

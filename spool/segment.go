@@ -1,0 +1,167 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/postrider/postrider/vfs"
+)
+
+// A segment is one file of the log, seg/NNNNNNNNNN.seg. It begins with
+//
+//	"POSTRIDR" | version u32 | epoch u32 | number u64 | first LSN u64 | after u64 | CRC u32 | zeros to 64
+//
+// The epoch is random, so that octets of another file are never taken for
+// records. After is the last LSN that counts in the segments before this one:
+// what they hold beyond it was answered with an error, and is void.
+type segment struct {
+	n     uint64
+	epoch uint32
+	first uint64 // LSN of its first record
+	after uint64
+	f     vfs.File
+
+	// Guarded by Spool.mu.
+	end  int64  // octets that count
+	last uint64 // LSN of the last record that counts; first-1: none
+	head *entry // messages whose record lies here, in the order of their records
+	tail *entry
+	refs int  // readers
+	gone bool // removed: close f when refs is 0
+
+	// Of the committer alone.
+	size     int64 // octets that fit
+	syncedTo int64 // octets that are durable
+}
+
+const (
+	segmentMagic     = "POSTRIDR"
+	segmentVersion   = 1
+	segmentHeaderLen = 64
+)
+
+var errSegmentHeader = errors.New("segment header is damaged")
+
+func segmentName(n uint64) string { return fmt.Sprintf("%010d.seg", n) }
+
+// segmentNumber reads the number of a segment's file name.
+func segmentNumber(name string) (uint64, bool) {
+	s, ok := strings.CutSuffix(name, ".seg")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil && segmentName(n) == name
+}
+
+func (g *segment) header() []byte {
+	b := make([]byte, 0, segmentHeaderLen)
+	b = append(b, segmentMagic...)
+	b = binary.LittleEndian.AppendUint32(b, segmentVersion)
+	b = binary.LittleEndian.AppendUint32(b, g.epoch)
+	b = binary.LittleEndian.AppendUint64(b, g.n)
+	b = binary.LittleEndian.AppendUint64(b, g.first)
+	b = binary.LittleEndian.AppendUint64(b, g.after)
+	b = binary.LittleEndian.AppendUint32(b, checksum(b))
+	return append(b, make([]byte, segmentHeaderLen-len(b))...)
+}
+
+func (g *segment) parseHeader(b []byte) error {
+	if len(b) < segmentHeaderLen || string(b[:8]) != segmentMagic || binary.LittleEndian.Uint32(b[40:]) != checksum(b[:40]) {
+		return errSegmentHeader
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != segmentVersion {
+		return fmt.Errorf("segment %d has format %d, and this program knows format %d: start the program that wrote it, or a newer one", g.n, v, segmentVersion)
+	}
+	g.epoch = binary.LittleEndian.Uint32(b[12:])
+	g.first = binary.LittleEndian.Uint64(b[24:])
+	g.after = binary.LittleEndian.Uint64(b[32:])
+	return nil
+}
+
+// createSegment makes a segment durable, empty and with its space reserved.
+func (s *Spool) createSegment(n, first, after uint64, size int64) (*segment, error) {
+	g := &segment{n: n, epoch: s.rand.Uint32() | 1, first: first, last: first - 1, after: after,
+		end: segmentHeaderLen, size: size, syncedTo: segmentHeaderLen}
+	name := path.Join(s.dir, "seg", segmentName(n))
+	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("spool: create segment: %w", err)
+	}
+	g.f = f
+	if err := s.initSegment(g, size); err != nil {
+		f.Close()
+		s.fs.Remove(name) // what stays is an empty segment, which recovery takes away
+		return nil, fmt.Errorf("spool: create segment %s: %w", segmentName(n), err)
+	}
+	return g, nil
+}
+
+func (s *Spool) initSegment(g *segment, size int64) error {
+	if err := g.f.Allocate(size); err != nil {
+		return err
+	}
+	if _, err := g.f.WriteAt(g.header(), 0); err != nil {
+		return err
+	}
+	if err := g.f.Sync(); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(path.Join(s.dir, "seg"))
+}
+
+// hold keeps the file of g open until drop. Spool.mu is held.
+func (g *segment) hold() { g.refs++ }
+
+// drop ends a hold, and returns the file if it is to be closed.
+func (g *segment) drop() vfs.File {
+	if g.refs--; g.refs == 0 && g.gone {
+		return g.f
+	}
+	return nil
+}
+
+// dropSegments ends holds, and closes what nobody reads any more.
+func (s *Spool) dropSegments(held []*segment) {
+	var files []vfs.File
+	s.mu.Lock()
+	for _, g := range held {
+		if f := g.drop(); f != nil {
+			files = append(files, f)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// link adds e, whose record was just written, to the messages of g.
+func (g *segment) link(e *entry) {
+	e.prev, e.next = g.tail, nil
+	if g.tail != nil {
+		g.tail.next = e
+	} else {
+		g.head = e
+	}
+	g.tail = e
+}
+
+func (g *segment) unlink(e *entry) {
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		g.head = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		g.tail = e.prev
+	}
+	e.prev, e.next = nil, nil
+}

@@ -1,0 +1,290 @@
+// Package spool is the embedded durable store: a log of segments in which a
+// message becomes ours, with an index of what is due in memory. Commit, in
+// commit.go, is the only verb that makes mail durable; one write and one sync
+// serve all batches that gathered while the last sync ran.
+//
+// The layout below the folder of the spool is
+//
+//	seg/NNNNNNNNNN.seg   the log (segment.go, record.go, codec.go)
+//	big/ID               contents too large for the log (draft.go)
+//	damaged/             what a recovery set aside (recover.go)
+//	lock                 held by the process that has the spool open
+//
+// The log grows at its end and is removed from its front. What lives in the
+// oldest segment is written again at the end when the log has grown to more
+// than twice what lives in it (write.go).
+package spool
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/vfs"
+)
+
+// Options of a Spool. Zero fields have the default that is said beside them.
+type Options struct {
+	FS            vfs.FS            // required
+	Dir           string            // required; made if it is not there
+	Now           func() time.Time  // wall clock; time.Now
+	Rand          *rand.Rand        // for the random parts of IDs and segments; seeded by the system
+	SegmentSize   int64             // octets of a segment; 64 MiB
+	SmallMax      int64             // octets of a content that goes into the log; larger ones go to files; 256 KiB
+	DraftMemory   int64             // octets of drafts in memory at once; beyond it they go to files; 16 MiB
+	MaxRecipients int               // waiting in all; beyond it ErrFull; 2,000,000
+	Slack         int64             // octets that the log may hold beyond twice the live ones; 128 MiB
+	FeedMax       int64             // octets of log that are kept for readers of the feed that lag; 4 GiB
+	ReadOnly      bool              // for Scan and Open alone, beside a process that has the spool or after it
+	Alarm         func(text string) // told what an operator must know; nil: nobody
+}
+
+// A Spool implements postrider.Spool on a vfs.FS. All methods may be called at
+// once.
+type Spool struct {
+	fs   vfs.FS
+	dir  string
+	opt  Options
+	now  func() time.Time
+	lock io.Closer
+
+	draftBytes atomic.Int64
+	idClock    atomic.Int64 // milliseconds, shifted by idCountBits, and a count
+	bootID     string
+	blocks     sync.Pool // *[]byte of blockLen
+
+	// Of the committer alone (run).
+	rand        *rand.Rand
+	active      *segment // nil: to be made
+	nextSegment uint64
+	lsn         uint64 // of the last record written
+	unsynced    []*item
+	rewrite     []*item // to be written again with the next group
+	buf         []byte
+	trash       []trashItem
+
+	requests chan *request
+	remove   chan removal
+	stop     chan struct{} // closed: the committer ends
+	stopped  chan struct{}
+	removed  chan struct{}
+	commits  sync.WaitGroup
+
+	mu          sync.Mutex // guards what follows; never held across I/O
+	closed      bool
+	segments    []*segment // oldest first
+	synced      uint64     // LSN up to which all is durable
+	entries     map[postrider.ID]*entry
+	recovered   map[*entry][]smtp.Path // addresses kept for the first Rekey
+	dests       map[postrider.Dest]*destQueue
+	sweptDests  int
+	ready       heap[*destQueue]
+	wakes       heap[*entry]
+	leases      map[uint64]*lease
+	token       uint64
+	keyOf       func(smtp.Path) postrider.Dest
+	waiting     int // recipients
+	liveBytes   int64
+	logBytes    int64
+	readers     map[string]*feedReader
+	readerNames []string      // in the order of their first appearance
+	changed     chan struct{} // closed at each change that a waiter may wait for
+}
+
+// setDefaults fills the zero fields of o.
+func (o *Options) setDefaults() {
+	def := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&o.SegmentSize, 64<<20)
+	def(&o.SmallMax, 256<<10)
+	def(&o.DraftMemory, 16<<20)
+	def(&o.Slack, 128<<20)
+	def(&o.FeedMax, 4<<30)
+	if o.MaxRecipients == 0 {
+		o.MaxRecipients = 2_000_000
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		var seed [32]byte
+		crand.Read(seed[:])
+		o.Rand = rand.New(rand.NewChaCha8(seed))
+	}
+}
+
+// Open opens the spool in o.Dir, after a crash too, and starts its committer.
+func Open(ctx context.Context, o Options) (*Spool, error) {
+	if o.FS == nil || o.Dir == "" {
+		return nil, errors.New("spool: no file system or no folder given")
+	}
+	o.setDefaults()
+	s := &Spool{
+		fs: o.FS, dir: o.Dir, opt: o, now: o.Now, rand: o.Rand,
+		bootID:    base36(o.Rand.Uint64(), 7),
+		entries:   map[postrider.ID]*entry{},
+		recovered: map[*entry][]smtp.Path{},
+		dests:     map[postrider.Dest]*destQueue{},
+		leases:    map[uint64]*lease{},
+		readers:   map[string]*feedReader{},
+		requests:  make(chan *request, requestsMax),
+		remove:    make(chan removal, 64),
+		stop:      make(chan struct{}),
+		stopped:   make(chan struct{}),
+		removed:   make(chan struct{}),
+		changed:   make(chan struct{}),
+	}
+	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
+	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = i }}
+	s.blocks.New = func() any { b := make([]byte, blockLen); return &b }
+	if err := s.openFiles(ctx); err != nil {
+		s.closeFiles()
+		return nil, err
+	}
+	if o.ReadOnly {
+		close(s.stopped)
+		close(s.removed)
+		return s, nil
+	}
+	go s.run()
+	go s.runRemovals()
+	return s, nil
+}
+
+// openFiles takes the lock, recovers, and begins a new segment.
+func (s *Spool) openFiles(ctx context.Context) error {
+	if s.opt.ReadOnly {
+		return s.recover(ctx)
+	}
+	for _, d := range []string{"", "seg", "big", "damaged"} {
+		if err := s.fs.MkdirAll(path.Join(s.dir, d), 0o700); err != nil {
+			return fmt.Errorf("spool: make folder: %w", err)
+		}
+	}
+	lock, err := s.fs.Lock(path.Join(s.dir, "lock"))
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	s.lock = lock
+	if err := s.syncPath(); err != nil {
+		return err
+	}
+	return s.recover(ctx)
+}
+
+// syncPath makes the folder of the spool, and every one above it, durable. One
+// that exists may have been made by a process that died before it synced it.
+func (s *Spool) syncPath() error {
+	for d := path.Clean(s.dir); ; d = path.Dir(d) {
+		if err := s.fs.SyncDir(d); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("spool: sync folder: %w", err)
+		}
+		if d == "/" || d == "." {
+			return nil
+		}
+	}
+}
+
+// alarm tells the operator.
+func (s *Spool) alarm(format string, args ...any) {
+	if s.opt.Alarm != nil {
+		s.opt.Alarm(fmt.Sprintf(format, args...))
+	}
+}
+
+// Close implements postrider.Spool. Leases that are out end; what they were for
+// is due again at the next start.
+func (s *Spool) Close(ctx context.Context) error {
+	s.mu.Lock()
+	was := s.closed
+	s.closed = true
+	if !was {
+		s.kick()
+	}
+	s.mu.Unlock()
+	if was {
+		return postrider.ErrClosed
+	}
+	if !s.opt.ReadOnly {
+		s.commits.Wait()
+		close(s.stop)
+		<-s.stopped
+		close(s.remove)
+		<-s.removed
+	}
+	return s.closeFiles()
+}
+
+func (s *Spool) closeFiles() error {
+	var errs []error
+	s.mu.Lock()
+	segments := s.segments
+	s.segments = nil
+	var files []vfs.File
+	for _, g := range segments {
+		g.gone = true
+		if g.refs == 0 {
+			files = append(files, g.f)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range files {
+		errs = append(errs, f.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// A Stat is how much a spool holds.
+type Stat struct {
+	Messages   int
+	Recipients int       // that wait, leased ones among them
+	Held       int       // of those, in DestHold
+	Deferred   int       // of those, tried before
+	Active     int       // of those, leased
+	Oldest     time.Time // arrival of the oldest message; zero: none
+	LiveBytes  int64     // of the log, that are needed
+	LogBytes   int64
+}
+
+// Stat counts. It looks at every message: ask it for people, not for mail.
+func (s *Spool) Stat() Stat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Stat{Messages: len(s.entries), Recipients: s.waiting, LiveBytes: s.liveBytes, LogBytes: s.logBytes}
+	oldest := int64(never)
+	for _, e := range s.entries {
+		oldest = min(oldest, e.arrived)
+		for i := range e.rcpts {
+			r := &e.rcpts[i]
+			switch {
+			case r.state != postrider.Waiting:
+			case r.leased:
+				st.Active++
+			case r.dest != nil && r.dest.key == postrider.DestHold:
+				st.Held++
+			case r.tries > 0:
+				st.Deferred++
+			}
+		}
+	}
+	if oldest != never {
+		st.Oldest = fromNanos(oldest)
+	}
+	return st
+}
