@@ -570,3 +570,48 @@ func TestDamagedBodyIsAReadError(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A content must not go before the record that says it is needless.
+func TestLargeContentStaysUntilItsEndIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add(bytes.Repeat([]byte("0123456789abcdef\r\n"), 200), "a@x.example")
+		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+		synctest.Wait()
+		if list, _ := b.fs.ReadDir("data/spool/big"); len(list) != 1 {
+			t.Fatalf("before the lazy sync big holds %v", list)
+		}
+		time.Sleep(2 * lazySyncTime)
+		synctest.Wait()
+		if list, _ := b.fs.ReadDir("data/spool/big"); len(list) != 0 {
+			t.Fatalf("after the lazy sync big holds %v", list)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// What a failed batch would have settled is not written again with the rest.
+func TestFailedBatchLeavesNoTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@x.example", "b@y.example")
+		l := b.mustClaim(postrider.Attempt, 0)
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync {
+				return errors.New("input/output error")
+			}
+			return nil
+		})
+		batch := postrider.Batch{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{delivered(0)}}}}
+		if err := b.s.Commit(context.Background(), batch); err == nil {
+			t.Fatal("a commit whose sync failed returned nil")
+		}
+		b.fs.SetHook(nil)
+		b.settle(b.mustClaim(postrider.Attempt, 1), delivered(1))
+		b.reopen()
+		if m, _ := readBody(t, b.s, id); m.Recipients[0].State != postrider.Waiting || m.Recipients[1].State != postrider.Delivered {
+			t.Fatalf("recipients %+v", m.Recipients)
+		}
+		b.s.Close(context.Background())
+	})
+}
