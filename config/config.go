@@ -8,9 +8,11 @@ package config
 
 import (
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/route"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -139,4 +141,24 @@ func Builtin(dataDir string) *Config {
 	}}
 	c.Routes = []Route{{Pattern: "*", To: postrider.Route{Via: postrider.ViaHold}}}
 	return c
+}
+
+// Table is what a router is made from. Folders that are not absolute are below
+// DataDir.
+func (c *Config) Table() route.Table {
+	t := route.Table{Hostname: c.Hostname, Postmaster: c.Postmaster}
+	for _, d := range c.Domains {
+		t.Domains = append(t.Domains, route.Domain{Name: d.Name, Mailboxes: d.Mailboxes, Deliver: c.below(d.Deliver)})
+	}
+	for _, r := range c.Routes {
+		t.Rules = append(t.Rules, route.Rule{Pattern: r.Pattern, To: c.below(r.To)})
+	}
+	return t
+}
+
+func (c *Config) below(to postrider.Route) postrider.Route {
+	if to.Dir != "" && !filepath.IsAbs(to.Dir) {
+		to.Dir = filepath.Join(c.DataDir, to.Dir)
+	}
+	return to
 }

@@ -164,6 +164,9 @@ func TestBuiltin(t *testing.T) {
 	if len(cfg.Routes) != 1 || cfg.Routes[0].To.Via != postrider.ViaHold || cfg.Routes[0].Pattern != "*" {
 		t.Errorf("routes %+v", cfg.Routes)
 	}
+	if table := cfg.Table(); table.Domains[0].Deliver.Dir != filepath.Join("d", "mail", "{domain}", "{user}") {
+		t.Errorf("mail lands in %s", table.Domains[0].Deliver.Dir)
+	}
 	if cfg.DataDir != "d" || Builtin("").DataDir != DefaultDataDir {
 		t.Error("the data directory is not the one that was given")
 	}

@@ -18,36 +18,21 @@ func (r *reader) cross(c *Config) {
 		}
 		domains[d.Name] = d.Pos
 	}
-	for i, route := range c.Routes {
-		if p, ours := domains[route.Pattern]; ours {
-			r.say(route.Pos, fmt.Sprintf("Take the route away, and say it with deliver in line %d: a domain wins over a route.", p.Line),
-				"route %q can never match: we accept mail for that domain ourselves", route.Pattern)
-			continue
+	table := c.Table()
+	for _, fault := range table.Check() {
+		help := ""
+		if fault.Domain {
+			help = fmt.Sprintf("Take the route away, and say it with deliver in line %d: a domain wins over a route.", c.Domains[fault.By].Pos.Line)
+		} else {
+			help = fmt.Sprintf("The first match wins: move it above line %d, or take it away.", c.Routes[fault.By].Pos.Line)
 		}
-		for _, before := range c.Routes[:i] {
-			if covers(before.Pattern, route.Pattern) {
-				r.say(route.Pos, fmt.Sprintf("The first match wins: move it above line %d, or take it away.", before.Pos.Line),
-					"route %q can never match: route %q comes before it", route.Pattern, before.Pattern)
-				break
-			}
-		}
+		r.say(c.Routes[fault.Rule].Pos, help, "%s", fault.Reason)
 	}
 }
 
 // say notes an error at a Pos.
 func (r *reader) say(p Pos, help, format string, args ...any) {
 	r.diags = append(r.diags, p.Error(fmt.Sprintf(format, args...), help))
-}
-
-// covers reports whether everything that pattern b matches is matched by a.
-func covers(a, b string) bool {
-	switch {
-	case a == "*" || a == b:
-		return true
-	case strings.HasPrefix(a, "."):
-		return strings.HasSuffix(b, a)
-	}
-	return false
 }
 
 // listeners checks names and addresses against each other.
