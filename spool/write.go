@@ -1,110 +1,371 @@
-package queue
+package spool
 
 import (
-	"time"
-
-	"github.com/postrider/postrider"
-	"github.com/postrider/postrider/smtp"
+	"fmt"
+	"path"
 )
 
-// A Plan says when mail is tried again, and for how long. The zero Plan takes
-// the values of DefaultPlan, one by one.
-type Plan struct {
-	Retry        []time.Duration // wait after the first attempt, the second, …; then the last, again and again
-	Expire       time.Duration   // from the arrival of a message to our giving up
-	ExpireBounce time.Duration   // the same for mail with the null reverse-path
-	DelayNotice  time.Duration   // from the arrival to the word that it is late; negative: never
+// write appends items and a commit record in one write, and syncs if asked to.
+// After an error nothing of it counts, now or after a crash that finds a later
+// segment; the file is given up, for Linux forgets what it could not flush, and
+// a second sync of it would lie.
+func (s *Spool) write(items []*item, sync bool, group []*request) error {
+	before := append(s.unsynced[:len(s.unsynced):len(s.unsynced)], s.rewrite...)
+	items = append(s.rewrite[:len(s.rewrite):len(s.rewrite)], items...)
+	if err := s.room(items); err != nil {
+		return err
+	}
+	g := s.active
+	if g.last < g.first { // a new segment begins with what must not go with the old ones
+		items = append(s.cursorItems(0), items...)
+	} else {
+		items = append(items, s.cursorItems(cursorLag)...)
+	}
+	for _, req := range group {
+		req.wrote = true
+	}
+	s.rewrite = nil
+	err := s.append(g, items)
+	if err == nil && sync {
+		err = s.sync()
+	} else if err != nil {
+		s.abandon()
+	}
+	if err != nil {
+		s.rewrite = before // and not what this group held: its batches fail
+	}
+	return err
 }
 
-// DefaultPlan is the plan of a server that says nothing about it. RFC 5321
-// 4.5.4.1: "the give-up time generally needs to be at least 4-5 days. It MAY be
-// appropriate to set a shorter maximum number of retries for non-delivery
-// notifications".
-func DefaultPlan() Plan {
-	return Plan{
-		Retry: []time.Duration{
-			time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour,
-		},
-		Expire:       5 * 24 * time.Hour,
-		ExpireBounce: 24 * time.Hour,
-		DelayNotice:  4 * time.Hour,
+// append writes the group.
+func (s *Spool) append(g *segment, items []*item) error {
+	c := commit{first: s.lsn + 1, synced: s.synced}
+	off := g.end
+	buf := s.buf[:0]
+	for _, it := range items {
+		s.lsn++
+		it.at = location{g, off + int64(len(buf))}
+		n := len(buf)
+		buf = appendRecord(buf, it.kind, g.epoch, s.lsn, it.meta, it.body)
+		it.size = int64(len(buf) - n)
 	}
-}
-
-// jitterShare is how far a wait is moved at most, as a share of itself.
-const jitterShare = 0.1
-
-// withDefaults fills in what is not set.
-func (p Plan) withDefaults() Plan {
-	d := DefaultPlan()
-	if len(p.Retry) == 0 {
-		p.Retry = d.Retry
+	s.lsn++
+	buf = appendRecord(buf, kindCommit, g.epoch, s.lsn, c.encode(), nil)
+	if s.buf = buf; cap(buf) > 2*groupMax {
+		s.buf = nil
 	}
-	if p.Expire <= 0 {
-		p.Expire = d.Expire
+	if _, err := g.f.WriteAt(buf, off); err != nil {
+		return fmt.Errorf("spool: write %s: %w", segmentName(g.n), err)
 	}
-	if p.ExpireBounce <= 0 {
-		p.ExpireBounce = min(d.ExpireBounce, p.Expire)
-	}
-	if p.DelayNotice == 0 {
-		p.DelayNotice = d.DelayNotice
-	}
-	return p
-}
-
-// Wait returns how long to wait after attempt number tries, counted from 1.
-// Jitter, from -1 to 1, moves it by up to a tenth.
-func (p Plan) Wait(tries int, jitter float64) time.Duration {
-	w := p.Retry[min(max(tries, 1), len(p.Retry))-1]
-	return w + time.Duration(float64(w)*jitterShare*min(max(jitter, -1), 1))
-}
-
-// Next returns when to try again after attempt number tries, or false when the
-// message has lived long enough. The last attempt is made at the end of its
-// life, never later.
-//
-// RFC 5321 4.5.4.1: "The sender MUST delay retrying a particular destination
-// after one attempt has failed." The wait grows, so that a dead host costs
-// log(age) attempts; jitter keeps a thousand messages that one outage deferred
-// from coming back in one second.
-func (p Plan) Next(arrived, now time.Time, tries int, jitter float64) (time.Time, bool) {
-	end := arrived.Add(p.Expire)
-	if !now.Before(end) {
-		return time.Time{}, false
-	}
-	next := now.Add(p.Wait(tries, jitter))
-	if next.After(end) {
-		next = end
-	}
-	return next, true
-}
-
-// For returns the plan of a message: mail with the null reverse-path lives
-// shorter, and nobody is told that it is late.
-func (p Plan) For(m *postrider.Message) Plan {
-	if m.Null() {
-		p.Expire, p.DelayNotice = p.ExpireBounce, -1
-	}
-	return p
-}
-
-// FirstWake returns the Wake of a new message: when it is to be looked at,
-// whatever its attempts come to.
-func (p Plan) FirstWake(m *postrider.Message) time.Time {
-	p = p.withDefaults().For(m)
-	wake := m.Arrived.Add(p.Expire)
-	for i := range m.Recipients {
-		if at := m.Arrived.Add(p.DelayNotice); wantsDelay(p, m, &m.Recipients[i]) && at.Before(wake) {
-			wake = at
+	s.mu.Lock()
+	s.logBytes += int64(len(buf))
+	g.end += int64(len(buf))
+	g.last = s.lsn
+	for _, it := range items {
+		s.relocate(it)
+		if it.cursor != nil {
+			s.readers[it.cursor.reader].stored = it.cursor.lsn
 		}
 	}
-	return wake
+	s.mu.Unlock()
+	for _, it := range items {
+		if it.kind == kindState || it.kind == kindDue || it.kind == kindDamaged {
+			s.unsynced = append(s.unsynced, it)
+		}
+	}
+	return nil
 }
 
-// wantsDelay reports whether the sender asked to hear that mail to r is late,
-// and has not heard yet. RFC 3461 5.2.5 allows the notice too where NOTIFY was
-// not given; strangers did not ask for it, so that it is sent to none of them.
-func wantsDelay(p Plan, m *postrider.Message, r *postrider.Recipient) bool {
-	return p.DelayNotice > 0 && !m.Null() && r.State == postrider.Waiting && !r.Delayed &&
-		r.Notify&smtp.NotifyDelay != 0
+// relocate points the index to the new place of a state that was written again.
+func (s *Spool) relocate(it *item) {
+	if !it.again || it.kind != kindState || s.entries[it.e.id] != it.e {
+		return
+	}
+	for i := range it.state.changes {
+		r := &it.e.rcpts[it.state.changes[i].Rcpt]
+		if r.last == it.was {
+			r.last = it.at
+		}
+	}
+}
+
+// sync makes durable what was written.
+func (s *Spool) sync() error {
+	g := s.active
+	if err := g.f.Sync(); err != nil {
+		s.abandon()
+		return fmt.Errorf("spool: sync %s: %w", segmentName(g.n), err)
+	}
+	s.unsynced = nil
+	g.syncedTo = g.end
+	s.mu.Lock()
+	s.synced = s.lsn
+	s.mu.Unlock()
+	return nil
+}
+
+// abandon gives up the active segment after a failed write or sync. What was
+// written lazily and is not durable will be written again, elsewhere.
+func (s *Spool) abandon() {
+	g := s.active
+	s.active = nil
+	for _, it := range s.unsynced {
+		it.again, it.was = true, it.at
+	}
+	s.rewrite, s.unsynced = append(s.rewrite, s.unsynced...), nil
+	s.mu.Lock()
+	s.logBytes -= g.end - g.syncedTo
+	g.end, g.last = g.syncedTo, s.synced
+	s.mu.Unlock()
+	s.alarm("spool: %s can no longer be written, a new segment takes its place", segmentName(g.n))
+}
+
+// syncLazy syncs what nobody waits for.
+func (s *Spool) syncLazy() {
+	if len(s.unsynced) == 0 && len(s.rewrite) == 0 {
+		return
+	}
+	var err error
+	if s.active != nil && len(s.rewrite) == 0 {
+		err = s.sync()
+	}
+	if s.active == nil || len(s.rewrite) > 0 {
+		err = s.write(nil, true, nil)
+	}
+	if err != nil {
+		s.alarm("%v", err)
+	}
+	s.mu.Lock()
+	s.kick()
+	s.mu.Unlock()
+	s.emptyTrash()
+}
+
+// writeClean ends the log so that the next start knows that all of it was
+// durable.
+func (s *Spool) writeClean() {
+	if s.active == nil {
+		return
+	}
+	err := s.room(nil)
+	if err == nil {
+		err = s.append(s.active, s.cursorItems(0))
+	}
+	if err == nil {
+		err = s.sync()
+	}
+	if err != nil {
+		s.alarm("spool: at the end: %v", err)
+	}
+}
+
+// room sees to a segment that takes the items, with the cursors and the commit
+// record.
+func (s *Spool) room(items []*item) error {
+	need := int64(headerLen + 64)
+	for _, it := range items {
+		need += headerLen + int64(len(it.meta)+len(it.body)) + 8
+	}
+	s.mu.Lock()
+	need += int64(len(s.readers)) * (headerLen + 128)
+	s.mu.Unlock()
+	if s.active != nil && s.active.end+need <= s.active.size {
+		return nil
+	}
+	if s.active != nil {
+		if err := s.sync(); err != nil {
+			return err
+		}
+	}
+	g, err := s.createSegment(s.nextSegment, s.lsn+1, s.synced, max(s.opt.SegmentSize, segmentHeaderLen+need))
+	if err != nil {
+		return err
+	}
+	s.nextSegment++
+	s.active = g
+	s.mu.Lock()
+	s.segments = append(s.segments, g)
+	s.logBytes += segmentHeaderLen
+	s.mu.Unlock()
+	return nil
+}
+
+// cursorItems returns the positions of the readers of the feed that went on by
+// more than lag records since they were last written.
+func (s *Spool) cursorItems(lag uint64) []*item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var items []*item
+	for _, name := range s.readerNames {
+		r := s.readers[name]
+		if lag > 0 && r.lsn < r.stored+lag {
+			continue
+		}
+		c := &cursor{reader: name, lsn: r.lsn}
+		items = append(items, &item{kind: kindCursor, cursor: c, meta: c.encode()})
+	}
+	return items
+}
+
+// cursorLag is how many records a reader of the feed may see again after a crash.
+const cursorLag = 1024
+
+// A trashItem is a file that goes when what made it needless is durable.
+type trashItem struct {
+	name string
+	lsn  uint64
+}
+
+// discardBig lets the file of a forgotten message go once its end is durable: a
+// file must not go before the record that says so.
+func (s *Spool) discardBig(e *entry) {
+	if e.big {
+		s.trash = append(s.trash, trashItem{path.Join(s.dir, "big", string(e.id)), s.lsn})
+	}
+}
+
+// emptyTrash hands over the files that may go now, and the oldest segments when
+// nothing in them lives and every reader of the feed is past them.
+func (s *Spool) emptyTrash() {
+	n := 0
+	for n < len(s.trash) && s.trash[n].lsn <= s.synced {
+		s.remove <- removal{name: s.trash[n].name}
+		n++
+	}
+	s.trash = s.trash[n:]
+	for {
+		g := s.takeFront()
+		if g == nil {
+			return
+		}
+		s.remove <- removal{name: path.Join(s.dir, "seg", segmentName(g.n)), seg: g}
+	}
+}
+
+// takeFront takes the oldest segment from the log if it is finished.
+func (s *Spool) takeFront() *segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.segments) < 2 {
+		return nil
+	}
+	g := s.segments[0]
+	if g == s.active || g.head != nil || s.synced < g.last {
+		return nil
+	}
+	for _, name := range s.readerNames {
+		if r := s.readers[name]; r.lsn < g.last && s.logBytes < s.opt.FeedMax {
+			return nil
+		}
+	}
+	s.segments = s.segments[1:]
+	s.logBytes -= g.end
+	g.gone = true
+	g.hold()
+	return g
+}
+
+// A removal is a file on its way out.
+type removal struct {
+	name string
+	seg  *segment
+}
+
+// runRemovals removes files, which may take long. One segment is durably gone
+// before the next one goes: the log never has a hole.
+func (s *Spool) runRemovals() {
+	defer close(s.removed)
+	for r := range s.remove {
+		err := s.fs.Remove(r.name)
+		if err == nil && r.seg != nil {
+			err = s.fs.SyncDir(path.Join(s.dir, "seg"))
+		}
+		if err != nil {
+			s.alarm("spool: remove: %v", err)
+		}
+		if r.seg == nil {
+			continue
+		}
+		s.dropSegments([]*segment{r.seg})
+	}
+}
+
+// compactStep is how many octets of live messages are moved at a time.
+const compactStep = 1 << 20
+
+// compact moves live messages out of the oldest segment while the log is more
+// than twice what lives in it, a bounded piece after each group.
+func (s *Spool) compact() {
+	s.mu.Lock()
+	if len(s.segments) < 2 {
+		s.mu.Unlock()
+		return
+	}
+	g := s.segments[0]
+	if g == s.active || g.head == nil || s.logBytes < 2*s.liveBytes+s.opt.Slack {
+		s.mu.Unlock()
+		return
+	}
+	var move []*entry
+	octets := int64(0)
+	for e := g.head; e != nil && octets < compactStep; e = e.next {
+		if e.stuck {
+			continue
+		}
+		move = append(move, e)
+		octets += e.recLen
+	}
+	s.mu.Unlock()
+	items := make([]*item, 0, len(move))
+	for _, e := range move {
+		it, err := s.moveItem(e)
+		if err != nil {
+			e.stuck = true
+			s.alarm("spool: message %s stays in %s: %v", e.id, segmentName(g.n), err)
+			continue
+		}
+		items = append(items, it)
+	}
+	if len(items) == 0 {
+		return
+	}
+	if err := s.write(items, true, nil); err != nil {
+		s.alarm("%v", err)
+		return
+	}
+	s.mu.Lock()
+	for _, it := range items {
+		for i := range it.e.rcpts {
+			it.e.rcpts[i].last = location{}
+		}
+		s.place(it.e, it.at, it.size)
+	}
+	s.mu.Unlock()
+	s.emptyTrash()
+}
+
+// moveItem makes the record that replaces all records of a message. A damaged
+// body moves with its CRCs, and stays as unreadable as it is.
+func (s *Spool) moveItem(e *entry) (*item, error) {
+	r, err := s.readAll(e)
+	if err != nil {
+		return nil, err
+	}
+	defer s.dropSegments(r.held)
+	s.mu.Lock()
+	r.wake = e.wake
+	if e.waking {
+		r.wake = s.now().UnixNano() // after a crash the lease is gone, and what it came for is still to do
+	} else if e.wake == never {
+		r.wake = 0
+	}
+	s.mu.Unlock()
+	it := &item{kind: kindMove, e: e, add: r.accepted, meta: r.encode()}
+	if !r.big && r.size > 0 {
+		it.body = make([]byte, r.size)
+		if _, err := r.body.seg.f.ReadAt(it.body, r.body.off); err != nil {
+			return nil, fmt.Errorf("read body: %w", err)
+		}
+	}
+	return it, nil
 }
