@@ -67,6 +67,7 @@ var (
 	ErrNotFound  = errors.New("spool: no such message")
 	ErrExists    = errors.New("spool: a message of this ID exists")
 	ErrLeaseLost = errors.New("spool: the lease is no longer held")
+	ErrFull      = errors.New("spool: as many recipients wait as may")
 )
 
 // A Draft is a content on its way in. Write it, then hand it to Commit in an
@@ -146,7 +147,9 @@ type Lease struct {
 type Settlement struct {
 	Lease   Lease
 	Changes []Change
-	Wake    time.Time // when to look at the message next; zero: as it was, or, for a Wake lease, not again
+	// Wake is when to look at the message next, and never puts off what was
+	// asked for before. A Wake lease uses up the time that it came for.
+	Wake time.Time
 }
 
 // A Change is what became of one recipient.
