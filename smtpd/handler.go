@@ -25,10 +25,15 @@ type Handler interface {
 // A Session is the server side of one connection as the program sees it. Its
 // methods are called one at a time, in the order of the protocol, and return
 // the reply itself, so that a 250 can carry a queue ID and nothing is guessed.
-// The zero Reply, or too few of them, is 451 4.3.0.
+// The zero Reply is 451 4.3.0. A 421 closes the connection.
+// A context ends when the connection is found to be lost, or when the server is
+// stopped at once; nobody looks for that while a method is at work without
+// reading, so that a commit is not cut off by a client that went away.
 type Session interface {
 	// Hello is called for EHLO and HELO; a positive or zero reply sends the
-	// server's own 250 with its extensions.
+	// server's own 250 with its extensions. The name has only letters, digits and
+	// "-._:[]", and "?" for what else the client said. If a transaction is open,
+	// Reset follows.
 	Hello(ctx context.Context, name string, esmtp bool) smtp.Reply
 	Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply
 	Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smtp.Reply

@@ -1,0 +1,315 @@
+package smtpd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+const (
+	// lineMax is the longest command line with its CRLF: 512 octets of RFC 5321
+	// 4.5.3.1.4, and what SIZE (26), SMTPUTF8 (10) and DSN (108 to MAIL, 528 to
+	// RCPT) add. One limit for all verbs, with room to spare.
+	lineMax = 2048
+	// swallowMax is how much of a line over lineMax is read away to find its end.
+	swallowMax = 1 << 20
+	// readSize is the buffer of an idle connection. A line that fits lineMax fits.
+	readSize = 4096
+	// gatherMax is how many octets of replies wait to be sent together.
+	gatherMax = 4096
+	// lingerMax and lingerTime are how much and how long we read on after a 421, so
+	// that what the client sent meanwhile does not destroy the reply on its way.
+	lingerMax  = 64 << 10
+	lingerTime = time.Second
+)
+
+// Why no further command is read, beside the errors of the connection.
+var (
+	errTooLong  = errors.New("smtpd: command line too long")
+	errEndless  = errors.New("smtpd: command line without an end")
+	errDraining = errors.New("smtpd: shutting down")
+)
+
+// A conn is one connection. One goroutine owns it; idle alone is shared.
+type conn struct {
+	server  *Server
+	nc      net.Conn
+	peer    netip.AddrPort
+	base    context.Context // ends when the server stops at once
+	cancel  context.CancelFunc
+	session Session
+	state   state
+
+	in       *bufio.Reader
+	pre      []byte // read already by a content reader: comes before the connection
+	line     []byte // a command line that did not come in one piece
+	deadline time.Time
+	content  bool // reading content, where the deadline is per read
+
+	out      []byte // replies that wait to be sent
+	dead     error  // why there is nothing more to read, or to write
+	deaf     bool   // the client does not take what we write
+	quitting bool   // QUIT was said
+
+	idle atomic.Bool // waiting for a command outside of a transaction
+}
+
+// serve speaks with the client to the end.
+func (c *conn) serve(ctx context.Context) {
+	defer c.nc.Close()
+	ctx, c.cancel = context.WithCancel(ctx)
+	defer c.cancel()
+	// Read and flush look at base after they have set a deadline, so that this one
+	// either stays or is not needed.
+	stop := context.AfterFunc(c.base, func() { _ = c.nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	c.guard(func() { c.talk(ctx) })
+	c.guard(c.closeSession)
+	if c.flush() == nil && !c.quitting {
+		c.linger()
+	}
+}
+
+// guard runs f; if it panics, the client hears 421 and the server's Alarm the
+// rest. The process and all other connections go on.
+func (c *conn) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.server.alarm(&PanicError{Peer: c.peer, Value: v, Stack: debug.Stack()})
+			c.bye(4, 3, 0, "Something went wrong here, try again later")
+		}
+	}()
+	f()
+}
+
+func (c *conn) talk(ctx context.Context) {
+	if !c.greet(ctx) {
+		return
+	}
+	for c.next(ctx) {
+	}
+}
+
+// greet opens the session and sends the greeting.
+func (c *conn) greet(ctx context.Context) bool {
+	session, r := c.server.Handler.Open(ctx, c.peer)
+	c.session = session
+	switch {
+	case !r.IsZero() && !r.Positive():
+		r = final(r)
+		c.state.phase = refused
+	case session == nil:
+		c.bye(4, 3, 0, "No session here, try again later")
+		return false
+	default:
+		r = smtp.Reply{Code: 220, Text: c.server.hostname() + " ESMTP"}
+		c.state.phase = greeted
+	}
+	c.answer(r, false)
+	return r.Code != 421
+}
+
+// closeSession ends the session in the order that it was promised.
+func (c *conn) closeSession() {
+	if c.session == nil {
+		return
+	}
+	session := c.session
+	c.session = nil
+	defer session.Close()
+	if c.state.open() {
+		session.Reset()
+	}
+}
+
+// next answers one command, and reports whether there is another.
+func (c *conn) next(ctx context.Context) bool {
+	line, err := c.readLine()
+	if err != nil && err != errTooLong {
+		c.lost(err)
+		return false
+	}
+	r, group := smtp.Reply{}, false
+	if err == errTooLong {
+		r = *no(500, 5, 2, "Command line too long")
+	} else if cmd, bad := smtp.ParseCommand(line); bad != nil {
+		r = *bad
+	} else if isHTTP(cmd.Verb) {
+		c.bye(4, 7, 0, "This is SMTP, and you speak HTTP")
+		return false
+	} else if v, bad := c.state.begin(cmd); bad != nil {
+		r, group = *bad, v != nil && v.group
+	} else {
+		r, group = v.run(c, ctx, cmd.Arg), v.group
+	}
+	if c.dead != nil {
+		c.lost(c.dead)
+		return false
+	}
+	c.answer(r, group)
+	if c.state.answered(r, c.server.maxErrors()) {
+		c.bye(4, 7, 0, "Too many errors")
+		return false
+	}
+	return !c.quitting && r.Code != 421 && c.dead == nil
+}
+
+// lost says goodbye to a client that does not go on, if it can still hear it.
+func (c *conn) lost(err error) {
+	switch {
+	case errors.Is(err, errDraining):
+		c.bye(4, 3, 2, "Shutting down, try again later")
+	case errors.Is(err, errEndless):
+		c.bye(4, 7, 0, "That line has no end")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.bye(4, 4, 2, "Timeout")
+	}
+}
+
+// bye puts a 421 into the last replies.
+func (c *conn) bye(class uint8, subject, detail uint16, text string) {
+	c.out = smtp.Reply{
+		Code:   421,
+		Status: smtp.Status{Class: class, Subject: subject, Detail: detail},
+		Text:   c.server.hostname() + " " + text,
+	}.AppendTo(c.out)
+}
+
+// answer gathers a reply. It is sent now unless it is of a group, and else with
+// those after it just before we would wait for the client: RFC 2920 3.2: the
+// server "MUST send all pending responses immediately whenever the local TCP
+// input buffer is emptied".
+func (c *conn) answer(r smtp.Reply, group bool) {
+	c.out = r.AppendTo(c.out)
+	if !group || len(c.out) > gatherMax {
+		_ = c.flush() // c.dead has it
+	}
+}
+
+// flush sends what was gathered. A client that does not read is given up after
+// the write timeout.
+func (c *conn) flush() error {
+	if c.deaf {
+		return c.dead
+	}
+	if len(c.out) == 0 {
+		return nil
+	}
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.server.writeTimeout()))
+	if c.base.Err() != nil {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+	_, err := c.nc.Write(c.out)
+	if c.out = c.out[:0]; cap(c.out) > 512 {
+		c.out = nil // nobody knows how long the client now thinks
+	}
+	if err != nil {
+		c.deaf = true
+		return c.die(err)
+	}
+	return nil
+}
+
+// die notes why the connection can no longer be used, and ends the context of
+// the session.
+func (c *conn) die(err error) error {
+	if c.dead == nil {
+		c.dead = err
+		c.cancel()
+	}
+	return err
+}
+
+// readLine reads a command line and returns it without its CRLF, valid until
+// the next read. Only CRLF ends it. The deadline is that of the whole line, so
+// that a client which sends an octet now and then gains nothing by it.
+func (c *conn) readLine() ([]byte, error) {
+	c.deadline = time.Time{}
+	c.line = c.line[:0]
+	tooLong, cr := false, false
+	for size := 0; ; {
+		part, err := c.in.ReadSlice('\n')
+		if err != nil && err != bufio.ErrBufferFull {
+			return nil, err
+		}
+		n := len(part)
+		size += n
+		end := err == nil && (n > 1 && part[n-2] == '\r' || n == 1 && cr)
+		cr = part[n-1] == '\r'
+		tooLong = tooLong || size > lineMax
+		switch {
+		case end && tooLong:
+			c.line = nil
+			return nil, errTooLong
+		case end && size == n:
+			return part[:n-2], nil
+		case size > swallowMax:
+			return nil, errEndless
+		case !tooLong:
+			c.line = append(c.line, part...)
+		}
+		if end {
+			return c.line[:len(c.line)-2], nil
+		}
+	}
+}
+
+// Read is the source of c.in. It is called when there is nothing left to work
+// on, and that is when the gathered replies go out.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.pre) > 0 {
+		n := copy(p, c.pre)
+		c.pre = c.pre[n:]
+		return n, nil
+	}
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
+	if c.dead != nil {
+		return 0, c.dead
+	}
+	idle := !c.content && !c.state.open()
+	for {
+		if c.content {
+			c.deadline = time.Now().Add(c.server.dataTimeout())
+		} else if c.deadline.IsZero() {
+			c.deadline = time.Now().Add(c.server.commandTimeout())
+		}
+		_ = c.nc.SetReadDeadline(c.deadline)
+		c.idle.Store(idle)
+		if c.base.Err() != nil || idle && c.server.draining() {
+			return 0, c.die(errDraining)
+		}
+		n, err := c.nc.Read(p)
+		c.idle.Store(false)
+		if err == nil || n > 0 {
+			return n, nil
+		}
+		// A deadline that is not ours wakes a connection to look at what it waits
+		// for; it may have come late, to a transaction.
+		if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(c.deadline) {
+			continue
+		}
+		return 0, c.die(err)
+	}
+}
+
+// linger reads on for a moment before the connection is closed, where the
+// kernel would answer unread input with a reset.
+func (c *conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || c.base.Err() != nil || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c.nc, lingerMax)
+}

@@ -1,0 +1,140 @@
+package smtpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// A recorder is a Handler that writes down every call, and whose answers are
+// found in the words it is given: the local part of an address, the name of an
+// EHLO, or a line "X-Answer: word" of the content.
+type recorder struct {
+	open   smtp.Reply // of Open
+	verify bool       // the sessions are Verifiers
+	nobody bool       // Open gives no session
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func (h *recorder) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls = append(h.calls, fmt.Sprintf(format, args...))
+}
+
+func (h *recorder) log() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]string(nil), h.calls...)
+}
+
+func (h *recorder) Open(context.Context, netip.AddrPort) (Session, smtp.Reply) {
+	h.note("open")
+	switch {
+	case h.nobody:
+		return nil, h.open
+	case h.verify:
+		return verifySession{recorderSession{h}}, h.open
+	}
+	return recorderSession{h}, h.open
+}
+
+type recorderSession struct{ h *recorder }
+
+type verifySession struct{ recorderSession }
+
+func (s verifySession) Verify(_ context.Context, what string) smtp.Reply {
+	s.h.note("verify %s", what)
+	if what == "Crispin" {
+		return smtp.Reply{Code: 250, Text: "Mark Crispin <Admin.MRC@foo.com>"}
+	}
+	return answer(what)
+}
+
+// answer is what a word asks for.
+func answer(word string) smtp.Reply {
+	switch word {
+	case "unknown", "Green":
+		return smtp.Reply{Code: 550, Status: smtp.Status{Class: 5, Subject: 1, Detail: 1}, Text: "No such user here"}
+	case "refused", "refused.example":
+		return smtp.Reply{Code: 550, Text: "refused"} // without a status
+	case "later":
+		return smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 7, Detail: 1}, Text: "later"}
+	case "zero":
+		return smtp.Reply{}
+	case "odd":
+		return smtp.Reply{Code: 354, Text: "go on"}
+	case "bye":
+		return smtp.Reply{Code: 421, Status: smtp.Status{Class: 4, Subject: 7, Detail: 0}, Text: "enough"}
+	case "rude":
+		return smtp.Reply{Code: 250, Text: "two\r\n550 lines\x1b"}
+	case "panic":
+		panic("the recorder was told to")
+	}
+	return smtp.OK
+}
+
+func (s recorderSession) Hello(_ context.Context, name string, esmtp bool) smtp.Reply {
+	s.h.note("hello %s %v", name, esmtp)
+	if name == "zero" {
+		return smtp.OK
+	}
+	return answer(name)
+}
+
+func (s recorderSession) Mail(_ context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply {
+	s.h.note("mail <%v>%v", from, params(p))
+	return answer(from.Local)
+}
+
+func (s recorderSession) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams) smtp.Reply {
+	s.h.note("rcpt <%v>%v", to, params(p))
+	return answer(to.Local)
+}
+
+// params prints what is not zero.
+func params(p any) string {
+	switch p {
+	case smtp.MailParams{}, smtp.RcptParams{}:
+		return ""
+	}
+	return fmt.Sprintf(" %+v", p)
+}
+
+func (s recorderSession) Data(ctx context.Context, content io.Reader) smtp.Reply {
+	b, err := io.ReadAll(content)
+	var bad *ContentError
+	switch {
+	case errors.As(err, &bad):
+		s.h.note("data refused %d", bad.Reply.Code)
+		return smtp.OK // which the client must never hear
+	case err != nil:
+		s.h.note("data lost %v", err == io.ErrUnexpectedEOF && ctx.Err() != nil || isConn(err))
+		return smtp.OK
+	}
+	s.h.note("data %q", b)
+	_, word, found := strings.Cut(string(b), "X-Answer: ")
+	if !found {
+		return smtp.Reply{Code: 250, Text: "taken"}
+	}
+	word, _, _ = strings.Cut(word, "\r\n")
+	return answer(word)
+}
+
+// isConn reports whether err is one of a connection.
+func isConn(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, errDraining) || err.Error() == "i/o timeout"
+}
+
+func (s recorderSession) Reset() { s.h.note("reset") }
+func (s recorderSession) Close() { s.h.note("close") }

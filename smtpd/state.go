@@ -1,0 +1,156 @@
+package smtpd
+
+import "github.com/postrider/postrider/smtp"
+
+// A phase is where a connection stands in the order of commands
+// (RFC 5321 4.1.4).
+type phase uint8
+
+const (
+	refused phase = iota // the greeting was no 220: QUIT is all that is left
+	greeted              // no EHLO or HELO yet
+	ready                // no transaction is open
+	mailing              // MAIL was accepted, and no recipient yet
+	rcpting              // a recipient was accepted: DATA may come
+	nPhases = iota
+)
+
+// A state is all that the protocol remembers of a connection. It is pure: its
+// methods do no I/O, look at no clock and call nobody. A command goes through
+// begin, which says whether it is allowed; its handler does the work; and the
+// method of its verb takes note of the reply.
+type state struct {
+	phase  phase
+	ext    smtp.Extensions // in force: what EHLO offered, nothing after HELO
+	utf8   bool            // the transaction has SMTPUTF8
+	rcpts  int             // recipients of the transaction
+	faults int             // commands answered 500 to 504 since the last message
+	// excused is how many more of the commands that depend on a refused MAIL are
+	// no fault: a client that pipelines sent them before it could know.
+	excused int
+}
+
+// offered is what EHLO lists. All of it is true.
+const offered = smtp.ExtPipelining | smtp.ExtSize | smtp.Ext8BitMIME | smtp.ExtSMTPUTF8 |
+	smtp.ExtEnhancedStatusCodes | smtp.ExtDSN
+
+// begin looks a command up and says whether it is allowed now, with its
+// argument. A nil Reply means that it is.
+func (s *state) begin(cmd smtp.Command) (*verb, *smtp.Reply) {
+	v := lookup(cmd.Verb)
+	switch {
+	case s.phase == refused && (v == nil || v.name != "QUIT"):
+		return v, s.outOfOrder(cmd.Verb)
+	case v == nil:
+		return nil, no(500, 5, 2, "Command not recognized")
+	case v.run == nil:
+		return v, no(502, 5, 1, "Command not implemented")
+	case !v.in.has(s.phase):
+		return v, s.outOfOrder(cmd.Verb)
+	case v.arg == noArg && cmd.Arg != "":
+		// RFC 5321 4.3.2: "commands that are specified in this document as not
+		// accepting arguments (DATA, RSET, QUIT) SHOULD return a 501".
+		return v, no(501, 5, 4, v.name+" takes no argument")
+	case v.arg == needsArg && cmd.Arg == "":
+		return v, no(501, 5, 4, v.name+" needs an argument")
+	}
+	return v, nil
+}
+
+// outOfOrder is the reply to a verb that is not allowed in this phase.
+func (s *state) outOfOrder(verb string) *smtp.Reply {
+	switch {
+	case s.phase == refused:
+		// RFC 5321 3.1: "SHOULD respond to any intervening commands with "503 bad
+		// sequence of commands"".
+		return no(503, 5, 1, "No service here, say QUIT")
+	case s.phase == greeted:
+		return no(503, 5, 1, "Say EHLO or HELO first")
+	case verb == "MAIL":
+		return no(503, 5, 1, "A transaction is open already")
+	case verb == "DATA" && s.phase == mailing:
+		// RFC 5321 3.3: "If there was no MAIL, or no RCPT, command, or all such
+		// commands were rejected, the server MAY return a "command out of sequence"
+		// (503) or "no valid recipients" (554) reply".
+		return no(554, 5, 1, "No valid recipients")
+	}
+	return no(503, 5, 1, "Say MAIL first")
+}
+
+// hello takes note of an EHLO or HELO that was answered with r. RFC 5321 4.1.4:
+// an EHLO that is refused leaves the state as it was, and one that is accepted
+// clears "exactly as if a RSET command had been issued".
+func (s *state) hello(esmtp bool, r smtp.Reply) {
+	if !r.Positive() {
+		return
+	}
+	s.reset()
+	s.phase, s.ext = ready, 0
+	if esmtp {
+		s.ext = offered
+	}
+}
+
+// mail takes note of a MAIL that was answered with r.
+func (s *state) mail(utf8 bool, r smtp.Reply, excuse int) {
+	s.excused = 0
+	if !r.Positive() {
+		s.excused = excuse
+		return
+	}
+	s.phase, s.utf8, s.rcpts = mailing, utf8, 0
+}
+
+// rcpt takes note of a RCPT that was answered with r.
+func (s *state) rcpt(r smtp.Reply) {
+	if r.Positive() {
+		s.phase = rcpting
+		s.rcpts++
+	}
+}
+
+// rcptExt is what extends RCPT: RFC 6531 3.4 lets UTF-8 into a transaction by
+// the parameter of its MAIL.
+func (s *state) rcptExt() smtp.Extensions {
+	if s.utf8 {
+		return s.ext
+	}
+	return s.ext &^ smtp.ExtSMTPUTF8
+}
+
+// data takes note of a content that was answered with r.
+func (s *state) data(r smtp.Reply) {
+	if r.Positive() {
+		s.faults = 0
+	}
+}
+
+// reset ends the transaction, if one is open.
+func (s *state) reset() {
+	if s.open() {
+		s.phase = ready
+	}
+	s.utf8, s.rcpts, s.excused = false, 0, 0
+}
+
+// open reports whether a transaction is open.
+func (s *state) open() bool { return s.phase == mailing || s.phase == rcpting }
+
+// answered counts the reply to a command, and reports whether the connection
+// has made too many faults.
+func (s *state) answered(r smtp.Reply, limit int) bool {
+	if r.Code < 500 || r.Code > 504 {
+		return false
+	}
+	if r.Code == 503 && s.excused > 0 {
+		s.excused--
+		return false
+	}
+	s.faults++
+	return s.faults >= limit
+}
+
+// no makes a permanent Reply 5.subject.detail.
+func no(code int, subject, detail uint16, text string) *smtp.Reply {
+	return &smtp.Reply{Code: code, Status: smtp.Status{Class: 5, Subject: subject, Detail: detail}, Text: text}
+}
