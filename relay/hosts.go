@@ -1,0 +1,210 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/dns"
+)
+
+// A host is a machine that takes mail for the destination.
+type host struct {
+	name  string
+	addrs []netip.Addr // of an address literal; else the DNS is asked
+}
+
+// A target is one address of a host.
+type target struct {
+	host string
+	addr netip.AddrPort
+}
+
+// String returns the form that mail people know: mx1.example[192.0.2.1]:25.
+func (t target) String() string {
+	port := t.addr.String()
+	return t.host + "[" + t.addr.Addr().String() + "]" + port[strings.LastIndexByte(port, ':'):]
+}
+
+// exchangers returns the hosts of the destination, those of one preference
+// together, the most preferred first. Where there are none it notes why.
+func (a *attempt) exchangers(ctx context.Context) [][]host {
+	if a.d.Route.Via == postrider.ViaSMTP {
+		return [][]host{{named(a.d.Route.Host)}}
+	}
+	to := a.m.Recipients[a.d.Rcpts[0]].To
+	if addr, ok := to.Literal(); ok {
+		return [][]host{{{name: to.Domain, addrs: []netip.Addr{addr}}}}
+	}
+	domain, err := dns.ToASCII(to.Domain)
+	if err != nil {
+		a.blocked(rankNone, failed(550, 5, 1, 2, "%q is not a domain name", to.Domain))
+		return nil
+	}
+	answer, err := a.r.o.Resolver.Lookup(ctx, domain, dns.TypeMX)
+	// RFC 5321 5.1: "If a non-existent domain error is returned, this situation
+	// MUST be reported as an error. If a temporary error is returned, the message
+	// MUST be queued and retried later".
+	switch {
+	case err != nil:
+		a.blocked(rankOurs, deferred(4, 3, "MX of %s: %v", domain, err))
+		return nil
+	case answer.NXDomain:
+		a.blocked(rankNone, failed(550, 5, 1, 2, "domain %s does not exist", domain))
+		return nil
+	case len(answer.MX) == 0:
+		// RFC 5321 5.1: "If an empty list of MXs is returned, the address is
+		// treated as if it was associated with an implicit MX RR, with a preference
+		// of 0, pointing to that host."
+		return [][]host{{{name: domain}}}
+	}
+	groups := byPreference(a.r.sortMX(answer.MX))
+	if len(groups) == 0 {
+		// RFC 7505 4.1: "it SHOULD use a 556 reply code [...] and a 5.1.10 enhanced
+		// status code".
+		a.blocked(rankNone, failed(556, 5, 1, 10, "domain %s does not accept mail (null MX)", domain))
+	}
+	return groups
+}
+
+// named is a host that an operator wrote: a name, or an address with or without
+// brackets.
+func named(s string) host {
+	h := host{name: strings.TrimSuffix(s, ".")}
+	bare := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	if addr, err := netip.ParseAddr(bare); err == nil {
+		h.addrs = []netip.Addr{addr}
+	} else if ascii, err := dns.ToASCII(s); err == nil {
+		h.name = ascii
+	}
+	return h
+}
+
+// byPreference groups sorted exchangers. The null MX is no host.
+func byPreference(sorted []dns.MX) [][]host {
+	var groups [][]host
+	for i, mx := range sorted {
+		if mx.Host == "" {
+			continue
+		}
+		if len(groups) == 0 || mx.Preference != sorted[i-1].Preference {
+			groups = append(groups, nil)
+		}
+		last := len(groups) - 1
+		groups[last] = append(groups[last], host{name: mx.Host})
+	}
+	return groups
+}
+
+// resolve returns the addresses to try of hosts of one preference, a list for
+// each host, and whether one of the hosts is ourselves: then none of them counts
+// any more, nor does any host of a higher preference number.
+//
+// RFC 5321 5.1: "If a matching record is found, all records at that preference
+// level and higher-numbered ones MUST be discarded from consideration."
+func (a *attempt) resolve(ctx context.Context, group []host) (targets [][]target, ours bool) {
+	var notes []note
+	for _, h := range group {
+		list, own, n := a.addresses(ctx, h)
+		if own {
+			a.loops()
+			return nil, true
+		}
+		targets, notes = append(targets, list), append(notes, n...)
+	}
+	for _, n := range notes {
+		a.blocked(n.rank, n.outcome)
+	}
+	return targets, false
+}
+
+// addresses returns what to try of one host, or that it is ourselves, or a note
+// why there is nothing to try.
+func (a *attempt) addresses(ctx context.Context, h host) (list []target, ours bool, notes []note) {
+	addrs := h.addrs
+	if addrs == nil {
+		var err error
+		if addrs, err = dns.LookupAddrs(ctx, a.r.o.Resolver, h.name); err != nil {
+			return nil, false, []note{{rankOurs, deferred(4, 3, "address of %s: %v", h.name, err)}}
+		}
+	}
+	home := false // an address of this machine, whoever asks
+	for _, addr := range addrs {
+		addr = addr.Unmap()
+		t := target{host: h.name, addr: netip.AddrPortFrom(addr, a.port)}
+		switch {
+		case a.r.o.Local != nil && a.r.o.Local(t.addr):
+			return nil, true, nil
+		case a.usable(addr):
+			list = append(list, t)
+		default:
+			home = home || addr.IsLoopback() || addr.IsUnspecified()
+		}
+	}
+	if len(list) == 0 {
+		notes = []note{{rankNone, a.noAddress(h.name, len(addrs) > 0, home)}}
+	}
+	return limit(list), false, notes
+}
+
+// noAddress is the outcome of a host that cannot be reached by any address.
+//
+// RFC 5321 5.1: "If MX records are present, but none of them are usable, or the
+// implicit MX is unusable, this situation MUST be reported as an error." A host
+// that the operator names is another thing: his mistake is no reason to fail.
+func (a *attempt) noAddress(name string, some, home bool) postrider.Outcome {
+	switch {
+	case a.d.Route.Via == postrider.ViaSMTP:
+		return deferred(4, 4, "host %s of the route has no usable address", name)
+	case home:
+		return failed(550, 5, 4, 6, "mail host %s has an address that leads back to the sender's own machine", name)
+	case some:
+		return failed(550, 5, 4, 4, "mail host %s has no address in public space", name)
+	}
+	return failed(550, 5, 4, 4, "mail host %s has no address", name)
+}
+
+// loops notes that the way leads back to us.
+//
+// RFC 5321 5.1: "If there are no records left at that point, it is an error
+// condition, and the message MUST be returned as undeliverable."
+func (a *attempt) loops() {
+	if a.d.Route.Via == postrider.ViaSMTP {
+		a.blocked(rankOurs, deferred(3, 5, "the route to %s leads back to ourselves", a.d.Route.Host))
+		return
+	}
+	domain := a.m.Recipients[a.d.Rcpts[0]].To.Domain
+	a.blocked(rankLoop, failed(554, 5, 4, 6, "mail for %s loops back to myself", domain))
+}
+
+// usable reports whether mail may go to an address. Where names come from a
+// stranger's DNS, they must not lead into our own networks.
+func (a *attempt) usable(addr netip.Addr) bool {
+	if addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return false
+	}
+	if a.d.Route.Private || a.d.Route.Via == postrider.ViaSMTP {
+		return true
+	}
+	zero := addr.Is4() && addr.As4()[0] == 0 // "this network" (RFC 1122 3.2.1.3)
+	return !zero && !addr.IsLoopback() && !addr.IsPrivate() && !addr.IsLinkLocalUnicast()
+}
+
+// limit keeps at most addrsMax addresses in their order, and of either family
+// some, as we may have only one.
+func limit(list []target) []target {
+	count := map[bool]int{}
+	for _, t := range list {
+		count[t.addr.Addr().Is4()]++
+	}
+	keep := map[bool]int{true: max(addrsMax-count[false], addrsMax/2), false: max(addrsMax-count[true], addrsMax-addrsMax/2)}
+	var kept []target
+	for _, t := range list {
+		if is4 := t.addr.Addr().Is4(); keep[is4] > 0 {
+			keep[is4]--
+			kept = append(kept, t)
+		}
+	}
+	return kept
+}

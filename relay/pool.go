@@ -1,0 +1,193 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/smtpc"
+)
+
+// A link is a connection to an address, with what it has been used for.
+type link struct {
+	conn *smtpc.Conn
+	addr netip.AddrPort
+	uses int       // transactions
+	kept bool      // taken from the pool and not dialled for this attempt
+	idle time.Time // since when it lies in the pool
+}
+
+// A pool keeps idle connections for a while, and counts the ones in use for
+// each address.
+type pool struct {
+	o    Options
+	stop chan struct{}
+	wake chan struct{} // a connection came to lie in the pool; one element
+	wg   sync.WaitGroup
+	// quits ends when Close waits no longer.
+	quits  context.Context
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	idle   []*link // the longest idle first
+	sites  map[netip.AddrPort]*site
+	closed bool
+}
+
+// A site is an address that is being talked to.
+type site struct {
+	slots chan struct{} // one element for each connection in use
+	users int           // attempts that hold a slot or wait for one
+}
+
+func newPool(o Options) *pool {
+	p := &pool{
+		o:     o,
+		stop:  make(chan struct{}),
+		wake:  make(chan struct{}, 1),
+		sites: make(map[netip.AddrPort]*site),
+	}
+	p.quits, p.cancel = context.WithCancel(context.Background())
+	p.wg.Go(p.reap)
+	return p
+}
+
+// enter waits until another connection to addr is allowed, and returns the
+// function that gives the right back.
+func (p *pool) enter(ctx context.Context, addr netip.AddrPort) (leave func(), err error) {
+	p.mu.Lock()
+	s := p.sites[addr]
+	if s == nil {
+		s = &site{slots: make(chan struct{}, p.o.ConnMax)}
+		p.sites[addr] = s
+	}
+	s.users++
+	p.mu.Unlock()
+	select {
+	case s.slots <- struct{}{}:
+		return func() {
+			<-s.slots
+			p.drop(addr, s)
+		}, nil
+	case <-ctx.Done():
+		p.drop(addr, s)
+		return nil, ctx.Err()
+	}
+}
+
+func (p *pool) drop(addr netip.AddrPort, s *site) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(p.sites, addr)
+	}
+}
+
+// take returns an idle connection to addr, the one that was used last, or nil.
+func (p *pool) take(addr netip.AddrPort) *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, l := range slices.Backward(p.idle) {
+		if l.addr == addr {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			l.kept = true
+			return l
+		}
+	}
+	return nil
+}
+
+// give keeps a connection, or ends it where it is worn out or not wanted.
+func (p *pool) give(l *link) {
+	if l.conn.Usable() && !p.keep(l) {
+		l.conn.Close()
+	}
+}
+
+// keep reports whether the pool has taken a connection over.
+func (p *pool) keep(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return false
+	case l.uses >= p.o.UseMax || p.o.IdleMax < 0:
+		p.quit(l)
+		return true
+	}
+	l.idle = time.Now()
+	p.idle = append(p.idle, l)
+	if len(p.idle) > p.o.IdleMax {
+		p.quit(p.idle[0])
+		p.idle = slices.Delete(p.idle, 0, 1)
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// quit ends a connection politely, in its own time. The lock is held, and the
+// pool is not closed.
+func (p *pool) quit(l *link) {
+	p.wg.Go(func() { l.conn.Quit(p.quits) })
+}
+
+// reap ends the connections that have been idle for too long. While there are
+// none it sleeps without a timer.
+func (p *pool) reap() {
+	for p.wait() {
+	}
+}
+
+// wait ends what is too old, and returns when there may be more of it, or false
+// at the end.
+func (p *pool) wait() bool {
+	var due <-chan time.Time
+	if wait, ok := p.expire(time.Now()); ok {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-p.stop:
+		return false
+	case <-p.wake:
+	case <-due:
+	}
+	return true
+}
+
+// expire ends what is too old, and returns how long the next one has.
+func (p *pool) expire(now time.Time) (wait time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.idle) > 0 && !p.closed {
+		if wait := p.idle[0].idle.Add(p.o.IdleTimeout).Sub(now); wait > 0 {
+			return wait, true
+		}
+		p.quit(p.idle[0])
+		p.idle = slices.Delete(p.idle, 0, 1)
+	}
+	return 0, false
+}
+
+// close ends the reaper and every idle connection, and waits for them until ctx
+// ends. It may be called again.
+func (p *pool) close(ctx context.Context) {
+	p.mu.Lock()
+	if !p.closed {
+		for _, l := range p.idle {
+			p.quit(l)
+		}
+		p.idle, p.closed = nil, true
+		close(p.stop)
+	}
+	p.mu.Unlock()
+	defer context.AfterFunc(ctx, p.cancel)()
+	p.wg.Wait()
+	p.cancel()
+}

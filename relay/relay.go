@@ -1,0 +1,109 @@
+// Package relay delivers to other hosts over SMTP: it finds the hosts of a
+// domain in the DNS or takes the one that a route names, tries their addresses
+// in order, and says for each recipient what came of it.
+//
+// What one peer says about a recipient or the message is an outcome; what keeps
+// us from talking to a peer is a reason to try the next. Only where every host
+// says no, or the DNS says that there is none, does mail fail for it; all else
+// is Deferred.
+package relay
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/dns"
+	"github.com/postrider/postrider/smtpc"
+)
+
+// Limits of one attempt.
+const (
+	hostsMax = 20 // mail exchangers of a domain that are looked at
+	addrsMax = 5  // addresses of one host that are tried
+	triesMax = 20 // connections that are tried in all
+	// rcptsMax is how many recipients go in one transaction. RFC 5321
+	// 4.5.3.1.8: "The minimum total number of recipients that MUST be buffered
+	// is 100 recipients."
+	rcptsMax = 100
+)
+
+// Options of a Relay.
+type Options struct {
+	Hello    string // our name in EHLO
+	Resolver dns.Resolver
+	Network  postrider.Network
+	Local    postrider.LocalAddrs // nil: nothing is ours
+	Rand     *rand.Rand           // shuffles hosts of one preference; nil: they stay as they came. The Relay alone uses it
+	Timeouts smtpc.Timeouts
+
+	DialTimeout time.Duration // 0: 30 seconds
+	// ConnMax bounds the connections to one address and port; an attempt that
+	// needs another waits. 0: 20.
+	ConnMax int
+	// IdleMax bounds the idle connections that are kept in all. 0: 100;
+	// negative: none is kept.
+	IdleMax     int
+	IdleTimeout time.Duration // how long one is kept; 0: 10 seconds
+	UseMax      int           // transactions on one connection; 0: 100
+}
+
+func (o Options) orDefaults() Options {
+	if o.DialTimeout <= 0 {
+		o.DialTimeout = 30 * time.Second
+	}
+	if o.ConnMax <= 0 {
+		o.ConnMax = 20
+	}
+	if o.IdleMax == 0 {
+		o.IdleMax = 100
+	}
+	if o.IdleTimeout <= 0 {
+		o.IdleTimeout = 10 * time.Second
+	}
+	if o.UseMax <= 0 {
+		o.UseMax = 100
+	}
+	return o
+}
+
+// A Relay is the postrider.Transport of the routes via "mx" and "smtp". It may
+// be used by many goroutines, and is closed at the end.
+type Relay struct {
+	o      Options
+	pool   *pool
+	randMu sync.Mutex
+}
+
+// New returns a Relay. It starts one goroutine, which Close ends.
+func New(o Options) *Relay {
+	o = o.orDefaults()
+	return &Relay{o: o, pool: newPool(o)}
+}
+
+// Close says QUIT on the connections that are kept, and waits for the answers
+// until ctx ends. No attempt may be under way.
+func (r *Relay) Close(ctx context.Context) error {
+	r.pool.close(ctx)
+	return ctx.Err()
+}
+
+// Deliver implements postrider.Transport. The recipients of a have one domain,
+// or one host that the route names.
+func (r *Relay) Deliver(ctx context.Context, d *postrider.Delivery) []postrider.Outcome {
+	a := newAttempt(r, d)
+	if len(a.left) > 0 {
+		a.walk(ctx)
+	}
+	return a.out
+}
+
+// sortMX puts exchangers in the order to try them.
+func (r *Relay) sortMX(mx []dns.MX) []dns.MX {
+	r.randMu.Lock()
+	defer r.randMu.Unlock()
+	sorted := dns.SortMX(mx, r.o.Rand)
+	return sorted[:min(len(sorted), hostsMax)]
+}
