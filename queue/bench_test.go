@@ -112,6 +112,9 @@ func (b *bench) deliver(ctx context.Context, d *postrider.Delivery) []postrider.
 		if err != nil {
 			b.t.Errorf("a report cannot be read: %v", err)
 		}
+		if n := d.Message.Recipients[0].Notify; n != smtp.NotifyNever {
+			b.t.Errorf("a report with NOTIFY=%v", n)
+		}
 		b.inbox = append(b.inbox, n)
 	}
 	b.mu.Unlock()

@@ -44,6 +44,8 @@ func TestLookAt(t *testing.T) {
 		{"the null path hears nothing", smtp.Path{}, []postrider.Recipient{failed, late}, []int{0, 1}, 40, all(waitTurn), "0 failed R", "", 50},
 		{"not late yet", alice, []postrider.Recipient{late}, []int{0}, 29, all(waitTurn), "", "", 30},
 		{"late", alice, []postrider.Recipient{late, waiting}, []int{0, 1}, 30, all(waitTurn), "0 waiting D", "0 delayed 4.0.0", 100},
+		{"late, but never tried", alice, []postrider.Recipient{{Notify: smtp.NotifyDelay}}, []int{0}, 30, all(waitTurn), "", "", 40},
+		{"late, and nobody answers", alice, []postrider.Recipient{{Notify: smtp.NotifyDelay}}, []int{0}, 30, all(waitDead), "0 waiting D", "0 delayed 4.0.0", 100},
 		{"late, and told before", alice, []postrider.Recipient{warned}, []int{0}, 31, all(waitTurn), "", "", 100},
 		{"late, and under way", alice, []postrider.Recipient{late}, nil, 31, all(waitTurn), "", "", 41},
 		{"late, and on hold", alice, []postrider.Recipient{late}, []int{0}, 31, all(waitHeld), "", "", 31 + 24*60},
