@@ -4,9 +4,12 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -15,10 +18,13 @@ import (
 
 // Options make the handlers.
 type Options struct {
-	Spool   postrider.Spool
-	Dest    func(to smtp.Path) postrider.Dest // where a recipient waits
-	Active  func() map[postrider.ID][]int     // recipients under way; nil: unknown
-	Ready   func() bool                       // whether mail is accepted
+	Spool  postrider.Spool
+	Dest   func(to smtp.Path) postrider.Dest // where a recipient waits
+	Active func() map[postrider.ID][]int     // recipients under way; nil: unknown
+	// Hurry ends the waits of dead destinations, so that a retry is tried now and
+	// not when they are looked at next; nil: nobody waits.
+	Hurry   func(ctx context.Context, dests []postrider.Dest) error
+	Ready   func() bool // whether mail is accepted
 	Metrics *Metrics
 	Now     func() time.Time // the wall clock
 }
@@ -143,6 +149,7 @@ func (o Options) retry(w http.ResponseWriter, r *http.Request) {
 	}
 	active, now, done := o.active(), o.Now(), Retried{}
 	var chosen []postrider.Amendment
+	dests := map[postrider.Dest]bool{}
 	flush := func() error {
 		if len(chosen) == 0 {
 			return nil
@@ -158,7 +165,7 @@ func (o Options) retry(w http.ResponseWriter, r *http.Request) {
 		if err = scanErr; err != nil {
 			break
 		}
-		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && v.waits() {
+		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && v.waits(dests) {
 			chosen = append(chosen, postrider.Amendment{ID: m.ID, Due: now})
 		}
 		if len(chosen) == retryBatch {
@@ -170,6 +177,9 @@ func (o Options) retry(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = flush()
 	}
+	if err == nil && o.Hurry != nil && len(dests) > 0 {
+		err = o.Hurry(r.Context(), slices.Sorted(maps.Keys(dests)))
+	}
 	if err != nil {
 		answer(w, http.StatusInternalServerError, fault{err.Error()})
 		return
@@ -177,12 +187,14 @@ func (o Options) retry(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, done)
 }
 
-// waits reports whether an attempt can come of a retry.
-func (m Message) waits() bool {
+// waits reports whether an attempt can come of a retry, and adds the
+// destinations where.
+func (m Message) waits(dests map[postrider.Dest]bool) bool {
+	found := false
 	for _, r := range m.Recipients {
 		if r.State == StateQueued || r.State == StateDeferred {
-			return true
+			found, dests[r.Dest] = true, true
 		}
 	}
-	return false
+	return found
 }

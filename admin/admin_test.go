@@ -210,8 +210,17 @@ func TestShow(t *testing.T) {
 // A retry makes due what waits, and leaves held messages as they are.
 func TestRetry(t *testing.T) {
 	s := queue()
-	c := Client{serve{Control(options(s))}}
+	o := options(s)
+	var hurried []postrider.Dest
+	o.Hurry = func(_ context.Context, dests []postrider.Dest) error {
+		hurried = dests
+		return nil
+	}
+	c := Client{serve{Control(o)}}
 	done, err := c.Retry(t.Context(), Filter{})
+	if want := []postrider.Dest{"mx:Far.example", "mx:far.example"}; !cmp.Equal(want, hurried) {
+		t.Errorf("hurried %q, want %q", hurried, want)
+	}
 	want := []postrider.Amendment{{ID: "aaa1", Due: now}, {ID: "bbb3", Due: now}}
 	if err != nil || done.Messages != 2 || !cmp.Equal(want, s.amended) {
 		t.Errorf("%+v, %v: %+v", done, err, s.amended)
