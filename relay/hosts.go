@@ -69,7 +69,7 @@ func (a *attempt) exchangers(ctx context.Context) [][]host {
 }
 
 // named is a host that an operator wrote: a name, or an address with or without
-// brackets.
+// brackets. RFC 6761 6.3: "localhost" is the loopback, and no server is asked.
 func named(s string) host {
 	h := host{name: strings.TrimSuffix(s, ".")}
 	bare := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
@@ -77,6 +77,9 @@ func named(s string) host {
 		h.addrs = []netip.Addr{addr}
 	} else if ascii, err := dns.ToASCII(s); err == nil {
 		h.name = ascii
+	}
+	if h.name == "localhost" {
+		h.addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	}
 	return h
 }

@@ -166,6 +166,13 @@ func TestNamedHost(t *testing.T) {
 			},
 			want: []string{delivered + " (::1)"}, dials: []string{"[::1]:2526"},
 		}, {
+			name:  "the loopback by its name, which no server knows",
+			world: func(w *world) { w.peers["[::1]:2526"] = &peer{} },
+			set: func(d *postrider.Delivery) {
+				d.Route = postrider.Route{Via: postrider.ViaSMTP, Host: "LocalHost", Port: 2526}
+			},
+			want: []string{delivered + " (localhost)"}, dials: []string{"127.0.0.1:2526", "[::1]:2526"},
+		}, {
 			name:  "a host of the route that is not there is no reason to fail",
 			world: func(w *world) {},
 			set: func(d *postrider.Delivery) {
