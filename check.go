@@ -17,7 +17,9 @@ type Check interface {
 type Verdict struct {
 	// Refuse ends this command with Reply; a zero Reply is 451 4.3.0.
 	Refuse bool
-	Reply  smtp.Reply
+	// Reply without Refuse, if it is positive, is what the command is answered
+	// when no later check refuses.
+	Reply smtp.Reply
 }
 
 // A Transaction is what is known of a message on its way in, at the phase that

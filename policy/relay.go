@@ -1,0 +1,35 @@
+package policy
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/postrider/postrider"
+)
+
+// Relay refuses recipients in domains that are not ours, but for clients in the
+// networks of From, so that we are no open relay (RFC 5321 7.9, RFC 2505 2.1).
+// The zero Relay refuses them to everyone, this machine included.
+type Relay struct {
+	From []netip.Prefix
+}
+
+// Check implements postrider.Check, for the phase of RCPT.
+func (r Relay) Check(_ context.Context, tx *postrider.Transaction) postrider.Verdict {
+	if tx.Resolution.Kind != postrider.KindRemote || r.trusts(tx.Source.Peer.Addr()) {
+		return postrider.Verdict{}
+	}
+	return refuse(550, 5, 7, 1, "Relaying denied: this domain is not ours, and relay_from of this listener does not name "+
+		tx.Source.Peer.Addr().Unmap().String())
+}
+
+// trusts reports whether a client may relay.
+func (r Relay) trusts(client netip.Addr) bool {
+	client = client.Unmap().WithZone("")
+	for _, p := range r.From {
+		if p.Contains(client) {
+			return true
+		}
+	}
+	return false
+}
