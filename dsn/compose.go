@@ -8,12 +8,11 @@ import (
 	"mime/quotedprintable"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/postrider/postrider/message"
 	"github.com/postrider/postrider/smtp"
 )
-
-// dateLayout is the date-time of RFC 5322 3.3 with a numeric zone.
-const dateLayout = "Mon, 02 Jan 2006 15:04:05 -0700"
 
 // Bounds on the words of a peer that are repeated in a report.
 const (
@@ -80,7 +79,7 @@ func header(r *Report, mark string, eight bool) string {
 	field(&b, "From", "Mail Delivery System <"+printable(from.String())+">")
 	field(&b, "To", "<"+printable(r.To.String())+">")
 	field(&b, "Subject", subject(r.Recipients))
-	field(&b, "Date", r.Now.Format(dateLayout))
+	field(&b, "Date", date(r.Now))
 	field(&b, "Message-ID", "<"+ascii(r.ID)+"@"+host+">")
 	// RFC 3834 5.2: auto-replied "MAY be used on Delivery Status Notifications".
 	field(&b, "Auto-Submitted", "auto-replied")
@@ -117,7 +116,7 @@ func statusPart(r *Report) part {
 	}
 	field(&b, "Reporting-MTA", mtaType(r.ReportingMTA)+"; "+ascii(r.ReportingMTA))
 	if !r.Arrived.IsZero() {
-		field(&b, "Arrival-Date", r.Arrived.Format(dateLayout))
+		field(&b, "Arrival-Date", date(r.Arrived))
 	}
 	for i := range r.Recipients {
 		b.WriteString("\r\n")
@@ -159,10 +158,10 @@ func recipientFields(b *strings.Builder, r *Recipient) {
 		}
 	}
 	if !r.LastAttempt.IsZero() {
-		field(b, "Last-Attempt-Date", r.LastAttempt.Format(dateLayout))
+		field(b, "Last-Attempt-Date", date(r.LastAttempt))
 	}
 	if r.Action == Delayed && !r.WillRetryUntil.IsZero() {
-		field(b, "Will-Retry-Until", r.WillRetryUntil.Format(dateLayout))
+		field(b, "Will-Retry-Until", date(r.WillRetryUntil))
 	}
 }
 
@@ -244,9 +243,11 @@ func returnedPart(r *Report) (part, bool) {
 			return p, true
 		}
 	}
-	head, whole := headerOf(raw)
-	if err != nil && !whole {
-		return part{}, false
+	head, _ := message.Header(bytes.NewReader(raw), HeaderMax) // memory can be read
+	if err != nil {
+		if head = head[:bytes.LastIndexByte(head, '\n')+1]; len(head) == 0 {
+			return part{}, false
+		}
 	}
 	p := part{title: "Header of the message", kind: "text/rfc822-headers", body: head}
 	if r.UTF8 && !isASCII(string(head)) {
@@ -286,24 +287,6 @@ func anyFailed(rcpts []Recipient) bool {
 	return false
 }
 
-// headerOf returns the header section with the CRLF of its last field, and
-// whether the end of it was seen. It cuts at HeaderMax, at the end of a line.
-func headerOf(raw []byte) ([]byte, bool) {
-	if bytes.HasPrefix(raw, []byte("\r\n")) {
-		return nil, true
-	}
-	end, whole := bytes.Index(raw, []byte("\r\n\r\n")), true
-	if end < 0 {
-		end, whole = len(raw), false
-	} else {
-		end += 2
-	}
-	if end > HeaderMax {
-		end = bytes.LastIndexByte(raw[:HeaderMax], '\n') + 1
-	}
-	return raw[:end], whole
-}
-
 // The shapes that content has for transport (RFC 2045 2.7 to 2.9).
 const (
 	shape7Bit = iota
@@ -335,6 +318,8 @@ func shapeOf(b []byte) int {
 	}
 	return shape
 }
+
+func date(t time.Time) string { return string(message.AppendDate(nil, t)) }
 
 func quoted(raw []byte) []byte {
 	var b bytes.Buffer

@@ -18,7 +18,7 @@ import (
 const ReturnMax = 256 << 10
 
 // HeaderMax is the octets of an original header section that a report returns;
-// what is longer is cut at the end of a line.
+// of what is longer the first fields go back.
 const HeaderMax = 64 << 10
 
 // An Action is what was done for a recipient (RFC 3464 2.3.3).

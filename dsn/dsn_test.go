@@ -224,7 +224,7 @@ func TestReturn(t *testing.T) {
 	}
 }
 
-// A header that is far too long is cut at the end of a line.
+// Of a header that is far too long the first fields come back.
 func TestHeaderMax(t *testing.T) {
 	r := failure()
 	r.Original = strings.NewReader(strings.Repeat("X-Filler: 0123456789\r\n", HeaderMax/10))
@@ -241,6 +241,7 @@ func TestHeaderMax(t *testing.T) {
 func TestDamagedOriginal(t *testing.T) {
 	for _, tc := range []struct{ have, want string }{
 		{"Subject: lu", ""},
+		{"Subject: lunch\r\nTo: b", "Subject: lunch\r\n"},
 		{"Subject: lunch\r\n\r\nAt n", "Subject: lunch\r\n"},
 	} {
 		r := failure()

@@ -114,44 +114,10 @@ func originalRecipient(orcpt string) string {
 	if strings.EqualFold(kind, "utf-8") {
 		return ascii(kind) + "; " + unitext(fromUnitext(x))
 	}
-	if d, ok := fromXtext(x); ok && d == ascii(d) {
+	if d, ok := smtp.DecodeXtext(x); ok && d == ascii(d) {
 		x = d
 	}
 	return ascii(kind) + "; " + ascii(x)
-}
-
-// xtext encodes s (RFC 3461 4).
-func xtext(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < '!' || c > '~' || c == '+' || c == '=' {
-			fmt.Fprintf(&b, "+%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// fromXtext undoes xtext; false if s is not in that form.
-func fromXtext(s string) (string, bool) {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '+' {
-			b.WriteByte(s[i])
-			continue
-		}
-		if i+2 >= len(s) {
-			return "", false
-		}
-		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-		if err != nil {
-			return "", false
-		}
-		b.WriteByte(byte(n))
-		i += 2
-	}
-	return b.String(), true
 }
 
 // unitext writes s as utf-8-addr-xtext (RFC 6533 3).

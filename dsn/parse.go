@@ -165,7 +165,7 @@ func (r *Recipient) recipientField(f string) {
 	case "original-recipient":
 		kind, addr := typed(value)
 		if !strings.EqualFold(kind, "utf-8") {
-			addr = xtext(addr)
+			addr = smtp.EncodeXtext(addr)
 		}
 		r.ORcpt = kind + ";" + addr
 	case "final-recipient":

@@ -66,7 +66,7 @@ func wordsPart(r *Report) part {
 func opening(a Action, r *Report) string {
 	yours := "Your message"
 	if !r.Arrived.IsZero() {
-		yours += " of " + r.Arrived.Format(dateLayout)
+		yours += " of " + date(r.Arrived)
 	}
 	switch a {
 	case Failed:
@@ -97,7 +97,7 @@ func group(b *strings.Builder, a Action, n int, rcpts []Recipient) {
 		b.WriteString("\r\n  <" + printable(r.Final.String()) + ">\r\n")
 		said(b, r)
 		if a == Delayed && !r.WillRetryUntil.IsZero() {
-			wrap(b, "      ", "It is tried until "+r.WillRetryUntil.Format(dateLayout)+".")
+			wrap(b, "      ", "It is tried until "+date(r.WillRetryUntil)+".")
 		}
 		if a == Failed {
 			if s := advice(r.status()); s != "" {

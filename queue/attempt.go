@@ -139,8 +139,8 @@ func (q *Queue) commit(ctx context.Context, what string, b postrider.Batch) {
 	pause := commitWaitMin
 	for try := 1; ; try++ {
 		err := q.opt.Spool.Commit(context.WithoutCancel(ctx), b)
-		if err == nil || errors.Is(err, postrider.ErrLeaseLost) {
-			return // lost: another holds the recipients, and our word counts no more
+		if err == nil || errors.Is(err, postrider.ErrLeaseLost) || errors.Is(err, postrider.ErrNotFound) {
+			return // lost: another has settled the recipients, and our word counts no more
 		}
 		if errors.Is(err, postrider.ErrClosed) || try == commitTries {
 			q.opt.Alarm(what+": given up", err)

@@ -12,8 +12,20 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
-func TestLookAt(t *testing.T) {
-	p := Plan{Retry: []time.Duration{time.Minute}, Expire: 100 * time.Minute, ExpireBounce: 50 * time.Minute, DelayNotice: 30 * time.Minute}
+// A lookCase is a message under a Wake lease, and what is to become of it.
+type lookCase struct {
+	name    string
+	from    smtp.Path
+	rcpts   []postrider.Recipient
+	lease   []int
+	min     int // minutes after arrival
+	waits   func(int) wait
+	changes string // "index state flags", comma separated
+	report  string
+	wake    int // minutes after arrival; 0: none
+}
+
+func lookCases() []lookCase {
 	alice := smtp.Path{Local: "alice", Domain: "home.example"}
 	waiting := postrider.Recipient{Tries: 1, Reply: greylist.Reply}
 	untried := postrider.Recipient{}
@@ -25,17 +37,7 @@ func TestLookAt(t *testing.T) {
 	hadIt := postrider.Recipient{State: postrider.Delivered, Settled: t0, Reported: true}
 	success := postrider.Recipient{State: postrider.Delivered, Settled: t0, Notify: smtp.NotifySuccess}
 	all := func(w wait) func(int) wait { return func(int) wait { return w } }
-	for _, tc := range []struct {
-		name    string
-		from    smtp.Path
-		rcpts   []postrider.Recipient
-		lease   []int
-		min     int // minutes after arrival
-		waits   func(int) wait
-		changes string // "index state flags", comma separated
-		report  string
-		wake    int // minutes after arrival; 0: none
-	}{
+	return []lookCase{
 		{"nothing to do", alice, []postrider.Recipient{waiting}, []int{0}, 10, all(waitTurn), "", "", 100},
 		{"a failure is told", alice, []postrider.Recipient{failed, waiting}, []int{0, 1}, 10, all(waitTurn), "0 failed R", "0 failed 5.1.1", 100},
 		{"what others hold is left", alice, []postrider.Recipient{failed, waiting}, []int{1}, 10, all(waitTurn), "", "", 100},
@@ -60,7 +62,12 @@ func TestLookAt(t *testing.T) {
 		{"a report lives shorter", smtp.Path{}, []postrider.Recipient{waiting}, []int{0}, 60, all(waitTurn), "0 failed R", "", 0},
 		{"one held, one expired", alice, []postrider.Recipient{waiting, waiting}, []int{0, 1}, 110,
 			func(i int) wait { return []wait{waitHeld, waitTurn}[i] }, "1 failed R", "1 failed 5.4.7", 110 + 24*60},
-	} {
+	}
+}
+
+func TestLookAt(t *testing.T) {
+	p := Plan{Retry: []time.Duration{time.Minute}, Expire: 100 * time.Minute, ExpireBounce: 50 * time.Minute, DelayNotice: 30 * time.Minute}
+	for _, tc := range lookCases() {
 		t.Run(tc.name, func(t *testing.T) {
 			m := &postrider.Message{From: tc.from, Arrived: t0, Recipients: tc.rcpts}
 			for i := range m.Recipients {
