@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/postrider/postrider/config"
+)
+
+// Where the configuration is looked for when nobody names it.
+const (
+	systemConfig = "/etc/postrider/postrider.hcl"
+	localConfig  = "postrider.hcl" // in the working directory
+	configMax    = 16 << 20        // octets
+)
+
+// found is a configuration, and where it came from.
+type found struct {
+	*config.Config
+	file     string             // empty: the built-in one
+	warnings config.Diagnostics // what was found, when it is no error
+}
+
+// loadConfig finds and reads the configuration. Only commands that are asked to
+// run or to check it take the one of the working directory (local).
+//
+// A file that was named and is not there is an error, and so is no file at all
+// when a service manager started us: a server that quietly serves another
+// configuration than it was meant to would be worse than none.
+func (a *app) loadConfig(local bool) (found, error) {
+	name, src, err := a.findConfig(local)
+	if err != nil {
+		return found{}, err
+	}
+	if name == "" {
+		if os.Getenv("NOTIFY_SOCKET") != "" {
+			return found{}, usagef("no configuration: write %s, or name one with --config FILE", systemConfig)
+		}
+		return found{Config: config.Builtin(a.cli.DataDir)}, nil
+	}
+	cfg, said := config.Load(name, src, os.LookupEnv)
+	if said.HasErrors() {
+		return found{file: name, warnings: said}, said
+	}
+	if a.cli.DataDir != "" {
+		cfg.DataDir, cfg.DataDirPos = a.cli.DataDir, config.Pos{}
+	}
+	if cfg.Hostname == "" {
+		if cfg.Hostname, err = os.Hostname(); err != nil || cfg.Hostname == "" {
+			cfg.Hostname = "localhost"
+		}
+	}
+	return found{cfg, name, said}, nil
+}
+
+// findConfig returns the name and the content of the first configuration that
+// is there, or no name.
+func (a *app) findConfig(local bool) (name string, src []byte, err error) {
+	for _, named := range []struct{ file, by string }{
+		{a.cli.Config, "--config"}, {os.Getenv("POSTRIDER_CONFIG"), "$POSTRIDER_CONFIG"},
+	} {
+		if named.file == "" {
+			continue
+		}
+		src, err := readConfig(named.file, false)
+		if err != nil {
+			return "", nil, usagef("the configuration that %s names: %w", named.by, err)
+		}
+		return named.file, src, nil
+	}
+	src, err = readConfig(systemConfig, false)
+	name = systemConfig
+	if errors.Is(err, fs.ErrNotExist) && local {
+		src, err = readConfig(localConfig, true)
+		name = localConfig
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil, nil
+	case err != nil:
+		return "", nil, usageError{err}
+	}
+	return name, src, nil
+}
+
+// readConfig reads a file. One that merely lies in the working directory must be
+// ours alone to write: what others can write there, they could have us run.
+func readConfig(name string, ours bool) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if ours {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if why := notOurs(info); why != "" {
+			return nil, fmt.Errorf("./%s %s, so it is not taken: make it yours alone to write, or name it with --config %s", name, why, name)
+		}
+	}
+	src, err := io.ReadAll(io.LimitReader(f, configMax+1))
+	if err == nil && len(src) > configMax {
+		err = fmt.Errorf("%s is larger than %s", name, config.FormatSize(configMax))
+	}
+	return src, err
+}

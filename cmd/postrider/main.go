@@ -1,0 +1,20 @@
+// Command postrider is the mail server and the tool to look after it: serve
+// runs a node, and the other commands check a configuration, send a message,
+// look at the queue, or stand in for a server that takes all mail.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal does not wait for what the first one began.
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/config"
+	"github.com/postrider/postrider/dns"
+	"github.com/postrider/postrider/vfs"
+)
+
+// Env is everything that a node takes from outside.
+type Env struct {
+	FS   vfs.FS
+	Net  postrider.Network
+	DNS  dns.Resolver
+	Now  func() time.Time               // the wall clock, for what is written down; waiting uses package time
+	Rand func(stream string) *rand.Rand // a stream for each name
+	Log  *slog.Logger
+	// Addrs are the addresses of this machine, for listeners that take every one
+	// of them. Nil: there are none beside loopback.
+	Addrs func() ([]netip.Addr, error)
+	// Control makes the listener of the control socket, a file that only its
+	// owner may open. Nil: there is none.
+	Control func(ctx context.Context, name string) (net.Listener, error)
+}
+
+// System is the Env of this machine. The name servers are those of cfg, or of
+// the system where it names none.
+func System(cfg *config.Config) Env {
+	network := systemNetwork{}
+	return Env{
+		FS:      vfs.OS(),
+		Net:     network,
+		DNS:     dns.NewCache(dns.NewClient(dns.Options{Servers: nameServers(cfg), Dialer: network}), dns.CacheOptions{}),
+		Now:     time.Now,
+		Rand:    systemRand,
+		Log:     slog.Default(),
+		Addrs:   systemAddrs,
+		Control: listenControl,
+	}
+}
+
+// systemNetwork is the network of the machine.
+type systemNetwork struct{}
+
+func (systemNetwork) Listen(ctx context.Context, network, addr string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, network, addr)
+}
+
+func (systemNetwork) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, addr)
+}
+
+// systemRand seeds each stream from the system.
+func systemRand(string) *rand.Rand {
+	var seed [16]byte
+	crand.Read(seed[:]) // never fails
+	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:8]), binary.LittleEndian.Uint64(seed[8:])))
+}
+
+// resolvConf is where the system names its name servers.
+const resolvConf = "/etc/resolv.conf"
+
+// nameServers returns "host:port" of the servers to ask. resolv.conf(5): "If no
+// nameserver entries are present, the default is to use the name server on the
+// local machine."
+func nameServers(cfg *config.Config) []string {
+	var servers []string
+	for _, s := range cfg.DNS.Servers {
+		servers = append(servers, s.String())
+	}
+	if len(servers) > 0 {
+		return servers
+	}
+	if f, err := os.Open(resolvConf); err == nil {
+		defer f.Close()
+		servers = dns.ParseResolvConf(f)
+	}
+	if len(servers) == 0 {
+		servers = []string{"127.0.0.1:53"}
+	}
+	return servers
+}
+
+func systemAddrs() ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok {
+				addrs = append(addrs, addr.Unmap())
+			}
+		}
+	}
+	return addrs, nil
+}
+
+// listenControl makes a Unix socket that the owner alone may open. One that is
+// left of a process that died is replaced: who calls it holds the lock of the
+// data directory.
+func listenControl(ctx context.Context, name string) (net.Listener, error) {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", name)
+	if err != nil {
+		if len(name) > socketNameMax {
+			err = fmt.Errorf("%w: the name of the socket has %d octets, and the system takes about %d: choose a shorter data_dir", err, len(name), socketNameMax)
+		}
+		return nil, err
+	}
+	// Between Listen and Chmod the socket is guarded by the folder, which is
+	// ours alone.
+	if err := os.Chmod(name, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// socketNameMax is the shortest limit of the systems that we know, in octets.
+const socketNameMax = 103

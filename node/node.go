@@ -1,0 +1,270 @@
+// Package node joins everything into one running server: it opens the spool and
+// the listeners, gives each stage what it needs, and takes it all down again. It
+// is the only place that names the implementations of the interfaces of the
+// root, and everything that it takes from outside is in an Env.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/admin"
+	"github.com/postrider/postrider/config"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/route"
+	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/smtpd"
+	"github.com/postrider/postrider/spool"
+)
+
+// Names in the data directory.
+const (
+	ControlSocket = "control.sock"
+	spoolDir      = "spool"
+)
+
+// How long sessions and attempts may go on when a node stops. drainMax is that
+// of Run, and leaves the spool some time to close.
+const (
+	attemptDrain = 25 * time.Second
+	drainMax     = 30 * time.Second
+)
+
+// A Node is one server. New makes it; Start and Stop are called once each, in
+// that order, or Run in their place.
+type Node struct {
+	cfg *config.Config
+	env Env
+
+	metrics *admin.Metrics
+	router  *route.Router
+	store   *spool.Spool
+	spool   postrider.Spool // store, timed
+	relay   *relay.Relay
+	queue   *queue.Queue
+	smtp    []*door
+	http    []*page
+	adminAt net.Addr
+
+	ready  atomic.Bool
+	failed chan error     // the first failure of what runs
+	work   sync.WaitGroup // the queue and the servers
+	admins sync.WaitGroup
+	feed   sync.WaitGroup
+	stop   context.CancelFunc // ends the queue
+}
+
+// A door is a listener with the server behind it.
+type door struct {
+	name     string
+	listener net.Listener
+	server   *smtpd.Server
+}
+
+// A page is a listener with an HTTP server behind it.
+type page struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// New checks what a configuration says and touches nothing.
+func New(cfg *config.Config, env Env) (*Node, error) {
+	router, err := route.New(cfg.Table())
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	return &Node{cfg: cfg, env: env, metrics: admin.NewMetrics(), router: router, failed: make(chan error, 1)}, nil
+}
+
+// Run starts the node, serves until ctx ends or something fails, and stops.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.Start(ctx); err != nil {
+		return err
+	}
+	return n.Wait(ctx)
+}
+
+// Wait serves until ctx ends or something fails, and stops the node. Who is in
+// the middle of a message has 30 s to finish it.
+func (n *Node) Wait(ctx context.Context) error {
+	var failure error
+	select {
+	case <-ctx.Done():
+	case failure = <-n.failed:
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainMax)
+	defer cancel()
+	return errors.Join(failure, n.Stop(end))
+}
+
+// Start opens the spool and the listeners, and returns once mail is accepted.
+// Cancelling ctx ends a start that is under way, and nothing later. After an
+// error nothing is left open.
+func (n *Node) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			n.close(context.WithoutCancel(ctx))
+		}
+	}()
+	if err := n.openSpool(ctx); err != nil {
+		return err
+	}
+	if err := n.listen(ctx); err != nil {
+		return err
+	}
+	if err := n.addLiterals(); err != nil {
+		return err
+	}
+	n.makeQueue()
+	n.makeServers()
+	if err := n.listenAdmin(ctx); err != nil {
+		return err
+	}
+	n.begin(context.WithoutCancel(ctx))
+	return nil
+}
+
+// begin lets everything go that Start has made.
+func (n *Node) begin(ctx context.Context) {
+	ctx, n.stop = context.WithCancel(ctx)
+	n.feed.Go(func() { n.follow(context.WithoutCancel(ctx)) })
+	n.work.Go(func() {
+		if err := n.queue.Run(ctx); err != nil {
+			n.fail(err)
+		}
+	})
+	for _, d := range n.smtp {
+		n.work.Go(func() {
+			if err := d.server.Serve(context.WithoutCancel(ctx), d.listener); err != nil {
+				n.fail(fmt.Errorf("node: listener %q: %w", d.name, err))
+			}
+		})
+		n.env.Log.Info("listening", "listener", d.name, "address", d.listener.Addr().String())
+	}
+	for _, p := range n.http {
+		n.admins.Go(func() {
+			if err := p.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+				n.fail(fmt.Errorf("node: admin: %w", err))
+			}
+		})
+	}
+	n.ready.Store(true)
+}
+
+// fail makes Run end with an error.
+func (n *Node) fail(err error) {
+	n.ready.Store(false)
+	select {
+	case n.failed <- err:
+	default: // Run ends for another one already
+	}
+}
+
+// openSpool makes the data directory and opens the spool in it.
+func (n *Node) openSpool(ctx context.Context) error {
+	if err := n.env.FS.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		return n.dataDirError(err)
+	}
+	var err error
+	n.store, err = spool.Open(ctx, spool.Options{
+		FS: n.env.FS, Dir: path.Join(n.cfg.DataDir, spoolDir), Now: n.env.Now, Rand: n.env.Rand("spool"),
+		MaxRecipients: n.cfg.Queue.MaxRecipients,
+		Alarm:         func(text string) { n.env.Log.Error("spool: " + text) },
+	})
+	if err != nil {
+		return n.dataDirError(err)
+	}
+	n.spool = timedSpool{n.store, n.env, n.metrics}
+	n.metrics.Watch(n.queueStat, n.env.Now)
+	return nil
+}
+
+func (n *Node) queueStat() admin.QueueStat {
+	s := n.store.Stat()
+	return admin.QueueStat{Queued: s.Recipients - s.Active - s.Deferred - s.Held, Active: s.Active, Deferred: s.Deferred,
+		Held: s.Held, Oldest: s.Oldest}
+}
+
+// makeQueue makes the queue and its transports.
+func (n *Node) makeQueue() {
+	n.relay = relay.New(relay.Options{
+		Hello: n.cfg.Hostname, Resolver: n.env.DNS, Network: n.env.Net, Local: n.Local, Rand: n.env.Rand("relay"),
+	})
+	q := n.cfg.Queue
+	plan := queue.Plan{Retry: q.Retry, Expire: q.Expire, ExpireBounce: q.ExpireBounce, DelayNotice: q.DelayNotice}
+	if plan.DelayNotice == 0 {
+		plan.DelayNotice = -1 // never
+	}
+	n.queue = queue.New(queue.Options{
+		Spool: n.spool, Router: func() postrider.Router { return n.router }, Transports: n.transports(n.relay),
+		Plan: plan, Hostname: n.cfg.Hostname, Postmaster: n.cfg.Postmaster, Now: n.env.Now, Rand: n.env.Rand("queue"),
+		Drain: attemptDrain,
+		Alarm: func(what string, err error) { n.env.Log.Error("queue: "+what, "error", err) },
+	})
+}
+
+// dest says where a recipient waits.
+func (n *Node) dest(to smtp.Path) postrider.Dest { return n.router.Route(to).Dest }
+
+// active are the recipients under way, by message.
+func (n *Node) active() map[postrider.ID][]int {
+	all := map[postrider.ID][]int{}
+	for _, a := range n.queue.Active() {
+		all[a.ID] = append(all[a.ID], a.Rcpts...)
+	}
+	return all
+}
+
+// Stop takes nothing new in, lets sessions and attempts come to their end until
+// ctx ends, and closes the spool.
+func (n *Node) Stop(ctx context.Context) error {
+	n.ready.Store(false)
+	n.stop()
+	var cut sync.WaitGroup
+	for _, d := range n.smtp {
+		cut.Go(func() {
+			if err := d.server.Shutdown(ctx); err != nil {
+				n.env.Log.Warn("sessions were cut off", "listener", d.name, "error", err)
+			}
+		})
+	}
+	cut.Wait()
+	n.work.Wait()
+	return n.close(ctx)
+}
+
+// close takes down what there is. What settles mail has ended before.
+func (n *Node) close(ctx context.Context) error {
+	for _, d := range n.smtp {
+		d.listener.Close() // after a Shutdown it is closed already
+	}
+	for _, s := range n.http {
+		if s.server.Shutdown(ctx) != nil {
+			s.server.Close()
+		}
+		s.listener.Close()
+	}
+	n.admins.Wait()
+	if n.relay != nil {
+		if err := n.relay.Close(ctx); err != nil {
+			n.env.Log.Warn("connections to peers were cut off", "error", err)
+		}
+	}
+	var err error
+	if n.store != nil {
+		if err = n.store.Close(ctx); err != nil {
+			err = fmt.Errorf("node: close the spool: %w", err)
+		}
+	}
+	n.feed.Wait()
+	return err
+}
