@@ -1,0 +1,138 @@
+package receive
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// A session is one connection: it gathers a transaction until its content comes.
+// It implements smtpd.Session.
+type session struct {
+	o      *Options
+	source postrider.Source
+	esmtp  bool
+	mail   *transaction // nil: none is open
+}
+
+// A transaction is what MAIL and RCPT have said so far.
+type transaction struct {
+	source postrider.Source
+	from   smtp.Path
+	params smtp.MailParams
+	rcpts  []postrider.Recipient
+	named  []smtp.Path         // what RCPT said, for each of rcpts
+	taken  map[mailboxKey]bool // of rcpts
+}
+
+// A mailboxKey is the same for the spellings of one mailbox.
+type mailboxKey struct{ local, domain string }
+
+// protocol returns the "with" of the trace field (RFC 5321 4.4, RFC 6531 3.7.3).
+func protocol(esmtp, utf8 bool) string {
+	switch {
+	case utf8:
+		return "UTF8SMTP"
+	case esmtp:
+		return "ESMTP"
+	}
+	return "SMTP"
+}
+
+// Hello implements smtpd.Session. The reply is the server's own.
+func (s *session) Hello(_ context.Context, name string, esmtp bool) smtp.Reply {
+	s.Reset()
+	s.source.Hello, s.esmtp = name, esmtp
+	return smtp.Reply{Code: 250}
+}
+
+// Mail implements smtpd.Session.
+func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply {
+	s.Reset()
+	t := &transaction{source: s.source, from: from, params: p, taken: map[mailboxKey]bool{}}
+	t.source.Protocol = protocol(s.esmtp, p.UTF8)
+	v := check(ctx, s.o.Mail, &postrider.Transaction{Source: t.source, From: from, Params: p})
+	if v.Refuse {
+		return v.Reply
+	}
+	s.mail = t
+	return positive(v.Reply, smtp.Reply{Code: 250, Status: smtp.Status{Class: 2, Subject: 1, Detail: 0}, Text: "Sender OK"})
+}
+
+// Rcpt implements smtpd.Session. What it answers is decided by the checks; what
+// is kept is what the Router made of the address. A mailbox that is named twice
+// is kept once, with the parameters of the first time.
+func (s *session) Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smtp.Reply {
+	t := s.mail
+	if t == nil {
+		return outOfOrder
+	}
+	res, err := s.o.Router.Resolve(ctx, to, t.source)
+	if err != nil {
+		s.o.Alarm(fmt.Errorf("receive: resolve a recipient: %w", err))
+		return smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 4, Detail: 3}, Text: "Cannot look up this recipient now, try again later"}
+	}
+	v := check(ctx, s.o.Rcpt, &postrider.Transaction{Source: t.source, From: t.from, Params: t.params,
+		Accepted: len(t.rcpts), To: to, RcptParams: p, Resolution: res})
+	if v.Refuse {
+		return v.Reply
+	}
+	if !v.Reply.Positive() {
+		return smtp.Reply{} // nobody answers for this recipient
+	}
+	if key := keyOf(res); !t.taken[key] {
+		t.taken[key] = true
+		t.rcpts = append(t.rcpts, postrider.Recipient{To: res.To, Notify: p.Notify, ORcpt: original(to, res.To, p)})
+		t.named = append(t.named, to)
+	}
+	return v.Reply
+}
+
+// Reset implements smtpd.Session.
+func (s *session) Reset() { s.mail = nil }
+
+// Close implements smtpd.Session.
+func (s *session) Close() { s.mail = nil }
+
+// outOfOrder answers a command without the transaction that it belongs to.
+var outOfOrder = smtp.Reply{Code: 503, Status: smtp.Status{Class: 5, Subject: 5, Detail: 1}, Text: "Bad sequence of commands"}
+
+// check runs a check that may be nil.
+func check(ctx context.Context, c postrider.Check, tx *postrider.Transaction) postrider.Verdict {
+	if c == nil {
+		return postrider.Verdict{}
+	}
+	return c.Check(ctx, tx)
+}
+
+// positive returns r, or other where r accepts nothing.
+func positive(r, other smtp.Reply) smtp.Reply {
+	if r.Positive() {
+		return r
+	}
+	return other
+}
+
+// keyOf returns the key of what an address resolved to. The local parts of our
+// own mailboxes are the same without case; those of others may not be
+// (RFC 5321 2.4).
+func keyOf(res postrider.Resolution) mailboxKey {
+	local := res.To.LocalUnquoted()
+	if res.Kind == postrider.KindMailbox {
+		local = strings.ToLower(local)
+	}
+	return mailboxKey{local, strings.ToLower(res.To.Domain)}
+}
+
+// original returns the ORCPT of a recipient. One that became another address
+// keeps what it was: RFC 3461 5.2.1, an ORCPT that we add "MUST contain the
+// recipient address from the RCPT command used when the message was received".
+func original(to, became smtp.Path, p smtp.RcptParams) string {
+	if p.ORcpt != "" || to == became || to.Domain == "" || !to.IsASCII() {
+		return p.ORcpt
+	}
+	return "rfc822;" + smtp.EncodeXtext(to.String())
+}
