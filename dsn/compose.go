@@ -48,7 +48,7 @@ func Compose(r Report) (Message, error) {
 	mark := boundary(r.ID, parts)
 	var b bytes.Buffer
 	b.WriteString(header(&r, mark, eight))
-	b.WriteString("\r\nThis is a MIME-encapsulated delivery status notification.\r\n")
+	b.WriteString("\r\nWhat follows is a delivery report in several parts.\r\n")
 	for _, p := range parts {
 		fmt.Fprintf(&b, "\r\n--%s\r\nContent-Description: %s\r\nContent-Type: %s\r\n", mark, p.title, p.kind)
 		if p.encoding != "" {
