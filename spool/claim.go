@@ -115,8 +115,9 @@ func (s *Spool) takeWake() postrider.Lease {
 		r.leased = true
 		rcpts = append(rcpts, int32(i))
 	}
-	e.waking = true
-	return s.lease(e, postrider.Wake, rcpts)
+	l := s.lease(e, postrider.Wake, rcpts)
+	e.waking, e.wakeToken = true, l.Token
+	return l
 }
 
 func (s *Spool) lease(e *entry, why postrider.Why, rcpts []int32) postrider.Lease {

@@ -143,6 +143,9 @@ func (s *Spool) prepareSettle(set *postrider.Settlement) (*item, error) {
 	}
 	if msg == nil {
 		m, err := s.read(l.e)
+		if errors.Is(err, postrider.ErrNotFound) {
+			err = postrider.ErrLeaseLost
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -321,7 +324,7 @@ func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]
 	case kindState:
 		l := s.leases[it.token]
 		l.settling = true
-		st := it.state
+		st, closed := it.state, false
 		for i := range st.changes {
 			c := &st.changes[i]
 			r := &it.e.rcpts[c.Rcpt]
@@ -333,9 +336,10 @@ func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]
 			st.news = append(st.news, r.state != c.State || r.tries != uint32(c.Tries))
 			if !r.closed() && c.State != postrider.Waiting && c.Reported {
 				closes[it.e]++
+				closed = true
 			}
 		}
-		st.last = it.e.open == closes[it.e]
+		st.last = closed && it.e.open == closes[it.e]
 		st.woke = l.why == postrider.Wake
 		it.meta = st.encode()
 	}
@@ -350,8 +354,11 @@ func (s *Spool) applyItem(it *item) {
 			s.key(e, it.add.tos())
 		}
 	case kindState:
-		s.applyState(it.e, it.state, it.at)
 		l := s.leases[it.token]
+		if l == nil { // another settlement of this group was the last of the message
+			return
+		}
+		s.applyState(it.e, it.state, it.at)
 		attempt := l.why == postrider.Attempt
 		s.release(it.token, l)
 		if it.e.open == 0 {

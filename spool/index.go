@@ -23,26 +23,27 @@ type location struct {
 
 // An entry is one message.
 type entry struct {
-	id      postrider.ID
-	loc     location // its kindAccept or kindMove record
-	prev    *entry   // of the messages of loc.seg
-	next    *entry
-	recLen  int64 // of that record, for the balance of live octets
-	size    int64
-	arrived int64
-	wake    int64 // never: nothing to look at
-	wakePos int   // in Spool.wakes; -1: not there
-	later   int64 // while a Wake lease is out: when to wake after it
-	rcpts   []rcptState
-	open    int // recipients that are not yet settled and reported
-	untried int // recipients in, or before, their first attempt
-	owed    int // recipients settled and not reported
-	leases  int
-	waking  bool // a Wake lease is out
-	again   bool // accepted before the spool was opened
-	big     bool
-	stuck   bool               // its records cannot be read to be moved; the committer's own
-	msg     *postrider.Message // as accepted, kept while leased
+	id        postrider.ID
+	loc       location // its kindAccept or kindMove record
+	prev      *entry   // of the messages of loc.seg
+	next      *entry
+	recLen    int64 // of that record, for the balance of live octets
+	size      int64
+	arrived   int64
+	wake      int64 // never: nothing to look at
+	wakePos   int   // in Spool.wakes; -1: not there
+	later     int64 // while a Wake lease is out: when to wake after it
+	rcpts     []rcptState
+	open      int // recipients that are not yet settled and reported
+	untried   int // recipients in, or before, their first attempt
+	owed      int // recipients settled and not reported
+	leases    int
+	waking    bool // a Wake lease is out, and this is its token
+	wakeToken uint64
+	again     bool // accepted before the spool was opened
+	big       bool
+	stuck     bool               // its records cannot be read to be moved; the committer's own
+	msg       *postrider.Message // as accepted, kept while leased
 }
 
 // A rcptState is one recipient of an entry.
@@ -284,8 +285,10 @@ func (s *Spool) change(e *entry, c *postrider.Change, loc location) {
 	e.count(r, 1)
 }
 
-// forget drops a message of which nothing is left to do.
+// forget drops a message of which nothing is left to do. A Wake lease that is
+// still out holds nothing any more, and ends.
 func (s *Spool) forget(e *entry) {
+	delete(s.leases, e.wakeToken)
 	s.setWake(e, never)
 	e.loc.seg.unlink(e)
 	s.liveBytes -= e.recLen

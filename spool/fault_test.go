@@ -1,0 +1,178 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/vfs"
+)
+
+func TestSyncErrorLosesNothingAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		first := b.add([]byte("first"), "a@x.example", "b@y.example")
+		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0)) // lazy, not yet synced
+		fail := true
+		b.fs.SetHook(func(op vfs.Op) error {
+			if fail && op.Kind == vfs.OpSync {
+				fail = false
+				return errors.New("input/output error")
+			}
+			return nil
+		})
+		a, _ := addition(b.s, "", []byte("second"), time.Now(), "a@x.example")
+		if err := b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}}); err == nil {
+			t.Fatal("a commit whose sync failed returned nil")
+		}
+		a.Draft.Discard()
+		third := b.add([]byte("third"), "a@x.example")
+		dead := b.s
+		b.fs = b.fs.Crash(vfs.KeepNone)
+		dead.Close(context.Background())
+		b.open()
+		m, _ := readBody(t, b.s, first)
+		if m.Recipients[0].State != postrider.Delivered {
+			t.Error("the settlement before the failed sync is lost")
+		}
+		readBody(t, b.s, third)
+		if _, err := b.s.Open(context.Background(), a.Message.ID); !errors.Is(err, postrider.ErrNotFound) {
+			t.Errorf("the refused message: %v", err)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+func TestDamageIsSetAsideAndTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		var ids []postrider.ID
+		for range 5 {
+			ids = append(ids, b.add(bytes.Repeat([]byte("0123456789"), 50), "a@x.example"))
+		}
+		off := b.s.entries[ids[2]].loc.off
+		b.s.Close(context.Background())
+		f, err := b.fs.OpenFile("data/spool/seg/0000000001.seg", 2, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteAt([]byte{0xff, 0xff}, off+headerLen+5) // in the meta of the third
+		f.Close()
+		b.open()
+		for i, id := range ids {
+			if i != 2 {
+				readBody(t, b.s, id)
+			}
+		}
+		if len(b.alarms) == 0 {
+			t.Error("no alarm")
+		}
+		if list, _ := b.fs.ReadDir("data/spool/damaged"); len(list) != 1 {
+			t.Errorf("damaged holds %v", list)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+func TestDamagedBodyIsAReadError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add(bytes.Repeat([]byte("0123456789"), 50), "a@x.example")
+		at := b.s.entries[id].loc
+		at.seg.f.WriteAt([]byte("X"), at.off+b.s.entries[id].recLen-20)
+		c, err := b.s.Open(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c.Reader()); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("read: %v", err)
+		}
+		c.Close()
+		b.s.Close(context.Background())
+	})
+}
+
+// A content must not go before the record that says it is needless.
+func TestLargeContentStaysUntilItsEndIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add(bytes.Repeat([]byte("0123456789abcdef\r\n"), 200), "a@x.example")
+		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+		synctest.Wait()
+		if list, _ := b.fs.ReadDir("data/spool/big"); len(list) != 1 {
+			t.Fatalf("before the lazy sync big holds %v", list)
+		}
+		time.Sleep(2 * lazySyncTime)
+		synctest.Wait()
+		if list, _ := b.fs.ReadDir("data/spool/big"); len(list) != 0 {
+			t.Fatalf("after the lazy sync big holds %v", list)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// What a failed batch would have settled is not written again with the rest.
+func TestFailedBatchLeavesNoTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@x.example", "b@y.example")
+		l := b.mustClaim(postrider.Attempt, 0)
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync {
+				return errors.New("input/output error")
+			}
+			return nil
+		})
+		batch := postrider.Batch{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{delivered(0)}}}}
+		if err := b.s.Commit(context.Background(), batch); err == nil {
+			t.Fatal("a commit whose sync failed returned nil")
+		}
+		b.fs.SetHook(nil)
+		b.settle(b.mustClaim(postrider.Attempt, 1), delivered(1))
+		b.reopen()
+		if m, _ := readBody(t, b.s, id); m.Recipients[0].State != postrider.Waiting || m.Recipients[1].State != postrider.Delivered {
+			t.Fatalf("recipients %+v", m.Recipients)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// A Wake lease may be out that holds nothing, while an attempt settles the last
+// recipient. It ends with the message, and touches no other.
+func TestWakeLeaseEndsWithItsMessage(t *testing.T) {
+	for _, together := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			b.add([]byte("x"), "a@x.example")
+			other := b.add([]byte("y"), "b@held.example")
+			la := b.mustClaim(postrider.Attempt, 0)
+			time.Sleep(time.Hour)
+			lw := b.mustClaim(postrider.Wake)
+			batch := postrider.Batch{Settle: []postrider.Settlement{{Lease: la, Changes: []postrider.Change{delivered(0)}}}}
+			wake := postrider.Settlement{Lease: lw, Wake: time.Now().Add(time.Hour)}
+			if together {
+				batch.Settle = append(batch.Settle, wake)
+			}
+			if err := b.s.Commit(context.Background(), batch); err != nil {
+				t.Fatal(err)
+			}
+			if !together {
+				err := b.s.Commit(context.Background(), postrider.Batch{Settle: []postrider.Settlement{wake}})
+				if !errors.Is(err, postrider.ErrLeaseLost) {
+					t.Fatalf("settlement of a lease whose message is gone: %v", err)
+				}
+			}
+			b.reopen()
+			readBody(t, b.s, other)
+			if len(b.s.entries) != 1 {
+				t.Fatalf("%d messages", len(b.s.entries))
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
