@@ -223,3 +223,24 @@ func FuzzDot(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkDotReader(b *testing.B) {
+	content := []byte(strings.Repeat(strings.Repeat("x", 76)+"\r\n", 1<<14) + ".\r\n")
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		if _, err := io.Copy(io.Discard, NewDotReader(bufio.NewReaderSize(bytes.NewReader(content), 32<<10))); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDotWriter(b *testing.B) {
+	content := []byte(strings.Repeat(strings.Repeat("x", 76)+"\r\n", 1<<9))
+	b.SetBytes(int64(len(content)))
+	d := NewDotWriter(io.Discard)
+	for b.Loop() {
+		if _, err := d.Write(content); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

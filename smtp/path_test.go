@@ -31,6 +31,9 @@ var pathTests = []struct {
 	{in: "a@" + strings.Repeat(strings.Repeat("b", 62)+".", 3) + strings.Repeat("c", 62), want: Path{"a", strings.Repeat(strings.Repeat("b", 62)+".", 3) + strings.Repeat("c", 62)}},
 	{in: "a@" + strings.Repeat("b", 63), want: Path{"a", strings.Repeat("b", 63)}},
 
+	{in: "a@[IPv6:1:2:3:4::192.0.2.1]", want: Path{"a", "[IPv6:1:2:3:4::192.0.2.1]"}},
+	{in: "a@" + strings.Repeat(strings.Repeat("b", 63)+".", 3) + strings.Repeat("c", 60), want: Path{"a", strings.Repeat(strings.Repeat("b", 63)+".", 3) + strings.Repeat("c", 60)}},
+
 	{in: "a", fails: "needs an @"},
 	{in: "@b", fails: "source route"},
 	{in: "@b:postmaster", fails: "needs an @"},
@@ -67,6 +70,8 @@ var pathTests = []struct {
 	{in: "a@[IPv6:::1%eth0]", fails: "address literal"},
 	{in: "a@[IPv6:192.0.2.1]", fails: "address literal"},
 	{in: "a@[tag:]", fails: "address literal"},
+	{in: "a@[IPv6:1:2:3:4:5::192.0.2.1]", fails: "address literal"},
+	{in: "ab@" + strings.Repeat(strings.Repeat("b", 63)+".", 3) + strings.Repeat("c", 60), fails: "256 octets"},
 	{in: strings.Repeat("a", 65) + "@b", fails: "64 octets"},
 	{in: strings.Repeat("ä", 33) + "@b", fails: "64 octets"},
 	{in: "a@" + strings.Repeat("b", 64), fails: "63 octets"},

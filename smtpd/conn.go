@@ -72,23 +72,26 @@ func (c *conn) serve(ctx context.Context) {
 	// either stays or is not needed.
 	stop := context.AfterFunc(c.base, func() { _ = c.nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	c.guard(func() { c.talk(ctx) })
+	if c.guard(func() { c.talk(ctx) }) {
+		c.bye(4, 3, 0, "Something went wrong here, try again later")
+	}
 	c.guard(c.closeSession)
 	if c.flush() == nil && !c.quitting {
 		c.linger()
 	}
 }
 
-// guard runs f; if it panics, the client hears 421 and the server's Alarm the
-// rest. The process and all other connections go on.
-func (c *conn) guard(f func()) {
+// guard runs f, and reports whether it panicked. The Alarm of the server hears
+// of it; the process and all other connections go on.
+func (c *conn) guard(f func()) (panicked bool) {
 	defer func() {
 		if v := recover(); v != nil {
+			panicked = true
 			c.server.alarm(&PanicError{Peer: c.peer, Value: v, Stack: debug.Stack()})
-			c.bye(4, 3, 0, "Something went wrong here, try again later")
 		}
 	}()
 	f()
+	return false
 }
 
 func (c *conn) talk(ctx context.Context) {

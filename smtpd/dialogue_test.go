@@ -77,7 +77,7 @@ type step struct {
 //	set FIELD VALUE   of the server or the recorder, before all else
 //	C: text           the client sends a line, with its CRLF
 //	R: text           the client sends octets, in the escapes of a Go string
-//	S: text           the server sends a line that begins so
+//	S: text           the server sends a line that begins so, with no time passing
 //	H: call           the recorder has this call, after the one before
 //	T: duration       time passes
 //	E:                the client closes the connection
@@ -237,7 +237,7 @@ func (p *player) step(st step, sent func()) bool {
 	where := p.file + ":" + strconv.Itoa(st.line)
 	switch st.kind {
 	case "S":
-		_ = p.client.SetReadDeadline(time.Now().Add(time.Hour))
+		_ = p.client.SetReadDeadline(time.Now().Add(time.Second))
 		got, err := p.in.ReadString('\n')
 		if err != nil || !strings.HasPrefix(got, st.text) || !strings.HasSuffix(got, "\r\n") {
 			p.t.Errorf("%s: want %q, got %q, %v", where, st.text, got, err)
@@ -253,7 +253,7 @@ func (p *player) step(st step, sent func()) bool {
 		sent()
 		p.client.Close()
 	case "X":
-		_ = p.client.SetReadDeadline(time.Now().Add(time.Hour))
+		_ = p.client.SetReadDeadline(time.Now().Add(time.Second))
 		rest, err := io.ReadAll(p.in)
 		if len(rest) > 0 || err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			p.t.Errorf("%s: want the end, got %q, %v", where, rest, err)

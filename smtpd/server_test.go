@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -127,6 +128,7 @@ func TestLimits(t *testing.T) {
 		synctest.Wait()
 		a4 := r.dial("192.0.2.1:4")
 		a4.expect("220")
+		r.dial("192.0.2.1:5").expect("421 4.7.0") // a2 is still there
 		if n := len(r.s.conns); n != 3 {
 			t.Errorf("%d connections are counted, want 3", n)
 		}
@@ -337,9 +339,14 @@ func TestLongLines(t *testing.T) {
 			p.say("NOOP") // still in step
 			p.expect("250")
 		}
-		// A line end cannot hide behind the limit.
+		// A line end cannot hide behind the limit, and an LF alone does not make the
+		// count begin again.
 		p.say("NOOP %s\nRSET", strings.Repeat("x", 5000))
-		p.expect("500 5.5.2")
+		p.expect("500 5.5.2 Command line too long")
+		p.say("NOOP %s", strings.Repeat("x\n", lineMax))
+		p.expect("500 5.5.2 Command line too long")
+		p.say("NOOP %s", strings.Repeat("x\n", 100))
+		p.expect("500 5.5.2 A line ends in CR LF")
 		go func() {
 			for range 64 {
 				if _, err := io.WriteString(p, strings.Repeat("x", 1<<20)); err != nil {
@@ -396,38 +403,101 @@ func TestAcceptErrors(t *testing.T) {
 	})
 }
 
-// Over TCP: a client that is given up in the middle of what it sends still hears
-// why, because the connection is not reset under the reply.
-func TestLastWordsOverTCP(t *testing.T) {
+// A halfConn can close one direction, as TCP can.
+type halfConn struct {
+	net.Conn
+	halfClosed atomic.Bool
+}
+
+func (c *halfConn) CloseWrite() error {
+	c.halfClosed.Store(true)
+	return nil
+}
+
+// A client that is given up in the middle of what it sends is read from for a
+// moment more: the kernel would answer unread input with a reset, and the reset
+// may destroy the 421 that is on its way. The moment has bounds.
+func TestLastWords(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		say     string
+		lingers bool
+	}{{"421", "FOO\r\n", true}, {"QUIT", "QUIT\r\n", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := run(t, t.Context(), &Server{Handler: &recorder{}, MaxErrors: 1})
+				client, server := net.Pipe()
+				half := &halfConn{Conn: server}
+				r.l.conns <- half
+				go func() { _, _ = io.Copy(io.Discard, client) }()
+				_, _ = io.WriteString(client, c.say)
+				begin, n := time.Now(), 0
+				for ; n < 1000; n++ {
+					if _, err := client.Write(make([]byte, 1<<10)); err != nil {
+						break
+					}
+				}
+				if half.halfClosed.Load() != c.lingers || c.lingers != (n > 0) || n > lingerMax>>10 {
+					t.Errorf("half closed: %v, then %d KiB read", half.halfClosed.Load(), n)
+				}
+				if time.Since(begin) > lingerTime {
+					t.Errorf("closed after %v", time.Since(begin))
+				}
+				client.Close()
+				r.stop()
+			})
+		})
+	}
+}
+
+// Over TCP, whole transactions at the same time.
+func TestOverTCP(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Handler: &recorder{}, MaxErrors: 1}
+	h := &recorder{}
+	s := &Server{Handler: h}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background(), l) }()
-	for range 20 {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(c, strings.Repeat("FOO\r\n", 1000)); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
-		in := bufio.NewReader(c)
-		for _, want := range []int{220, 500, 421} {
-			if r, err := smtp.ReadReply(in); err != nil || r.Code != want {
-				t.Fatalf("%v, %v; want %d", r, err, want)
+	content := strings.Repeat("..a line of the content\r\n", 10_000)
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
 			}
-		}
-		c.Close()
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			group := "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n" + content + ".\r\n"
+			go func() { _, _ = io.WriteString(c, "HELO x\r\n"+group+group+"QUIT\r\n") }()
+			in := bufio.NewReader(c)
+			for _, want := range []int{220, 250, 250, 250, 354, 250, 250, 250, 354, 250, 221} {
+				if r, err := smtp.ReadReply(in); err != nil || r.Code != want {
+					t.Errorf("%v, %v; want %d", r, err, want)
+					return
+				}
+			}
+		})
 	}
+	clients.Wait()
 	if err := s.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+	want := fmt.Sprintf("data %q", strings.ReplaceAll(content, "..", "."))
+	n := 0
+	for _, call := range h.log() {
+		if call == want {
+			n++
+		}
+	}
+	if n != 16 {
+		t.Errorf("%d of 16 messages came whole", n)
 	}
 }
 
