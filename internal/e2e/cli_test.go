@@ -108,9 +108,9 @@ func metric(page, name string) float64 {
 func TestSendAndSink(t *testing.T) {
 	ip := freeIP()
 	addr := net.JoinHostPort(ip, strconv.Itoa(freePort(t, ip)))
-	var out buffer
+	var out, log buffer
 	sink := exec.Command(binary, "sink", "--listen", addr, "--json")
-	sink.Dir, sink.Env, sink.Stdout, sink.Stderr = t.TempDir(), environment(), &out, os.Stderr
+	sink.Dir, sink.Env, sink.Stdout, sink.Stderr = t.TempDir(), environment(), &out, &log
 	if err := sink.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestSendAndSink(t *testing.T) {
 		Messages, Bytes, Errors int
 	}
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || sum.Messages != 1 || sum.Bytes < 1_000 || sum.Errors != 0 {
-		t.Errorf("the sink counts %+v, %v:\n%s", sum, err, out.String())
+		t.Errorf("the sink counts %+v, %v:\n%s\n%s", sum, err, out.String(), log.String())
 	}
 }
 

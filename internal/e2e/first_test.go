@@ -58,12 +58,11 @@ func TestFirstMessage(t *testing.T) {
 			need(t, program)
 			sent := message("by-"+tt.program, 20_000)
 			msg := filepath.Join(t.TempDir(), "message.eml")
-			file := sent
-			if program == "swaks" { // puts one line end of its own behind the file
-				file = bytes.TrimSuffix(sent, []byte("\r\n"))
-			}
-			if err := os.WriteFile(msg, file, 0o600); err != nil {
+			if err := os.WriteFile(msg, sent, 0o600); err != nil {
 				t.Fatal(err)
+			}
+			if program == "swaks" { // sends one line end of its own behind the file
+				sent = append(sent, "\r\n"...)
 			}
 			user := "user-of-" + tt.program
 			if out, status := output(t, s.dir, program, tt.args(s, user, msg)...); status != 0 {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"io"
+	"log"
 	"net"
 	"sync"
 	"testing"
@@ -38,7 +39,8 @@ func newPeer(t *testing.T, addr string) *peer {
 	p := &peer{addr: l.Addr().String()}
 	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &peerSession{p: p}, nil }))
 	srv.Domain = "peer.example"
-	srv.EnableDSN = false // so that reports of success are ours to write
+	srv.ErrorLog = log.New(io.Discard, "", 0) // clients that are killed are no news
+	srv.EnableDSN = false                     // so that reports of success are ours to write
 	srv.EnableSMTPUTF8 = true
 	done := make(chan struct{})
 	go func() {

@@ -86,8 +86,8 @@ admin { address = %q }
 // addr is where it takes mail.
 func (s *server) addr() string { return net.JoinHostPort(s.ip, strconv.Itoa(s.port)) }
 
-// start runs it and returns when it has greeted us.
-func (s *server) start() {
+// spawn runs it and returns at once.
+func (s *server) spawn() {
 	s.t.Helper()
 	line := append(append([]string(nil), s.wrap...), binary, "serve", "--config", s.config)
 	s.cmd = exec.Command(line[0], line[1:]...)
@@ -104,11 +104,15 @@ func (s *server) start() {
 		cmd.Wait()
 		close(done)
 	}()
+}
+
+// start runs it and returns when it has greeted us.
+func (s *server) start() {
+	s.t.Helper()
+	s.spawn()
 	eventually(s.t, func() string { return "no greeting from " + s.name + "\n" + s.log.String() }, func() bool {
-		select {
-		case <-done:
-			s.t.Fatalf("%s ended: %v\n%s", s.name, cmd.ProcessState, s.log)
-		default:
+		if s.over() {
+			s.t.Fatalf("%s ended: %v\n%s", s.name, s.cmd.ProcessState, s.log)
 		}
 		c, err := dial(s.addr())
 		if err != nil {
