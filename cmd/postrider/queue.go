@@ -179,7 +179,11 @@ func (c queueRetryCmd) Run(a *app) error {
 	if a.cli.JSON {
 		return a.printJSON(sum)
 	}
-	a.printf("%d messages are due now.\n", sum.Messages)
+	if sum.Messages == 1 {
+		a.printf("1 message is due now.\n")
+	} else {
+		a.printf("%d messages are due now.\n", sum.Messages)
+	}
 	return nil
 }
 

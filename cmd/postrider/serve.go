@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/node"
+	"github.com/postrider/postrider/smtp"
 )
 
 type serveCmd struct{}
@@ -52,15 +54,15 @@ func (a *app) logger() *slog.Logger {
 // welcome tells in short what runs, and how to send it a first message.
 func welcome(w io.Writer, cfg found, n *node.Node) {
 	var b strings.Builder
-	from := cfg.file
-	if from == "" {
-		from = "none: the built-in one, for this machine alone"
-	}
-	fmt.Fprintf(&b, "Postrider is running as %s.\n\n", cfg.Hostname)
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-14s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	row("configuration", "%s", from)
+	fmt.Fprintf(&b, "Postrider serves as %s.\n\n", cfg.Hostname)
+	if cfg.file == "" {
+		row("configuration", "none: the built-in one, for this machine alone")
+	} else {
+		row("configuration", "%s", cfg.file)
+	}
 	for _, l := range cfg.Listeners {
 		row("SMTP", "%s%s", n.Addr(l.Name), relays(l))
 	}
@@ -68,19 +70,28 @@ func welcome(w io.Writer, cfg found, n *node.Node) {
 		row("health", "http://%s/healthz", at)
 		row("metrics", "http://%s/metrics", at)
 	}
-	for _, d := range cfg.Domains {
-		row("mail for", "%s %s", d.Name, lands(cfg.Config, d))
+	for _, d := range cfg.Domains[:min(len(cfg.Domains), domainsShown)] {
+		row("mail for", "%s %s: %s", d.Name, who(d), goes(cfg.Config, d.Name, d.Deliver))
 	}
-	others := "goes to the hosts that DNS names for them"
+	if more := len(cfg.Domains) - domainsShown; more > 0 {
+		row("", "and %d domains more", more)
+	}
+	others := postrider.Route{Via: postrider.ViaMX}
 	if i := slices.IndexFunc(cfg.Routes, func(r config.Route) bool { return r.Pattern == "*" }); i >= 0 {
-		others = goes(cfg.Config, cfg.Routes[i].To)
+		others = cfg.Routes[i].To
 	}
-	row("other domains", "%s", others)
+	row("other domains", "%s", goes(cfg.Config, "DOMAIN", others))
+	if others.Via == postrider.ViaHold {
+		row("", "to let it out, write a configuration with: route \"*\" { via = \"mx\" }")
+	}
 	row("data", "%s", cfg.DataDir)
-	b.WriteString(firstMessage(cfg.Config, n))
+	b.WriteString(firstMessage(cfg, n))
 	b.WriteString("\n")
 	io.WriteString(w, b.String())
 }
+
+// domainsShown is how many domains are told of at the start.
+const domainsShown = 10
 
 func relays(l config.Listener) string {
 	if len(l.RelayFrom) == 0 {
@@ -93,65 +104,83 @@ func relays(l config.Listener) string {
 	return ", takes mail for the domains below, and for all domains from " + strings.Join(nets, ", ")
 }
 
-// lands says where the mail of a domain of ours goes.
-func lands(cfg *config.Config, d config.Domain) string {
-	who := "(" + strings.Join(d.Mailboxes, ", ") + ")"
+// who has mail in a domain of ours.
+func who(d config.Domain) string {
 	switch {
 	case slices.Contains(d.Mailboxes, "*"):
-		who = "(any name)"
+		return "(any name)"
 	case len(d.Mailboxes) == 0:
-		who = "(nobody yet)"
+		return "(nobody yet)"
 	case len(d.Mailboxes) > 5:
-		who = fmt.Sprintf("(%d mailboxes)", len(d.Mailboxes))
+		return fmt.Sprintf("(%d mailboxes)", len(d.Mailboxes))
 	}
-	return who + " " + goes(cfg, d.Deliver)
+	return "(" + strings.Join(d.Mailboxes, ", ") + ")"
 }
 
-func goes(cfg *config.Config, to postrider.Route) string {
+// goes says where mail goes.
+func goes(cfg *config.Config, domain string, to postrider.Route) string {
 	switch to.Via {
 	case postrider.ViaMaildir:
 		dir := to.Dir
 		if !filepath.IsAbs(dir) {
 			dir = filepath.Join(cfg.DataDir, dir)
 		}
-		return "lands in " + dir + "/new"
+		return "lands in " + strings.NewReplacer("{domain}", domain, "{user}", "USER").Replace(dir) + "/new"
 	case postrider.ViaSMTP:
 		return fmt.Sprintf("goes to %s port %d", to.Host, to.Port)
 	case postrider.ViaHold:
-		return "is held: nothing of it leaves this machine"
+		return "held, nothing of it leaves this machine"
 	case postrider.ViaError:
-		return fmt.Sprintf("is refused: %d %s", to.Reply.Code, to.Reply.Text)
+		return fmt.Sprintf("refused with %d %s", to.Reply.Code, to.Reply.Text)
 	case postrider.ViaDiscard:
-		return "is thrown away"
+		return "thrown away"
 	}
-	return "goes to the hosts that DNS names for them"
+	return "goes to the hosts that DNS names for it"
 }
 
 // firstMessage is what to paste into another terminal; empty when no domain
 // takes mail.
-func firstMessage(cfg *config.Config, n *node.Node) string {
+func firstMessage(cfg found, n *node.Node) string {
 	rcpt := ""
 	for _, d := range cfg.Domains {
-		for _, user := range d.Mailboxes {
+		if len(d.Mailboxes) > 0 && rcpt == "" {
+			user := d.Mailboxes[0]
 			if user == "*" {
 				user = "you"
 			}
-			if rcpt == "" {
-				rcpt = user + "@" + d.Name
-			}
+			rcpt = smtp.QuoteLocal(user) + "@" + d.Name
 		}
 	}
-	if rcpt == "" || len(cfg.Listeners) == 0 {
+	if rcpt == "" {
 		return ""
 	}
 	server := reachable(n.Addr(cfg.Listeners[0].Name).String())
-	var b strings.Builder
-	b.WriteString("\nA first message, from another terminal (whichever you have):\n\n")
-	fmt.Fprintf(&b, "  echo Hello | go run ./cmd/postrider send --from me@example.org --to %s --subject Hello --server %s\n", rcpt, server)
-	fmt.Fprintf(&b, "  swaks --server %s --from me@example.org --to %s\n", server, rcpt)
-	fmt.Fprintf(&b, "  printf 'Subject: Hello\\r\\n\\r\\nHello\\r\\n' | curl -sS smtp://%s --mail-from me@example.org --mail-rcpt %s -T -\n", server, rcpt)
-	fmt.Fprintf(&b, "\nWhat waits: go run ./cmd/postrider queue ls --data-dir %s\nStop with Ctrl-C.\n", cfg.DataDir)
-	return b.String()
+	flags := ""
+	switch {
+	case cfg.file != "":
+		flags = " --config " + cfg.file
+	case cfg.DataDir != config.DefaultDataDir:
+		flags = " --data-dir " + cfg.DataDir
+	}
+	return fmt.Sprintf(`
+A first message, from another terminal, whichever you have:
+
+  echo Hello | %[1]s send --server %[2]s --from me@example.org --to %[3]s --subject Hello
+  swaks --server %[2]s --from me@example.org --to %[3]s
+  printf 'Subject: Hello\r\n\r\nHello\r\n' | curl smtp://%[2]s --mail-from me@example.org --mail-rcpt %[3]s -T -
+
+What waits: %[1]s queue ls%[4]s
+Stop it with Ctrl-C.
+`, self(), server, rcpt, flags)
+}
+
+// self is how this program is called: "go run" builds it into a folder that is
+// gone afterwards.
+func self() string {
+	if name, err := os.Executable(); err == nil && strings.Contains(name, "go-build") {
+		return "go run ./cmd/postrider"
+	}
+	return "postrider"
 }
 
 // reachable is an address of a listener as a client on this machine dials it.
