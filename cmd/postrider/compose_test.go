@@ -88,7 +88,7 @@ func FuzzCompose(f *testing.F) {
 			t.Errorf("bare LF in %q", got)
 		}
 		flat := func(b []byte) string { return strings.ReplaceAll(string(b), "\r", "") }
-		if !strings.HasSuffix(strings.TrimSuffix(flat(got), "\n"), strings.TrimSuffix(flat(raw), "\n")) {
+		if !strings.HasSuffix(flat(got), flat(raw)) && !strings.HasSuffix(flat(got), flat(raw)+"\n") {
 			t.Errorf("%q became %q", raw, got)
 		}
 	})
