@@ -55,12 +55,13 @@ type Node struct {
 	http    []*page
 	adminAt net.Addr
 
-	ready  atomic.Bool
-	failed chan error     // the first failure of what runs
-	work   sync.WaitGroup // the queue and the servers
-	admins sync.WaitGroup
-	feed   sync.WaitGroup
-	stop   context.CancelFunc // ends the queue
+	ready   atomic.Bool
+	counted atomic.Pointer[count] // waiting recipients
+	failed  chan error            // the first failure of what runs
+	work    sync.WaitGroup        // the queue and the servers
+	admins  sync.WaitGroup
+	feed    sync.WaitGroup
+	stop    context.CancelFunc // ends the queue
 }
 
 // A door is a listener with the server behind it.

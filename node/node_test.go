@@ -423,3 +423,17 @@ func TestRunFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// As many recipients as may wait: the next sender is put off with 452.
+func TestFull(t *testing.T) {
+	cfg := base(t.TempDir())
+	cfg.Queue.MaxRecipients = 2
+	w := start(t, cfg, dns.NewZone())
+	if r := send(t, w.Addr("mx"), "s@client.example", content, "a@far.example", "b@far.example"); !r.Positive() {
+		t.Fatal(r)
+	}
+	w.counted.Store(nil) // the count is a second old at most
+	if r := send(t, w.Addr("mx"), "s@client.example", content, "c@far.example"); r.Code != 452 || r.Status.String() != "4.3.1" {
+		t.Errorf("%v, want 452 4.3.1", r)
+	}
+}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/policy"
@@ -24,10 +25,9 @@ func (n *Node) makeServers() {
 	}
 }
 
-// receiver takes the mail of one listener in. How many recipients may wait in
-// all is a limit of the spool.
+// receiver takes the mail of one listener in.
 func (n *Node) receiver(l config.Listener) *receive.Receiver {
-	checks := policy.Standard(policy.Options{RelayFrom: l.RelayFrom})
+	checks := policy.Standard(policy.Options{RelayFrom: l.RelayFrom, Waiting: n.waiting, MaxWaiting: n.cfg.Queue.MaxRecipients})
 	return receive.New(receive.Options{
 		Spool: n.spool, Router: n.router, Mail: checks.Mail, Rcpt: checks.Rcpt, Data: checks.Data,
 		Hostname: n.cfg.Hostname, Listener: l.Name, Wake: n.queue.FirstWake, Now: n.env.Now,
@@ -45,4 +45,27 @@ func (n *Node) exempt(client netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// waitingEvery is how old the count of waiting recipients may be that MAIL is
+// answered by. The spool itself keeps to the limit exactly.
+const waitingEvery = time.Second
+
+// A count is a number and when it was found.
+type count struct {
+	n  int
+	at time.Time
+}
+
+// waiting is how many recipients wait.
+func (n *Node) waiting() int {
+	now := n.env.Now()
+	if last := n.counted.Load(); last != nil {
+		if age := now.Sub(last.at); age >= 0 && age < waitingEvery {
+			return last.n
+		}
+	}
+	found := &count{n.store.Stat().Recipients, now}
+	n.counted.Store(found)
+	return found.n
 }
