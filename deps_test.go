@@ -60,7 +60,7 @@ var policy = map[string]rule{
 	"config":        {local: []string{".", "smtp", "route"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
 	"node":          {all: true, edge: true},
 	"cmd/postrider": {all: true, other: []string{"github.com/alecthomas/kong"}, edge: true},
-	"internal/sim":  {local: []string{".", "smtp", "vfs", "dns", "node", "config", "smtpc", "dsn", "spool"}},
+	"internal/sim":  {local: []string{".", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
 }
 
 // banned is what only a package at the edge may use: for each import path what

@@ -37,8 +37,11 @@ func TestSyncedBeforeItsReply(t *testing.T) {
 	}
 	calls := readTrace(b)
 	for id, marker := range ids {
-		if err := syncedBefore(calls, marker, id); err != nil {
-			t.Errorf("%s: %v", marker, err)
+		if err := syncedBefore(calls, "/", marker, id); err != nil {
+			t.Errorf("%s: content: %v", marker, err)
+		}
+		if err := syncedBefore(calls, "/seg/", id, id); err != nil {
+			t.Errorf("%s: record in the log: %v", marker, err)
 		}
 	}
 }
@@ -86,9 +89,9 @@ func resultOf(line string) string {
 }
 
 // syncedBefore wants, before the write of the 250 with an ID began: the last
-// write of the message's octets to a file returned, then a sync of that file
-// began and returned 0.
-func syncedBefore(calls []*call, marker, id string) error {
+// write of octets with the marker, to a file whose name has the part, returned;
+// then a sync of that file began and returned 0.
+func syncedBefore(calls []*call, part, marker, id string) error {
 	reply := -1
 	for _, c := range calls {
 		if strings.Contains(c.args, `"250 2.0.0 `) && strings.Contains(c.args, id) {
@@ -101,12 +104,12 @@ func syncedBefore(calls []*call, marker, id string) error {
 	}
 	var wrote *call
 	for _, c := range calls {
-		if c.began < reply && c.ended >= 0 && strings.HasPrefix(c.file, "/") && strings.Contains(c.name, "write") && strings.Contains(c.args, marker) {
+		if c.began < reply && c.ended >= 0 && strings.HasPrefix(c.file, "/") && strings.Contains(c.file, part) && strings.Contains(c.name, "write") && strings.Contains(c.args, marker) {
 			wrote = c
 		}
 	}
 	if wrote == nil {
-		return fmt.Errorf("its octets were written to no file before its 250")
+		return fmt.Errorf("written to no file before the 250")
 	}
 	for _, c := range calls {
 		if strings.HasPrefix(c.name, "f") && c.file == wrote.file && c.began > wrote.ended && c.ended >= 0 && c.ended < reply && c.result == "0" {
@@ -128,18 +131,20 @@ func TestSyncedBeforeCanFail(t *testing.T) {
 	lines := bytes.SplitAfter([]byte(good), []byte("\n"))
 	late := string(bytes.Join([][]byte{lines[0], lines[1], lines[2], lines[4], lines[3]}, nil))
 	for _, tt := range []struct {
-		name, trace string
-		ok          bool
+		name, part, trace string
+		ok                bool
 	}{
-		{"good", good, true},
-		{"sync returns after the reply", late, false},
-		{"sync failed", swap("resumed>) = 0", "resumed>) = -1 EIO (Input/output error)"), false},
-		{"sync of another file", swap("fdatasync(5</d/1.seg>", "fdatasync(6</d/2.seg>"), false},
-		{"no sync", string(bytes.Join([][]byte{lines[0], lines[4]}, nil)), false},
-		{"never written", swap("marker", "other"), false},
-		{"no reply", swap("ID queued", "queued"), false},
+		{"good", "/", good, true},
+		{"the log", ".seg", good, true},
+		{"another file", "/big/", good, false},
+		{"sync returns after the reply", "/", late, false},
+		{"sync failed", "/", swap("resumed>) = 0", "resumed>) = -1 EIO (Input/output error)"), false},
+		{"sync of another file", "/", swap("fdatasync(5</d/1.seg>", "fdatasync(6</d/2.seg>"), false},
+		{"no sync", "/", string(bytes.Join([][]byte{lines[0], lines[4]}, nil)), false},
+		{"never written", "/", swap("marker", "other"), false},
+		{"no reply", "/", swap("ID queued", "queued"), false},
 	} {
-		if err := syncedBefore(readTrace([]byte(tt.trace)), "marker", "ID"); (err == nil) != tt.ok {
+		if err := syncedBefore(readTrace([]byte(tt.trace)), tt.part, "marker", "ID"); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
