@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -102,7 +103,7 @@ func printable(r rune) rune {
 	switch {
 	case r == '\n':
 		return ' '
-	case r < ' ' || r >= 0x7f && r < 0xa0:
+	case !unicode.IsPrint(r):
 		return '?'
 	}
 	return r

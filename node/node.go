@@ -152,6 +152,7 @@ func (n *Node) begin(ctx context.Context) {
 		n.env.Log.Info("listening", "listener", d.name, "address", d.listener.Addr().String())
 	}
 	for _, p := range n.http {
+		n.env.Log.Info("listening", "listener", "admin", "address", p.listener.Addr().String())
 		n.admins.Go(func() {
 			if err := p.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
 				n.fail(fmt.Errorf("node: admin: %w", err))

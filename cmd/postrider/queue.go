@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -85,7 +86,7 @@ func (c queueLsCmd) Run(a *app) error {
 
 // listed writes a message as queue ls shows it.
 func listed(out *tabwriter.Writer, m admin.Message) {
-	from := m.From
+	from := strings.Map(visible, m.From)
 	if from == "" {
 		from = "<>"
 	}
@@ -95,7 +96,7 @@ func listed(out *tabwriter.Writer, m admin.Message) {
 		if r.Next != nil {
 			next = "next " + r.Next.Local().Format(time.DateTime)
 		}
-		fmt.Fprintf(out, "    %s\t%s\t%s\ttries %d\t%s\n", r.To, r.State, r.Dest, r.Tries, next)
+		fmt.Fprintf(out, "    %s\t%s\t%s\ttries %d\t%s\n", strings.Map(visible, r.To), r.State, strings.Map(visible, string(r.Dest)), r.Tries, next)
 		if r.Reply != "" {
 			fmt.Fprintf(out, "        %s\n", r.Reply)
 		}

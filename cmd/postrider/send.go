@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/smtp"
@@ -116,12 +117,12 @@ func replyLine(r smtp.Reply) string {
 	return strings.TrimRight(s+" "+strings.Map(visible, r.Text), " ")
 }
 
-// visible keeps what a server says from moving the cursor.
+// visible keeps what others wrote from moving the cursor or turning the text.
 func visible(r rune) rune {
 	switch {
 	case r == '\n':
 		return ' '
-	case r < ' ' || r >= 0x7f && r < 0xa0:
+	case !unicode.IsPrint(r):
 		return '?'
 	}
 	return r

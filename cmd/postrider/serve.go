@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,6 +35,9 @@ func (serveCmd) Run(a *app) error {
 		return usageError{err}
 	}
 	if err := n.Start(a.ctx); err != nil {
+		if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
+			return nil // told to stop before it ran
+		}
 		return err
 	}
 	if !a.cli.JSON {
