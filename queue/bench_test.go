@@ -165,8 +165,9 @@ func (b *bench) sendFrom(from smtp.Path, rcpts ...string) postrider.ID {
 // until lets the bubble run to a time after its start.
 func (b *bench) until(d time.Duration) {
 	b.mu.Lock() // the race detector knows locks, and not the clock of a bubble
+	start := b.start
 	b.mu.Unlock()
-	time.Sleep(time.Until(b.start.Add(d)))
+	time.Sleep(time.Until(start.Add(d)))
 	synctest.Wait()
 }
 
