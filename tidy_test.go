@@ -191,6 +191,28 @@ func formatFault(f *goFile) string {
 	return ""
 }
 
+var (
+	mdLink = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	goName = regexp.MustCompile("`((?:[a-z]+/)+[a-z_]+\\.go)`")
+)
+
+// linkFaults says which files a document names that are not there: links from
+// its own folder, Go files from the root.
+func linkFaults(name string, text []byte, exists func(name string) bool) []string {
+	var faults []string
+	for _, m := range mdLink.FindAllSubmatch(text, -1) {
+		if target := path.Join(path.Dir(name), string(m[1])); !exists(target) {
+			faults = append(faults, fmt.Sprintf("%s links to %s, which is not there", name, target))
+		}
+	}
+	for _, m := range goName.FindAllSubmatch(text, -1) {
+		if target := string(m[1]); !exists(target) {
+			faults = append(faults, fmt.Sprintf("%s names %s, which is not there", name, target))
+		}
+	}
+	return faults
+}
+
 func TestSizes(t *testing.T) {
 	var all []measure
 	root := 0
@@ -256,9 +278,33 @@ func TestText(t *testing.T) {
 		for _, fault := range textFaults(name, text) {
 			t.Error(fault)
 		}
+		if path.Ext(name) != ".md" {
+			return
+		}
+		for _, fault := range linkFaults(name, text, exists) {
+			t.Error(fault)
+		}
 	})
 	if n < 10 {
 		t.Errorf("read only %d texts: the walk is broken", n)
+	}
+}
+
+// exists reports whether a file or folder of the tree is there.
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+func TestLinkChecksCanFail(t *testing.T) {
+	exists := func(name string) bool { return name == "docs/a.md" || name == "queue/retry.go" }
+	for _, tt := range []struct{ text, want string }{
+		{"[a](a.md), [a](a.md#b), [site](https://a.example/x), `queue/retry.go`, `retry.go`", ""},
+		{"[b](b.md)", "links to docs/b.md"},
+		{"[a](docs/a.md)", "links to docs/docs/a.md"},
+		{"in `queue/again.go`", "names queue/again.go"},
+	} {
+		expectFault(t, linkFaults("docs/x.md", []byte(tt.text), exists), tt.want)
 	}
 }
 
