@@ -38,7 +38,7 @@ func listenError(at config.Pos, addr string, err error) error {
 	help := ""
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		help = "Another program listens there: stop it, or choose another address."
+		help = "Another program listens there: stop it, or write another address into the configuration."
 	case errors.Is(err, fs.ErrPermission):
 		help = "Ports below 1024 want the right to bind them: CAP_NET_BIND_SERVICE on Linux, or root."
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

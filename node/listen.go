@@ -36,7 +36,7 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 			return listenError(a.Pos, a.Address, err)
 		}
 		n.adminAt = l.Addr()
-		n.http = append(n.http, &page{l, admin.NewServer(admin.Public(o))})
+		n.http = append(n.http, &page{"admin", l, admin.NewServer(admin.Public(o))})
 	}
 	if n.env.Control == nil {
 		return nil
@@ -45,7 +45,7 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 	if err != nil {
 		return n.dataDirError(err)
 	}
-	n.http = append(n.http, &page{l, admin.NewServer(admin.Control(o))})
+	n.http = append(n.http, &page{"control", l, admin.NewServer(admin.Control(o))})
 	return nil
 }
 

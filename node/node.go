@@ -73,6 +73,7 @@ type door struct {
 
 // A page is a listener with an HTTP server behind it.
 type page struct {
+	name     string
 	listener net.Listener
 	server   *http.Server
 }
@@ -152,7 +153,7 @@ func (n *Node) begin(ctx context.Context) {
 		n.env.Log.Info("listening", "listener", d.name, "address", d.listener.Addr().String())
 	}
 	for _, p := range n.http {
-		n.env.Log.Info("listening", "listener", "admin", "address", p.listener.Addr().String())
+		n.env.Log.Info("listening", "listener", p.name, "address", p.listener.Addr().String())
 		n.admins.Go(func() {
 			if err := p.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
 				n.fail(fmt.Errorf("node: admin: %w", err))

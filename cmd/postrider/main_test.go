@@ -229,7 +229,9 @@ func TestSink(t *testing.T) {
 		if code != 0 || strings.Count(out, "250") != 2 {
 			t.Errorf("send: %d, %s%s", code, out, errs)
 		}
-		trace = errs
+		if trace == "" { // the last dialogue may end with 421, as the sink stops
+			trace = errs
+		}
 	}
 	for _, want := range []string{"S: 220 ", "C: EHLO ", "C: MAIL FROM:<>", "BODY=8BITMIME", "C: RCPT TO:<c@d.example>", "S: 354 ", "octets)"} {
 		if !strings.Contains(trace, want) {
