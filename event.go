@@ -15,9 +15,10 @@ type Event struct {
 	From smtp.Path
 	Size int64 // of EventAccepted
 
-	// Of EventAccepted.
-	Source Source
-	Rcpts  int
+	// Of EventAccepted, and of EventRefused as far as it is known.
+	Source   Source
+	HeaderID string
+	Tos      []smtp.Path
 
 	// Of EventRecipient: one event for each recipient that an attempt touched.
 	Rcpt    int
@@ -29,6 +30,9 @@ type Event struct {
 	Reply   smtp.Reply
 	Remote  string
 	Arrived time.Time
+
+	// Of EventAmended, beside Rcpt and To: what was wanted.
+	Amend Amend
 
 	// Of EventReported: the message that carries the report; empty where none was owed.
 	Report ID
@@ -44,4 +48,6 @@ const (
 	EventReported                       // the sender was told of what failed, was late or was delivered
 	EventRemoved                        // every recipient is settled and reported: the spool forgets the message
 	EventDamaged                        // recovery set something aside that it could not read
+	EventAmended                        // an operator has held, released, bounced, dropped or hurried a recipient
+	EventRefused                        // we did not take a recipient or a message; never in the feed of a spool
 )

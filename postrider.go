@@ -35,6 +35,7 @@ type Message struct {
 	EightBit   bool      // the content holds octets over 127 (RFC 6152)
 	Arrived    time.Time // when it was committed
 	Size       int64     // octets of the content, our own fields included
+	HeaderID   string    // Message-ID of the header, without brackets; empty: it has none. For people who search
 	Source     Source
 	Recipients []Recipient
 }
@@ -44,7 +45,9 @@ type Source struct {
 	Listener string         // name of the listener; empty for what we made ourselves
 	Peer     netip.AddrPort // zero for what we made ourselves
 	Hello    string         // the name given in EHLO or HELO
-	Protocol string         // the "with" of the Received field: SMTP, ESMTP, UTF8SMTP (RFC 5321 4.4, RFC 6531 3.7.3)
+	Protocol string         // the "with" of the Received field: SMTP, ESMTPSA, LMTP, UTF8SMTP, … (RFC 5321 4.4, RFC 3848, RFC 6531 3.7.3)
+	Account  string         // who the client has authenticated as; empty: it has not
+	TLS      string         // version and cipher suite of the connection; empty: it was in the clear
 }
 
 // A Recipient is one forward-path of a message and what became of it.
@@ -53,6 +56,7 @@ type Recipient struct {
 	Notify    smtp.Notify // NOTIFY= (RFC 3461 4.1); zero: not given, which means failure and delay
 	ORcpt     string      // ORCPT= as received, "type;xtext" (RFC 3461 4.2); empty: not given
 	State     State
+	Held      bool       // an operator keeps it back: no attempts, no expiry
 	Reported  bool       // settled, and nothing is owed to the sender any more
 	Delayed   bool       // the sender has been told once that it is late
 	Due       time.Time  // next attempt, while waiting
@@ -60,6 +64,7 @@ type Recipient struct {
 	Settled   time.Time  // when it was delivered or failed
 	Reply     smtp.Reply // what the last attempt heard, or why we gave up; Code 0: no attempt yet
 	Remote    string     // who said so, a host name; empty: we did
+	Final     bool       // delivered into a mailbox, and not only to a next hop
 	RelayedTo bool       // delivered to a next hop that will answer NOTIFY itself (RFC 3461 5.2.2)
 }
 

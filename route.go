@@ -23,9 +23,10 @@ type Router interface {
 // A Resolution is what an address is to us.
 type Resolution struct {
 	Kind Kind
-	// To is what the recipient becomes: the address itself, or where a postmaster
-	// address without a mailbox leads.
-	To smtp.Path
+	// To is what the recipient becomes: the address itself, the addresses that an
+	// alias stands for, each once, or where a postmaster address without a mailbox
+	// leads.
+	To []smtp.Path
 }
 
 // Kind is what an address is.
@@ -36,6 +37,7 @@ type Kind uint8
 const (
 	KindRemote  Kind = iota // in no domain of ours
 	KindMailbox             // a mailbox of ours
+	KindAlias               // stands for others
 	KindUnknown             // in a domain of ours, where nobody has that name
 )
 
@@ -45,9 +47,17 @@ type Route struct {
 	Via  Via
 	// Of ViaSMTP: the host, and not its MX records, takes the mail.
 	Host string
-	// Of ViaMX and ViaSMTP.
+	// Of ViaMX, ViaSMTP and ViaLMTP.
 	Port    uint16
 	Private bool // addresses in loopback and private space are allowed
+	TLS     TLSPolicy
+	// Of ViaSMTP: TLS from the first octet (RFC 8314 3.3), and who we are to the
+	// host, after TLS only. An empty Username: nobody.
+	Implicit bool
+	Username string
+	Password string
+	// Of ViaLMTP: a Unix socket, in place of Host and Port.
+	Socket string
 	// Of ViaMaildir: the folder, with every {user} and {domain} filled in.
 	Dir string
 	// Of ViaError: what the sender is told.
@@ -61,10 +71,23 @@ type Via string
 const (
 	ViaMX      Via = "mx"      // the hosts that DNS names for the domain
 	ViaSMTP    Via = "smtp"    // one host
+	ViaLMTP    Via = "lmtp"    // one host that delivers, with a reply for each recipient (RFC 2033)
 	ViaMaildir Via = "maildir" // a folder on this machine
 	ViaHold    Via = "hold"    // nowhere, until the configuration changes
 	ViaError   Via = "error"   // refused, with a reply of the operator
 	ViaDiscard Via = "discard" // delivered to nobody
+)
+
+// A TLSPolicy says what a connection must be before mail goes over it.
+type TLSPolicy uint8
+
+// The policies. The zero TLSPolicy encrypts where the peer can, and takes
+// whatever certificate it shows, for the alternative is no encryption.
+const (
+	TLSOpportunistic TLSPolicy = iota
+	TLSRequire                 // encrypted, with any certificate
+	TLSVerify                  // encrypted, with a certificate for the host that the route names
+	TLSNone                    // in the clear
 )
 
 // A Network is what a node listens on and dials through.

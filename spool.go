@@ -163,11 +163,30 @@ type Change struct {
 	Settled   time.Time // of Delivered and Failed
 	Reply     smtp.Reply
 	Remote    string
+	Final     bool
 	RelayedTo bool
 }
 
-// An Amendment changes a message from outside, without a lease.
+// An Amendment is what an operator wants of a message. It needs no lease, and is
+// durable when Commit returns. A recipient that is under way is not torn out of
+// the hands of its attempt: what was wanted of it holds when the attempt comes
+// back without having delivered it.
 type Amendment struct {
-	ID  ID
-	Due time.Time // every waiting recipient is due then; what is leased is left as it is
+	ID    ID
+	Rcpts []int // indices into Message.Recipients; nil: all. Settled ones stay as they are
+	Do    Amend
+	Due   time.Time  // of AmendDue
+	Reply smtp.Reply // of AmendBounce: what the sender is told
 }
+
+// An Amend is a kind of Amendment.
+type Amend uint8
+
+// What an operator may want.
+const (
+	AmendDue     Amend = iota // the next attempt is at Due
+	AmendHold                 // no attempt and no expiry until AmendRelease
+	AmendRelease              // held no longer, and due now
+	AmendBounce               // Failed with Reply: the sender is told
+	AmendDrop                 // Failed and Reported: nobody is told
+)

@@ -35,7 +35,7 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 	switch e.Kind {
 	case postrider.EventAccepted:
 		log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("id", string(e.ID)), slog.String("from", from),
-			slog.Int("rcpts", e.Rcpts), slog.Int64("size", e.Size), slog.String("listener", e.Source.Listener),
+			slog.Int("rcpts", len(e.Tos)), slog.Int64("size", e.Size), slog.String("listener", e.Source.Listener),
 			slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello), slog.String("proto", e.Source.Protocol))
 	case postrider.EventRecipient:
 		status := statusOf(e.State)

@@ -36,7 +36,7 @@ func TestNoOpenRelay(t *testing.T) {
 		if !v.Refuse && !v.Reply.Positive() {
 			t.Fatalf("%s: no reply at all", s)
 		}
-		return !v.Refuse, tx.Resolution.To
+		return !v.Refuse, tx.Resolution.To[0]
 	}
 	for _, s := range []string{
 		"u@far.example", `"u"@far.example`, "u%far.example@our.example", "u%far.example@[198.51.100.5]",

@@ -45,7 +45,7 @@ func TestChain(t *testing.T) {
 // transaction is one in the phase of RCPT.
 func transaction(peer string, kind postrider.Kind, to smtp.Path) *postrider.Transaction {
 	return &postrider.Transaction{Source: postrider.Source{Peer: netip.AddrPortFrom(netip.MustParseAddr(peer), 1)},
-		To: to, Resolution: postrider.Resolution{Kind: kind, To: to}}
+		To: to, Resolution: postrider.Resolution{Kind: kind, To: []smtp.Path{to}}}
 }
 
 func TestRcpt(t *testing.T) {

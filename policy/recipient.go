@@ -20,10 +20,10 @@ type Recipient struct{}
 // SMTP server returns a 550 reply".
 func (Recipient) Check(_ context.Context, tx *postrider.Transaction) postrider.Verdict {
 	switch tx.Resolution.Kind {
-	case postrider.KindMailbox:
+	case postrider.KindMailbox, postrider.KindAlias:
 		return accept(1, 5, "Recipient OK")
 	case postrider.KindRemote:
-		if !namesHost(tx.Resolution.To.Domain) {
+		if !namesHost(tx.To.Domain) {
 			return refuse(550, 5, 1, 2, "No such domain can exist")
 		}
 		return accept(1, 5, "Recipient OK, will be relayed")

@@ -132,7 +132,7 @@ func (s *memSpool) settle(set postrider.Settlement) {
 			s.events = append(s.events, fmt.Sprintf("%s %s %d", c.State, r.To, c.Reply.Code))
 		}
 		r.State, r.Reported, r.Delayed, r.Due, r.Tries = c.State, c.Reported, c.Delayed, c.Due, c.Tries
-		r.Settled, r.Reply, r.Remote, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.RelayedTo
+		r.Settled, r.Reply, r.Remote, r.Final, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.Final, c.RelayedTo
 	}
 	if l.Why == postrider.Wake {
 		e.waking = false

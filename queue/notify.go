@@ -135,7 +135,7 @@ func wakeAfter(changes []postrider.Change, now time.Time) time.Time {
 func changeOf(i int, r *postrider.Recipient) postrider.Change {
 	return postrider.Change{
 		Rcpt: i, State: r.State, Reported: r.Reported, Delayed: r.Delayed, Due: r.Due, Tries: r.Tries,
-		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, RelayedTo: r.RelayedTo,
+		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, Final: r.Final, RelayedTo: r.RelayedTo,
 	}
 }
 
@@ -143,7 +143,7 @@ func changeOf(i int, r *postrider.Recipient) postrider.Change {
 // given up.
 //
 // RFC 3461 5.2.2: who relayed a message to a server without DSN tells "relayed";
-// into a mailbox it is "delivered". A recipient that no peer took is in one.
+// into a mailbox it is "delivered".
 func reported(m *postrider.Message, r *postrider.Recipient, end time.Time) dsn.Recipient {
 	status, answer := lastAnswer(r.Reply)
 	d := dsn.Recipient{
@@ -159,7 +159,7 @@ func reported(m *postrider.Message, r *postrider.Recipient, end time.Time) dsn.R
 		}
 	case postrider.Delivered:
 		d.Action = dsn.Delivered
-		if r.Remote != "" {
+		if !r.Final {
 			d.Action = dsn.Relayed
 		}
 	}

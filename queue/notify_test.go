@@ -34,8 +34,8 @@ func lookCases() []lookCase {
 	warned.Delayed = true
 	quiet := postrider.Recipient{Tries: 1, Notify: smtp.NotifyNever}
 	failed := postrider.Recipient{State: postrider.Failed, Settled: t0, Reply: refused.Reply, Tries: 1}
-	hadIt := postrider.Recipient{State: postrider.Delivered, Settled: t0, Reported: true}
-	success := postrider.Recipient{State: postrider.Delivered, Settled: t0, Notify: smtp.NotifySuccess}
+	hadIt := postrider.Recipient{State: postrider.Delivered, Final: true, Settled: t0, Reported: true}
+	success := postrider.Recipient{State: postrider.Delivered, Final: true, Settled: t0, Notify: smtp.NotifySuccess}
 	all := func(w wait) func(int) wait { return func(int) wait { return w } }
 	return []lookCase{
 		{"nothing to do", alice, []postrider.Recipient{waiting}, []int{0}, 10, all(waitTurn), "", "", 100},
@@ -134,7 +134,7 @@ func TestWakeAfter(t *testing.T) {
 	}{
 		{"nothing", nil, time.Time{}},
 		{"deferred", []postrider.Change{{}}, time.Time{}},
-		{"nothing owed", []postrider.Change{{}, {State: postrider.Delivered, Reported: true}}, time.Time{}},
+		{"nothing owed", []postrider.Change{{}, {State: postrider.Delivered, Final: true, Reported: true}}, time.Time{}},
 		{"a failure", []postrider.Change{{}, {State: postrider.Failed}}, t0.Add(time.Minute)},
 		{"a success", []postrider.Change{{State: postrider.Delivered}}, t0.Add(time.Minute)},
 	} {

@@ -31,7 +31,7 @@ func change(p Plan, m *postrider.Message, i int, o postrider.Outcome, now time.T
 		if o.Reply.IsZero() {
 			c.Reply = smtp.OK
 		}
-		c.State, c.Settled, c.RelayedTo = postrider.Delivered, now, o.PeerHasDSN
+		c.State, c.Settled, c.Final, c.RelayedTo = postrider.Delivered, now, o.Final, o.PeerHasDSN
 	case postrider.ResultFailed:
 		if o.Reply.IsZero() {
 			c.Reply = smtp.Reply{Code: 554, Status: smtp.Status{Class: 5}, Text: "The attempt failed without a reason"}

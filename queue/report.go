@@ -55,7 +55,7 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 	todo := lookAt(q.opt.Plan, m, l.Rcpts, now, func(i int) wait {
 		r := router.Route(m.Recipients[i].To)
 		switch {
-		case r.Via == postrider.ViaHold || r.Dest == postrider.DestHold:
+		case m.Recipients[i].Held || r.Via == postrider.ViaHold || r.Dest == postrider.DestHold:
 			return waitHeld
 		case q.dests.dead(r.Dest):
 			return waitDead

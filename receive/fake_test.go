@@ -115,17 +115,17 @@ func (d *memDraft) close() {
 type mapRouter struct{ err error }
 
 func (r mapRouter) Resolve(_ context.Context, to smtp.Path, _ postrider.Source) (postrider.Resolution, error) {
-	res := postrider.Resolution{To: to}
+	res := postrider.Resolution{To: []smtp.Path{to}}
 	switch {
 	case r.err != nil:
 		return postrider.Resolution{}, r.err
 	case to.Domain == "":
-		res = postrider.Resolution{Kind: postrider.KindMailbox, To: smtp.Path{Local: "ops", Domain: "our.example"}}
+		res = postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{{Local: "ops", Domain: "our.example"}}}
 	case to.Domain != "our.example":
 	case to.Local == "nobody":
 		res.Kind = postrider.KindUnknown
 	case to.Local == "postmaster":
-		res = postrider.Resolution{Kind: postrider.KindMailbox, To: smtp.Path{Local: "ops", Domain: "our.example"}}
+		res = postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{{Local: "ops", Domain: "our.example"}}}
 	default:
 		res.Kind = postrider.KindMailbox
 	}

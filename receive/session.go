@@ -24,7 +24,7 @@ type transaction struct {
 	from   smtp.Path
 	params smtp.MailParams
 	rcpts  []postrider.Recipient
-	named  []smtp.Path         // what RCPT said, for each of rcpts
+	named  []smtp.Path         // what RCPT said, where it added to rcpts
 	taken  map[mailboxKey]bool // of rcpts
 }
 
@@ -83,9 +83,14 @@ func (s *session) Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smt
 	if !v.Reply.Positive() {
 		return smtp.Reply{} // nobody answers for this recipient
 	}
-	if key := keyOf(res); !t.taken[key] {
-		t.taken[key] = true
-		t.rcpts = append(t.rcpts, postrider.Recipient{To: res.To, Notify: p.Notify, ORcpt: original(to, res.To, p)})
+	added := false
+	for _, became := range res.To {
+		if key := keyOf(res.Kind, became); !t.taken[key] {
+			t.taken[key], added = true, true
+			t.rcpts = append(t.rcpts, postrider.Recipient{To: became, Notify: p.Notify, ORcpt: original(to, became, p)})
+		}
+	}
+	if added {
 		t.named = append(t.named, to)
 	}
 	return v.Reply
@@ -119,12 +124,12 @@ func positive(r, other smtp.Reply) smtp.Reply {
 // keyOf returns the key of what an address resolved to. The local parts of our
 // own mailboxes are the same without case; those of others may not be
 // (RFC 5321 2.4).
-func keyOf(res postrider.Resolution) mailboxKey {
-	local := res.To.LocalUnquoted()
-	if res.Kind == postrider.KindMailbox {
+func keyOf(kind postrider.Kind, to smtp.Path) mailboxKey {
+	local := to.LocalUnquoted()
+	if kind == postrider.KindMailbox {
 		local = strings.ToLower(local)
 	}
-	return mailboxKey{local, strings.ToLower(res.To.Domain)}
+	return mailboxKey{local, strings.ToLower(to.Domain)}
 }
 
 // original returns the ORCPT of a recipient. One that became another address

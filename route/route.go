@@ -140,11 +140,11 @@ func (r *Router) Resolve(_ context.Context, to smtp.Path, _ postrider.Source) (p
 	isPostmaster := strings.EqualFold(local, postmaster)
 	switch {
 	case d == nil && to.Domain == "" && isPostmaster && !r.postmaster.IsNull():
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: r.postmaster}, nil
+		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{r.postmaster}}, nil
 	case d == nil && to.Domain == "":
-		return postrider.Resolution{Kind: postrider.KindUnknown, To: to}, nil
+		return postrider.Resolution{Kind: postrider.KindUnknown, To: []smtp.Path{to}}, nil
 	case d == nil:
-		return postrider.Resolution{Kind: postrider.KindRemote, To: to}, nil
+		return postrider.Resolution{Kind: postrider.KindRemote, To: []smtp.Path{to}}, nil
 	}
 	if to.Domain == "" {
 		to.Domain = d.name
@@ -152,13 +152,13 @@ func (r *Router) Resolve(_ context.Context, to smtp.Path, _ postrider.Source) (p
 	_, found := d.mailbox(local)
 	switch {
 	case found:
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: to}, nil
+		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{to}}, nil
 	case isPostmaster && !r.postmaster.IsNull():
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: r.postmaster}, nil
+		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{r.postmaster}}, nil
 	case isPostmaster:
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: to}, nil
+		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{to}}, nil
 	}
-	return postrider.Resolution{Kind: postrider.KindUnknown, To: to}, nil
+	return postrider.Resolution{Kind: postrider.KindUnknown, To: []smtp.Path{to}}, nil
 }
 
 // Route implements postrider.Router.

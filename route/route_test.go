@@ -104,7 +104,7 @@ func TestResolve(t *testing.T) {
 		if want == "" {
 			want = tt.to
 		}
-		if err != nil || got.Kind != tt.kind || !strings.EqualFold(got.To.String(), want) {
+		if err != nil || got.Kind != tt.kind || !strings.EqualFold(got.To[0].String(), want) {
 			t.Errorf("%s: kind %d %s, %v; want %d %s", tt.to, got.Kind, got.To, err, tt.kind, want)
 		}
 	}

@@ -131,13 +131,15 @@ func (s *Spool) lease(e *entry, why postrider.Why, rcpts []int32) postrider.Leas
 	return l
 }
 
-// release ends a lease: what still waits goes back to its queue.
+// release ends a lease: what still waits goes back to its queue, unless an
+// operator has wanted otherwise meanwhile.
 func (s *Spool) release(token uint64, l *lease) {
 	delete(s.leases, token)
 	e := l.e
 	for _, i := range l.rcpts {
 		e.rcpts[i].leased = false
 	}
+	s.applyWants(e)
 	s.enqueue(e, l.rcpts)
 	if e.leases--; e.leases == 0 {
 		e.msg = nil

@@ -105,6 +105,9 @@ func (a *accepted) encode() []byte {
 	e.bytes(peer)
 	e.str(m.Source.Hello)
 	e.str(m.Source.Protocol)
+	e.str(m.Source.Account)
+	e.str(m.Source.TLS)
+	e.str(m.HeaderID)
 	e.int(a.wake)
 	e.bytes(a.head)
 	e.int(a.size)
@@ -118,6 +121,7 @@ func (a *accepted) encode() []byte {
 		e.path(r.To)
 		e.uint(uint64(r.Notify))
 		e.str(r.ORcpt)
+		e.uint(flags(r.Held))
 		c := changeOf(i, r)
 		e.change(&c)
 	}
@@ -137,7 +141,8 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 		m.Source.Peer = peer
 	}
 	m.Source.Hello = d.str()
-	m.Source.Protocol = d.str()
+	m.Source.Protocol, m.Source.Account, m.Source.TLS = d.str(), d.str(), d.str()
+	m.HeaderID = d.str()
 	a := &accepted{msg: m, big: f&4 != 0, wake: d.int(), head: d.bytes(), size: d.int()}
 	a.sums = make([]uint32, d.count())
 	for i := range a.sums {
@@ -146,7 +151,7 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 	m.Recipients = make([]postrider.Recipient, d.count())
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
-		r.To, r.Notify, r.ORcpt = d.path(), smtp.Notify(d.uint()), d.str()
+		r.To, r.Notify, r.ORcpt, r.Held = d.path(), smtp.Notify(d.uint()), d.str(), d.uint() != 0
 		c := d.change()
 		apply(r, &c)
 	}
@@ -160,20 +165,20 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 func changeOf(i int, r *postrider.Recipient) postrider.Change {
 	return postrider.Change{
 		Rcpt: i, State: r.State, Reported: r.Reported, Delayed: r.Delayed, Due: r.Due, Tries: r.Tries,
-		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, RelayedTo: r.RelayedTo,
+		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, Final: r.Final, RelayedTo: r.RelayedTo,
 	}
 }
 
 // apply makes r what c says.
 func apply(r *postrider.Recipient, c *postrider.Change) {
 	r.State, r.Reported, r.Delayed, r.Due, r.Tries = c.State, c.Reported, c.Delayed, c.Due, c.Tries
-	r.Settled, r.Reply, r.Remote, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.RelayedTo
+	r.Settled, r.Reply, r.Remote, r.Final, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.Final, c.RelayedTo
 }
 
 func (e *encoder) change(c *postrider.Change) {
 	e.uint(uint64(c.Rcpt))
 	e.uint(uint64(c.State))
-	e.uint(flags(c.Reported, c.Delayed, c.RelayedTo))
+	e.uint(flags(c.Reported, c.Delayed, c.RelayedTo, c.Final))
 	e.int(nanos(c.Due))
 	e.uint(uint64(c.Tries))
 	e.int(nanos(c.Settled))
@@ -184,7 +189,7 @@ func (e *encoder) change(c *postrider.Change) {
 func (d *decoder) change() postrider.Change {
 	c := postrider.Change{Rcpt: int(d.uint()), State: postrider.State(d.uint())}
 	f := d.uint()
-	c.Reported, c.Delayed, c.RelayedTo = f&1 != 0, f&2 != 0, f&4 != 0
+	c.Reported, c.Delayed, c.RelayedTo, c.Final = f&1 != 0, f&2 != 0, f&4 != 0, f&8 != 0
 	c.Due = fromNanos(d.int())
 	c.Tries = int(d.uint())
 	c.Settled = fromNanos(d.int())
@@ -230,26 +235,51 @@ func decodeState(meta []byte) (*state, error) {
 	return s, nil
 }
 
-// A due is the meta of kindDue.
-type due struct {
-	id postrider.ID
-	at int64
+// An amendment is the meta of kindAmend.
+type amendment struct {
+	id      postrider.ID
+	at      int64 // when it was asked for
+	from    smtp.Path
+	arrived int64
+	do      postrider.Amend
+	due     int64
+	reply   smtp.Reply
+	rcpts   []int32 // those that waited then, ascending
+	tos     []smtp.Path
+	leased  []bool // of each: it was under way
 }
 
-func (r *due) encode() []byte {
+func (a *amendment) encode() []byte {
 	var e encoder
-	e.str(string(r.id))
-	e.int(r.at)
+	e.str(string(a.id))
+	e.int(a.at)
+	e.path(a.from)
+	e.int(a.arrived)
+	e.uint(uint64(a.do))
+	e.int(a.due)
+	e.reply(a.reply)
+	e.uint(uint64(len(a.rcpts)))
+	for i, n := range a.rcpts {
+		e.uint(uint64(n))
+		e.path(a.tos[i])
+		e.uint(flags(a.leased[i]))
+	}
 	return e.b
 }
 
-func decodeDue(meta []byte) (*due, error) {
+func decodeAmendment(meta []byte) (*amendment, error) {
 	d := decoder{b: meta}
-	r := &due{id: postrider.ID(d.str()), at: d.int()}
+	a := &amendment{id: postrider.ID(d.str()), at: d.int(), from: d.path(), arrived: d.int(),
+		do: postrider.Amend(d.uint()), due: d.int(), reply: d.reply()}
+	a.rcpts = make([]int32, d.count())
+	a.tos, a.leased = make([]smtp.Path, len(a.rcpts)), make([]bool, len(a.rcpts))
+	for i := range a.rcpts {
+		a.rcpts[i], a.tos[i], a.leased[i] = int32(d.uint()), d.path(), d.uint() != 0
+	}
 	if d.bad || len(d.b) != 0 {
 		return nil, fmt.Errorf("amendment record does not decode")
 	}
-	return r, nil
+	return a, nil
 }
 
 // A commit is the meta of kindCommit.

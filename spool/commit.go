@@ -35,10 +35,11 @@ type item struct {
 	size   int64
 	add    *accepted
 	state  *state
-	due    *due
+	amend  *amendment
+	rcpts  []int // that amend is asked for; nil: all
 	cursor *cursor
 	token  uint64   // of the lease that state ends
-	e      *entry   // of state, due and move
+	e      *entry   // of state, amend and move
 	again  bool     // written a second time, because the first could not be made durable
 	was    location // where it was then
 	at     location
@@ -106,8 +107,11 @@ func (s *Spool) prepare(req *request) error {
 		req.items = append(req.items, it)
 	}
 	for i := range b.Amend {
-		d := &due{id: b.Amend[i].ID, at: nanos(b.Amend[i].Due)}
-		req.items = append(req.items, &item{kind: kindDue, due: d, meta: d.encode()})
+		it, err := s.prepareAmend(&b.Amend[i])
+		if err != nil {
+			return err
+		}
+		req.items = append(req.items, it)
 	}
 	return nil
 }
@@ -284,8 +288,8 @@ func (s *Spool) check(req *request, adding map[postrider.ID]bool, rcpts int) (in
 			if err := l.covers(it.state.changes); err != nil {
 				return 0, err
 			}
-		case kindDue:
-			if it.e = s.entries[it.due.id]; it.e == nil {
+		case kindAmend:
+			if s.entries[it.e.id] != it.e {
 				return 0, postrider.ErrNotFound
 			}
 		}
@@ -342,6 +346,8 @@ func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]
 		st.last = closed && it.e.open == closes[it.e]
 		st.woke = l.why == postrider.Wake
 		it.meta = st.encode()
+	case kindAmend:
+		s.beginAmend(it)
 	}
 }
 
@@ -359,16 +365,17 @@ func (s *Spool) applyItem(it *item) {
 			return
 		}
 		s.applyState(it.e, it.state, it.at)
-		attempt := l.why == postrider.Attempt
 		s.release(it.token, l)
-		if it.e.open == 0 {
-			s.forget(it.e)
-			s.discardBig(it.e)
-		} else if attempt {
+		if l.why == postrider.Attempt {
 			s.ripen(it.e, it.state.at)
 		}
-	case kindDue:
-		s.applyDue(it.e, it.due)
+		s.forgetDone(it.e)
+	case kindAmend:
+		if s.entries[it.e.id] != it.e { // a settlement of this group was its last
+			return
+		}
+		s.applyAmend(it.e, it.amend, it.at, false)
+		s.forgetDone(it.e)
 	}
 }
 
@@ -383,23 +390,5 @@ func (s *Spool) applyState(e *entry, st *state, at location) {
 	}
 	if st.wake > 0 {
 		s.wakeBy(e, st.wake)
-	}
-}
-
-func (s *Spool) applyDue(e *entry, d *due) {
-	var moved []int32
-	for i := range e.rcpts {
-		r := &e.rcpts[i]
-		if r.state != postrider.Waiting || r.leased {
-			continue
-		}
-		if r.parcel != nil {
-			s.detach(r.parcel)
-		}
-		r.due = d.at
-		moved = append(moved, int32(i))
-	}
-	if s.keyOf != nil {
-		s.enqueue(e, moved)
 	}
 }

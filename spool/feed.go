@@ -143,11 +143,15 @@ func events(rec *scanned) []postrider.Event {
 		if a, err := decodeAccepted(rec.meta); err == nil {
 			m := a.msg
 			return []postrider.Event{{LSN: rec.lsn, Time: m.Arrived, Kind: postrider.EventAccepted, ID: m.ID, From: m.From,
-				Size: m.Size, Source: m.Source, Rcpts: len(m.Recipients), Arrived: m.Arrived}}
+				Size: m.Size, Source: m.Source, HeaderID: m.HeaderID, Tos: a.tos(), Arrived: m.Arrived}}
 		}
 	case kindState:
 		if st, err := decodeState(rec.meta); err == nil {
 			return st.events(rec.lsn)
+		}
+	case kindAmend:
+		if a, err := decodeAmendment(rec.meta); err == nil {
+			return a.events(rec.lsn)
 		}
 	case kindDamaged:
 		if d, err := decodeDamage(rec.meta); err == nil {
@@ -180,6 +184,15 @@ func (st *state) events(lsn uint64) []postrider.Event {
 		ev := base
 		ev.Kind = postrider.EventRemoved
 		evs = append(evs, ev)
+	}
+	return evs
+}
+
+func (a *amendment) events(lsn uint64) []postrider.Event {
+	evs := make([]postrider.Event, len(a.rcpts))
+	for i, n := range a.rcpts {
+		evs[i] = postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventAmended, ID: a.id, From: a.from,
+			Arrived: fromNanos(a.arrived), Rcpt: int(n), To: a.tos[i], Amend: a.do, Next: fromNanos(a.due), Reply: a.reply}
 	}
 	return evs
 }

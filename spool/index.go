@@ -56,6 +56,8 @@ type rcptState struct {
 	state    postrider.State
 	reported bool
 	leased   bool
+	held     bool
+	want     *wanted // asked for while leased: to bounce or to drop; nil: nothing
 }
 
 func (r *rcptState) closed() bool { return r.state != postrider.Waiting && r.reported }
@@ -169,7 +171,7 @@ func (s *Spool) enqueue(e *entry, rcpts []int32) {
 next:
 	for _, i := range rcpts {
 		r := &e.rcpts[i]
-		if r.state != postrider.Waiting || r.leased || r.parcel != nil {
+		if r.state != postrider.Waiting || r.leased || r.held || r.parcel != nil {
 			continue
 		}
 		for _, p := range made {
@@ -230,7 +232,7 @@ func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
 	e.rcpts = make([]rcptState, len(m.Recipients))
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
-		e.rcpts[i] = rcptState{due: nanos(r.Due), state: r.State, reported: r.Reported, tries: uint32(r.Tries)}
+		e.rcpts[i] = rcptState{due: nanos(r.Due), state: r.State, reported: r.Reported, tries: uint32(r.Tries), held: r.Held}
 		e.count(&e.rcpts[i], 1)
 		if r.State == postrider.Waiting {
 			s.waiting++
@@ -283,6 +285,14 @@ func (s *Spool) change(e *entry, c *postrider.Change, loc location) {
 	r.due = nanos(c.Due)
 	r.last = loc
 	e.count(r, 1)
+}
+
+// forgetDone forgets e if nothing is left of it to do.
+func (s *Spool) forgetDone(e *entry) {
+	if e.open == 0 {
+		s.forget(e)
+		s.discardBig(e)
+	}
 }
 
 // forget drops a message of which nothing is left to do. A Wake lease that is

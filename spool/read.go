@@ -94,22 +94,19 @@ func (r *reading) readEntry(at location, rcpts []rcptState) error {
 	}
 	r.accepted, r.body = a, location{at.seg, at.off + headerLen + int64(h.metaLen)}
 	for i := range rcpts {
+		a.msg.Recipients[i].Held = rcpts[i].held
 		last := rcpts[i].last
 		if last.seg == nil {
 			a.msg.Recipients[i].Due = fromNanos(rcpts[i].due)
 			continue
 		}
-		_, meta, err := readRecord(last)
+		changes, err := readChanges(last, rcpts)
 		if err != nil {
 			return err
 		}
-		st, err := decodeState(meta)
-		if err != nil {
-			return err
-		}
-		for j := range st.changes {
-			if n := st.changes[j].Rcpt; n < len(rcpts) && rcpts[n].last == last {
-				apply(&a.msg.Recipients[n], &st.changes[j])
+		for j := range changes {
+			if n := changes[j].Rcpt; n < len(rcpts) && rcpts[n].last == last {
+				apply(&a.msg.Recipients[n], &changes[j])
 				a.msg.Recipients[n].Due = fromNanos(rcpts[n].due)
 				if n != i {
 					rcpts[n].last = location{} // read already
@@ -119,6 +116,30 @@ func (r *reading) readEntry(at location, rcpts []rcptState) error {
 		rcpts[i].last = location{}
 	}
 	return nil
+}
+
+// readChanges reads what a later record says of recipients.
+func readChanges(at location, rcpts []rcptState) ([]postrider.Change, error) {
+	h, meta, err := readRecord(at)
+	if err != nil {
+		return nil, err
+	}
+	if h.kind == kindState {
+		st, err := decodeState(meta)
+		if err != nil {
+			return nil, err
+		}
+		return st.changes, nil
+	}
+	am, err := decodeAmendment(meta)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]postrider.Change, len(am.rcpts))
+	for i, n := range am.rcpts {
+		changes[i] = am.change(n, rcpts)
+	}
+	return changes, nil
 }
 
 // Open implements postrider.Spool.

@@ -29,7 +29,7 @@ const (
 	kindAccept  = iota + 1 // a new message, with its body or the name of its big file
 	kindMove               // a message written again with what became of it, from a segment that goes
 	kindState              // what became of recipients
-	kindDue                // an amendment: waiting recipients are due at a time
+	kindAmend              // what an operator wants of waiting recipients
 	kindCommit             // the end of a group
 	kindCursor             // how far a reader of the feed has read
 	kindDamaged            // what a recovery had to set aside, told once to the feed

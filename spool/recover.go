@@ -72,7 +72,11 @@ func (s *Spool) recover(ctx context.Context) error {
 	}
 	now := s.now().UnixNano()
 	for _, e := range s.entries {
+		s.applyWants(e)
 		s.ripen(e, now)
+		if e.open == 0 {
+			s.drop(e)
+		}
 	}
 	if s.opt.ReadOnly {
 		return nil
@@ -329,13 +333,23 @@ func (r *recovery) apply(g *segment, rec *scanned) error {
 		if e.open == 0 {
 			s.drop(e)
 		}
-	case kindDue:
-		d, err := decodeDue(rec.meta)
+	case kindAmend:
+		a, err := decodeAmendment(rec.meta)
 		if err != nil {
 			return err
 		}
-		if e := s.entries[d.id]; e != nil {
-			s.applyDue(e, d)
+		e := s.entries[a.id]
+		if e == nil {
+			return nil
+		}
+		for _, n := range a.rcpts {
+			if int(n) >= len(e.rcpts) {
+				return fmt.Errorf("message %s has no recipient %d", a.id, n)
+			}
+		}
+		s.applyAmend(e, a, at, true)
+		if e.open == 0 {
+			s.drop(e)
 		}
 	case kindCursor:
 		c, err := decodeCursor(rec.meta)

@@ -69,7 +69,7 @@ func (s *Spool) append(g *segment, items []*item) error {
 	}
 	s.mu.Unlock()
 	for _, it := range items {
-		if it.kind == kindState || it.kind == kindDue || it.kind == kindDamaged {
+		if it.kind == kindState || it.kind == kindAmend || it.kind == kindDamaged {
 			s.unsynced = append(s.unsynced, it)
 		}
 	}
@@ -78,13 +78,16 @@ func (s *Spool) append(g *segment, items []*item) error {
 
 // relocate points the index to the new place of a state that was written again.
 func (s *Spool) relocate(it *item) {
-	if !it.again || it.kind != kindState || s.entries[it.e.id] != it.e {
+	if !it.again || it.e == nil || s.entries[it.e.id] != it.e {
 		return
 	}
-	for i := range it.state.changes {
-		r := &it.e.rcpts[it.state.changes[i].Rcpt]
+	for i := range it.e.rcpts {
+		r := &it.e.rcpts[i]
 		if r.last == it.was {
 			r.last = it.at
+		}
+		if r.want != nil && r.want.at == it.was {
+			r.want.at = it.at
 		}
 	}
 }
@@ -309,7 +312,7 @@ func (s *Spool) compact() {
 	var move []*entry
 	octets := int64(0)
 	for e := g.head; e != nil && octets < compactStep; e = e.next {
-		if e.stuck {
+		if e.stuck || e.wanted() {
 			continue
 		}
 		move = append(move, e)

@@ -1,0 +1,140 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/vfs"
+)
+
+func (b *bench) amend(a postrider.Amendment) {
+	b.t.Helper()
+	if err := b.s.Commit(context.Background(), postrider.Batch{Amend: []postrider.Amendment{a}}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+var bounceReply = smtp.Reply{Code: 554, Status: smtp.Status{Class: 5, Subject: 7, Detail: 0}, Text: "by hand"}
+
+func TestHoldSurvivesAndReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@x.example", "b@x.example")
+		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendHold, Rcpts: []int{0}})
+		l := b.mustClaim(postrider.Attempt, 1)
+		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendHold}) // in flight
+		b.settle(l, deferred(1, time.Now()))
+		b.noClaim()
+		b.reopen()
+		b.noClaim()
+		if m, _ := readBody(t, b.s, id); !m.Recipients[0].Held || !m.Recipients[1].Held || m.Recipients[1].Tries != 1 {
+			t.Fatalf("recipients %+v", m.Recipients)
+		}
+		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendRelease, Rcpts: []int{1}})
+		b.settle(b.mustClaim(postrider.Attempt, 1), delivered(1))
+		b.noClaim()
+		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendRelease})
+		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+		if len(b.s.entries) != 0 {
+			t.Fatal("the message is not forgotten")
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+func TestBounceAndDrop(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example", "b@y.example")
+			b.amend(postrider.Amendment{ID: id, Do: postrider.AmendBounce, Rcpts: []int{0}, Reply: bounceReply})
+			b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop, Rcpts: []int{1}})
+			if restart {
+				b.reopen()
+			}
+			m, _ := readBody(t, b.s, id)
+			if r := m.Recipients[0]; r.State != postrider.Failed || r.Reported || r.Reply.Text != "by hand" || r.Settled.IsZero() {
+				t.Fatalf("bounced: %+v", r)
+			}
+			if r := m.Recipients[1]; r.State != postrider.Failed || !r.Reported {
+				t.Fatalf("dropped: %+v", r)
+			}
+			lw := b.mustClaim(postrider.Wake, 0)
+			c := failed(0)
+			c.Reported = true
+			b.settle(lw, c)
+			b.noClaim()
+			if len(b.s.entries) != 0 || b.s.waiting != 0 {
+				t.Fatal("the message is not forgotten")
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
+
+// What is wanted of a recipient that is under way holds if the attempt did not
+// deliver it, also when the process died meanwhile.
+func TestBounceInFlight(t *testing.T) {
+	for _, how := range []string{"delivered", "deferred", "crash", "deferred, crash"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example", "b@held.example")
+			l := b.mustClaim(postrider.Attempt, 0)
+			b.amend(postrider.Amendment{ID: id, Do: postrider.AmendBounce, Rcpts: []int{0}, Reply: bounceReply})
+			b.noClaim()
+			switch how {
+			case "delivered":
+				b.settle(l, delivered(0))
+			case "deferred", "deferred, crash":
+				b.settle(l, deferred(0, time.Now()))
+			}
+			if how == "crash" || how == "deferred, crash" {
+				time.Sleep(time.Second)
+				dead := b.s
+				b.fs = b.fs.Crash(vfs.KeepNone)
+				dead.Close(context.Background())
+				b.open()
+			}
+			m, _ := readBody(t, b.s, id)
+			r := m.Recipients[0]
+			if how == "delivered" {
+				if r.State != postrider.Delivered {
+					t.Errorf("%s: %+v", how, r)
+				}
+				b.noClaim()
+			} else {
+				if r.State != postrider.Failed || r.Reply.Text != "by hand" {
+					t.Errorf("%s: %+v", how, r)
+				}
+				b.mustClaim(postrider.Wake, 0, 1)
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
+
+func TestAmendRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@x.example")
+		for _, a := range []postrider.Amendment{
+			{ID: id, Do: postrider.AmendBounce},
+			{ID: id, Do: 99},
+			{ID: id, Do: postrider.AmendHold, Rcpts: []int{1}},
+		} {
+			if err := b.s.Commit(context.Background(), postrider.Batch{Amend: []postrider.Amendment{a}}); err == nil {
+				t.Errorf("%+v was taken", a)
+			}
+		}
+		err := b.s.Commit(context.Background(), postrider.Batch{Amend: []postrider.Amendment{{ID: "nosuch", Do: postrider.AmendHold}}})
+		if !errors.Is(err, postrider.ErrNotFound) {
+			t.Error(err)
+		}
+		b.s.Close(context.Background())
+	})
+}
