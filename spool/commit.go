@@ -229,8 +229,13 @@ func (s *Spool) writeGroup(group []*request) {
 		for _, it := range req.items {
 			if err == nil {
 				s.applyItem(it)
-			} else if l := s.leases[it.token]; l != nil {
+				continue
+			}
+			if l := s.leases[it.token]; l != nil {
 				l.settling = false
+			}
+			if req.wrote {
+				s.discardVoid(it)
 			}
 		}
 	}

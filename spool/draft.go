@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 
@@ -84,9 +85,13 @@ func (d *draft) reserve(n int) bool {
 
 func (d *draft) path() string { return path.Join(d.s.dir, "big", string(d.id)) }
 
-// spill moves what is in memory to a file.
+// spill moves what is in memory to a file. One that is there is the content of
+// another message of this ID, or of one whose fate is not known yet.
 func (d *draft) spill() error {
-	f, err := d.s.fs.OpenFile(d.path(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := d.s.fs.OpenFile(d.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return postrider.ErrExists
+	}
 	if err != nil {
 		return fmt.Errorf("spool: create file for a large message: %w", err)
 	}
@@ -133,6 +138,7 @@ func (d *draft) finish() error {
 	}
 	if d.fill > 0 {
 		d.sums = append(d.sums, d.block)
+		d.block, d.fill = 0, 0 // a batch that was refused may come again
 	}
 	if err := d.file.Sync(); err != nil {
 		d.err = fmt.Errorf("spool: sync large message %s: %w", d.id, err)
@@ -143,7 +149,8 @@ func (d *draft) finish() error {
 }
 
 // written ends the draft once its record is on the disk, or may be without our
-// knowing: then the file stays, and the next start decides.
+// knowing: then the file stays until that record is void (Spool.discardVoid), or
+// until the next start decides.
 func (d *draft) written() {
 	d.state = draftDone
 	d.freeBuf()

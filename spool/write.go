@@ -227,6 +227,15 @@ func (s *Spool) discardBig(e *entry) {
 	}
 }
 
+// discardVoid lets the file of a message go that was written and not made
+// durable: its record is void once a later one is durable, in a segment that
+// says so.
+func (s *Spool) discardVoid(it *item) {
+	if it.kind == kindAccept && it.add.big {
+		s.trash = append(s.trash, trashItem{path.Join(s.dir, "big", string(it.add.msg.ID)), s.lsn + 1})
+	}
+}
+
 // emptyTrash hands over the files that may go now, and the oldest segments when
 // nothing in them lives and every reader of the feed is past them.
 func (s *Spool) emptyTrash() {
