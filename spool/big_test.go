@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +92,30 @@ func TestLargeDraftIsCommittedAgain(t *testing.T) {
 		if _, body := readBody(t, b.s, a.Message.ID); !bytes.Equal(body, large) {
 			t.Error("the content is not what was accepted")
 		}
+		b.s.Close(context.Background())
+	})
+}
+
+// Mail whose content is gone can still be opened, so that its sender can be told.
+func TestLargeContentIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add(large, "a@x.example")
+		if err := b.fs.Remove("data/spool/big/" + string(id)); err != nil {
+			t.Fatal(err)
+		}
+		b.reopen()
+		if len(b.alarms) == 0 {
+			t.Error("no alarm at start")
+		}
+		c, err := b.s.Open(context.Background(), id)
+		if err != nil {
+			t.Fatalf("open: %v", err)
+		}
+		if _, err := io.ReadAll(c.Reader()); !errors.Is(err, ErrDamaged) {
+			t.Errorf("read: %v", err)
+		}
+		c.Close()
 		b.s.Close(context.Background())
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path"
@@ -162,11 +163,15 @@ func (s *Spool) Open(ctx context.Context, id postrider.ID) (postrider.Content, e
 	c := &content{s: s, a: r.accepted, seg: r.held[0], file: r.body.seg.f, off: r.body.off}
 	if r.big {
 		f, err := s.fs.OpenFile(path.Join(s.dir, "big", string(id)), os.O_RDONLY, 0)
-		if err != nil {
+		switch {
+		case err == nil:
+			c.file, c.off, c.own = f, 0, true
+		case errors.Is(err, fs.ErrNotExist):
+			c.gone = err // the sender can still be told
+		default:
 			c.Close()
 			return nil, fmt.Errorf("spool: message %s: %w", id, err)
 		}
-		c.file, c.off, c.own = f, 0, true
 	}
 	s.mu.Lock()
 	if e.leases > 0 {
@@ -184,6 +189,7 @@ type content struct {
 	file vfs.File // where the body is
 	off  int64    // and where in it
 	own  bool     // file is its own, to be closed
+	gone error    // why there is no file
 }
 
 // Message implements postrider.Content.
@@ -242,6 +248,10 @@ func (r *contentReader) fill() {
 	a := r.c.a
 	if r.block == len(a.sums) {
 		r.err = io.EOF
+		return
+	}
+	if r.c.gone != nil {
+		r.err = fmt.Errorf("message %s: %w: %w", a.msg.ID, ErrDamaged, r.c.gone)
 		return
 	}
 	off := int64(r.block) * blockLen
