@@ -119,3 +119,19 @@ func TestLargeContentIsGone(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A content whose record was damaged is kept for the operator.
+func TestLargeContentOfADamagedRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add(large, "a@x.example")
+		b.add([]byte("x"), "a@x.example")
+		at := b.s.entries[id].loc
+		at.seg.f.WriteAt([]byte{0xff, 0xff}, at.off+headerLen+5)
+		b.reopen()
+		if got, err := vfs.ReadFile(b.fs, "data/spool/damaged/"+string(id)); err != nil || !bytes.Equal(got, large) {
+			t.Errorf("the content is not set aside: %d octets, %v", len(got), err)
+		}
+		b.s.Close(context.Background())
+	})
+}

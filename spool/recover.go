@@ -394,6 +394,20 @@ func (r *recovery) damaged(g *segment, format string, args ...any) {
 	}
 }
 
+// orphan removes a content that no message names, and keeps it in damaged/ where
+// the record that named it may be among what is damaged.
+func (r *recovery) orphan(name string) error {
+	s := r.s
+	from := path.Join(s.dir, "big", name)
+	if len(r.damage) == 0 {
+		return s.fs.Remove(from)
+	}
+	if err := s.fs.Rename(from, path.Join(s.dir, "damaged", name)); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(path.Join(s.dir, "damaged"))
+}
+
 // checkBig removes files that no message names, and misses those that are gone.
 func (s *Spool) checkBig(r *recovery) error {
 	dir := path.Join(s.dir, "big")
@@ -406,7 +420,7 @@ func (s *Spool) checkBig(r *recovery) error {
 		id := postrider.ID(de.Name())
 		there[id] = true
 		if e := s.entries[id]; (e == nil || !e.big) && !s.opt.ReadOnly {
-			if err := s.fs.Remove(path.Join(dir, de.Name())); err != nil {
+			if err := r.orphan(de.Name()); err != nil {
 				return fmt.Errorf("spool: remove a content without message: %w", err)
 			}
 		}
