@@ -159,6 +159,9 @@ func (r *recovery) records(g *segment, lost bool) error {
 		if lost && first {
 			r.damaged(g, "its header cannot be read")
 			g.epoch, g.first, g.last = rec.epoch, rec.lsn, rec.lsn-1
+			if len(r.s.segments) == 1 {
+				r.last = g.last // what was before it may have been removed
+			}
 			sc.epoch = rec.epoch
 		}
 		r.record(g, rec)
@@ -228,7 +231,7 @@ func (r *recovery) prove(lsn uint64) {
 		r.held = r.held[1:]
 		if !g.whole {
 			r.damaged(g.seg, "records before octet %d are missing or cannot be read", g.end)
-		} else if g.recs[0].lsn != r.last+1 && r.last > 0 {
+		} else if g.recs[0].lsn != r.last+1 {
 			r.damaged(g.seg, "records %d to %d are missing", r.last+1, g.recs[0].lsn-1)
 		}
 		r.take(g)
@@ -242,7 +245,7 @@ func (r *recovery) finish() error {
 	r.closeGroup()
 	for len(r.held) > 0 {
 		g := r.held[0]
-		if !g.whole || g.recs[0].lsn != r.last+1 && r.last > 0 || !r.bodies(g) {
+		if !g.whole || g.recs[0].lsn != r.last+1 || !r.bodies(g) {
 			break
 		}
 		r.held = r.held[1:]
