@@ -73,7 +73,11 @@ func (s *Spool) recover(ctx context.Context) error {
 	now := s.now().UnixNano()
 	for _, e := range s.entries {
 		s.applyWants(e)
-		s.ripen(e, now)
+		if e.owed > 0 {
+			// The log does not tell when what is owed wanted a look, as a Wake lease may
+			// have been out when that was written down.
+			s.wakeBy(e, now)
+		}
 		if e.open == 0 {
 			s.drop(e)
 		}
