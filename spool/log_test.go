@@ -1,7 +1,9 @@
 package spool
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +49,46 @@ func TestOwedReportIsNotPutOffByACrash(t *testing.T) {
 		time.Sleep(time.Minute)
 		if l := b.mustClaim(postrider.Wake, 0, 1); l.ID != id {
 			t.Errorf("lease %+v", l)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// While a segment cannot be removed, none after it is: what ended the mail in it
+// would be gone, and the mail come back.
+func TestSegmentsAreRemovedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		bad := true
+		b.fs.SetHook(func(op vfs.Op) error {
+			if bad && op.Kind == vfs.OpRemove && op.Name == "data/spool/seg/0000000001.seg" {
+				return errors.New("operation not permitted")
+			}
+			return nil
+		})
+		turn := func() {
+			for range 40 {
+				b.add(bytes.Repeat([]byte("0123456789"), 100), "a@x.example")
+				b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		b.add([]byte("x"), "z@z.example")
+		b.s.Pause("mx:z.example", time.Now().Add(time.Minute))
+		turn()
+		b.s.Pause("mx:z.example", time.Time{})
+		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0)) // its end lies in another segment
+		turn()
+		n := len(b.alarms)
+		b.reopen()
+		if m := b.s.Stat().Messages; m != 0 || len(b.alarms) != n {
+			t.Errorf("%d messages came back, alarms %q", m, b.alarms[n:])
+		}
+		bad = false
+		turn()
+		if list, _ := b.fs.ReadDir("data/spool/seg"); len(list) > 4 {
+			t.Errorf("%d segments are left", len(list))
 		}
 		b.s.Close(context.Background())
 	})
