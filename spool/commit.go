@@ -145,7 +145,11 @@ func (s *Spool) prepareSettle(set *postrider.Settlement) (*item, error) {
 	if l == nil || l.e.id != set.Lease.ID {
 		return nil, postrider.ErrLeaseLost
 	}
-	if msg == nil {
+	switch {
+	case msg != nil:
+	case len(set.Changes) == 0:
+		msg = &postrider.Message{} // nothing is told of it
+	default:
 		m, err := s.read(l.e)
 		if errors.Is(err, postrider.ErrNotFound) {
 			err = postrider.ErrLeaseLost

@@ -93,3 +93,16 @@ func TestSegmentsAreRemovedInOrder(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A lease can be given back while the message cannot be read.
+func TestGiveBackWhatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@x.example")
+		at := b.s.entries[id].loc
+		at.seg.f.WriteAt([]byte{0xff, 0xff}, at.off+headerLen+5)
+		b.settle(b.mustClaim(postrider.Attempt, 0))
+		b.mustClaim(postrider.Attempt, 0)
+		b.s.Close(context.Background())
+	})
+}
