@@ -228,6 +228,17 @@ func (s *Spool) writeGroup(group []*request) {
 		return
 	}
 	err := s.write(items, !lazy, group)
+	if mail, rest := splitMail(group); full(err) && len(mail) > 0 && len(rest) > 0 {
+		s.finish(mail, err) // what empties the queue goes on
+		group, items = rest, itemsOf(rest)
+		err = s.write(items, !lazy, group)
+	}
+	s.finish(group, err)
+	s.emptyTrash()
+}
+
+// finish does to the index what was written, and answers.
+func (s *Spool) finish(group []*request, err error) {
 	s.mu.Lock()
 	for _, req := range group {
 		for _, it := range req.items {
@@ -250,7 +261,6 @@ func (s *Spool) writeGroup(group []*request) {
 			req.done <- err
 		}
 	}
-	s.emptyTrash()
 }
 
 // admit checks each batch against the index as it is now, answers those that

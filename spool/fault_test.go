@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -175,4 +176,60 @@ func TestWakeLeaseEndsWithItsMessage(t *testing.T) {
 			b.s.Close(context.Background())
 		})
 	}
+}
+
+// On a full disk new mail is refused and what is there still leaves; with room
+// again, all is as before.
+func TestFullDiskEmpties(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		var leases []postrider.Lease
+		for range 30 {
+			b.add(bytes.Repeat([]byte("x"), 500), "a@x.example")
+			leases = append(leases, b.mustClaim(postrider.Attempt, 0))
+		}
+		full := true
+		b.fs.SetHook(func(op vfs.Op) error {
+			if full && (op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate) {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: 5000})
+		late := 0
+		for ; late < 20; late++ { // until the segment in use is full
+			a, err := addition(b.s, "", bytes.Repeat([]byte("y"), 500), time.Now().Add(time.Hour), "late@y.example")
+			if err == nil {
+				err = b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
+			}
+			if err != nil {
+				if !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("refused with %v", err)
+				}
+				a.Draft.Discard()
+				break
+			}
+		}
+		if late == 20 || b.s.Room(1) {
+			t.Fatalf("a full disk takes mail: %d taken", late)
+		}
+		for _, l := range leases {
+			b.settle(l, delivered(0))
+		}
+		full = false
+		b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 1 << 29, Inodes: 5000})
+		b.add([]byte("again"), "a@x.example")
+		if !b.s.Room(1) {
+			t.Error("no room on an empty disk")
+		}
+		b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 1 << 29, Inodes: 5})
+		if b.s.Room(1) {
+			t.Error("room without inodes")
+		}
+		b.reopen()
+		if n := len(b.s.entries); n != late+1 {
+			t.Errorf("%d messages, want %d", n, late+1)
+		}
+		b.s.Close(context.Background())
+	})
 }

@@ -84,17 +84,23 @@ func (g *segment) parseHeader(b []byte) error {
 	return nil
 }
 
-// createSegment makes a segment durable, empty and with its space reserved.
-func (s *Spool) createSegment(n, first, after uint64, size int64) (*segment, error) {
+// createSegment makes a segment durable, empty and with its space reserved; out
+// of the spare if told so.
+func (s *Spool) createSegment(n, first, after uint64, size int64, spare bool) (*segment, error) {
 	g := &segment{n: n, epoch: s.rand.Uint32() | 1, first: first, last: first - 1, after: after,
 		end: segmentHeaderLen, size: size, syncedTo: segmentHeaderLen}
 	name := path.Join(s.dir, "seg", segmentName(n))
-	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if spare {
+		if err := s.takeSpare(name); err != nil {
+			return nil, err
+		}
+	}
+	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("spool: create segment: %w", err)
 	}
 	g.f = f
-	if err := s.initSegment(g, size); err != nil {
+	if err := s.initSegment(g, size, spare); err != nil {
 		f.Close()
 		s.fs.Remove(name) // what stays is an empty segment, which recovery takes away
 		return nil, fmt.Errorf("spool: create segment %s: %w", segmentName(n), err)
@@ -102,9 +108,11 @@ func (s *Spool) createSegment(n, first, after uint64, size int64) (*segment, err
 	return g, nil
 }
 
-func (s *Spool) initSegment(g *segment, size int64) error {
-	if err := g.f.Allocate(size); err != nil {
-		return err
+func (s *Spool) initSegment(g *segment, size int64, spare bool) error {
+	if !spare { // which has its space
+		if err := g.f.Allocate(size); err != nil {
+			return err
+		}
 	}
 	if _, err := g.f.WriteAt(g.header(), 0); err != nil {
 		return err

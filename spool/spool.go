@@ -8,6 +8,7 @@
 //	seg/NNNNNNNNNN.seg   the log (segment.go, record.go, codec.go)
 //	big/ID               contents too large for the log (draft.go)
 //	damaged/             what a recovery set aside (recover.go)
+//	spare                space kept for settlements on a full disk (guard.go)
 //	lock                 held by the process that has the spool open
 //
 // The log grows at its end and is removed from its front. What lives in the
@@ -39,11 +40,12 @@ type Options struct {
 	Dir           string            // required; made if it is not there
 	Now           func() time.Time  // wall clock; time.Now
 	Rand          *rand.Rand        // for the random parts of IDs and segments; seeded by the system
-	SegmentSize   int64             // octets of a segment; 64 MiB
+	SegmentSize   int64             // octets of a segment; 64 MiB, and less on a small file system
 	SmallMax      int64             // octets of a content that goes into the log; larger ones go to files; 256 KiB
 	DraftMemory   int64             // octets of drafts in memory at once; beyond it they go to files; 16 MiB
 	MaxRecipients int               // waiting in all; beyond it ErrFull; 2,000,000
 	Slack         int64             // octets that the log may hold beyond twice the live ones; 128 MiB
+	MinFree       int64             // octets of the file system that new mail leaves free; 0: the larger of 1 GiB and 5 % of it
 	FeedMax       int64             // octets of log that are kept for readers of the feed that lag; 4 GiB
 	ReadOnly      bool              // for Scan and Open alone, beside a process that has the spool or after it
 	Alarm         func(text string) // told what an operator must know; nil: nobody
@@ -72,6 +74,7 @@ type Spool struct {
 	rewrite     []*item // to be written again with the next group
 	buf         []byte
 	trash       []trashItem
+	spare       bool // the file is there
 
 	requests chan *request
 	remove   chan removal
@@ -108,7 +111,6 @@ func (o *Options) setDefaults() {
 			*v = d
 		}
 	}
-	def(&o.SegmentSize, 64<<20)
 	def(&o.SmallMax, 256<<10)
 	def(&o.DraftMemory, 16<<20)
 	def(&o.Slack, 128<<20)
@@ -150,6 +152,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
 	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = i }}
 	s.blocks.New = func() any { b := make([]byte, blockLen); return &b }
+	s.fitSegments()
 	if err := s.openFiles(ctx); err != nil {
 		s.closeFiles()
 		return nil, err
@@ -159,6 +162,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 		close(s.removed)
 		return s, nil
 	}
+	s.keepSpare()
 	go s.run()
 	go s.runRemovals()
 	return s, nil
@@ -248,6 +252,13 @@ func (s *Spool) closeFiles() error {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Waiting returns how many recipients wait, leased ones among them.
+func (s *Spool) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting
 }
 
 // A Stat is how much a spool holds.

@@ -14,7 +14,8 @@ import (
 func (s *Spool) write(items []*item, sync bool, group []*request) error {
 	before := append(s.unsynced[:len(s.unsynced):len(s.unsynced)], s.rewrite...)
 	items = append(s.rewrite[:len(s.rewrite):len(s.rewrite)], items...)
-	if err := s.room(items); err != nil {
+	mail, _ := splitMail(group)
+	if err := s.room(items, len(mail) == 0); err != nil {
 		return err
 	}
 	g := s.active
@@ -152,7 +153,7 @@ func (s *Spool) writeClean() {
 	if s.active == nil {
 		return
 	}
-	err := s.room(nil)
+	err := s.room(nil, true)
 	if err == nil {
 		err = s.append(s.active, s.cursorItems(0))
 	}
@@ -165,8 +166,8 @@ func (s *Spool) writeClean() {
 }
 
 // room sees to a segment that takes the items, with the cursors and the commit
-// record.
-func (s *Spool) room(items []*item) error {
+// record. On a full disk what brings no new mail may spend the spare.
+func (s *Spool) room(items []*item, spend bool) error {
 	need := int64(headerLen + 64)
 	for _, it := range items {
 		need += headerLen + int64(len(it.meta)+len(it.body)) + 8
@@ -182,7 +183,11 @@ func (s *Spool) room(items []*item) error {
 			return err
 		}
 	}
-	g, err := s.createSegment(s.nextSegment, s.lsn+1, s.synced, max(s.opt.SegmentSize, segmentHeaderLen+need))
+	size := max(s.opt.SegmentSize, segmentHeaderLen+need)
+	g, err := s.createSegment(s.nextSegment, s.lsn+1, s.synced, size, false)
+	if full(err) && spend && s.spare && size == s.opt.SegmentSize {
+		g, err = s.createSegment(s.nextSegment, s.lsn+1, s.synced, size, true)
+	}
 	if err != nil {
 		return err
 	}
@@ -247,6 +252,7 @@ func (s *Spool) emptyTrash() {
 		n++
 	}
 	s.trash = s.trash[n:]
+	s.keepSpare()
 	for {
 		g := s.takeFront()
 		if g == nil {

@@ -39,6 +39,7 @@ type disk struct {
 	seq   uint64  // of the last change
 	steps []*step // of directories, not yet durable, oldest first
 	locks []*node // locked files
+	space Space   // what StatFS says; zero: the default
 }
 
 // A node is a file or a directory, under however many names.

@@ -28,9 +28,17 @@ type FS interface {
 	MkdirAll(name string, perm fs.FileMode) error
 	// SyncDir makes the entries of a directory durable.
 	SyncDir(name string) error
+	// StatFS tells how much room the file system of name has left.
+	StatFS(name string) (Space, error)
 	// Lock takes an exclusive lock that ends with the process, or with Close.
 	// One that is taken is an error at once, and never waits.
 	Lock(name string) (io.Closer, error)
+}
+
+// Space is the room of a file system.
+type Space struct {
+	Total, Free int64 // octets; Free is what a process without privileges may take
+	Inodes      int64 // that are free; -1: as many as wanted
 }
 
 // A File is an open file.

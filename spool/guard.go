@@ -1,0 +1,123 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"syscall"
+)
+
+// A full disk must be able to empty. New mail is refused while there is less
+// room than MinFree (Room, which is asked before the content is sent), and when
+// the disk is full in spite of that, settlements and reports still have the
+// spare: a file as large as a segment, which becomes the next segment when no
+// other can be made. Each message that is settled with it may free others.
+
+// inodesMin is how many inodes new mail leaves free.
+const inodesMin = 1000
+
+// minFreeShare and minFreeDefault are the default of MinFree.
+const (
+	minFreeShare   = 20 // one in so many
+	minFreeDefault = 1 << 30
+)
+
+// Room reports whether a message of size octets may be taken, by what the file
+// system has left. A file system that does not say takes everything: then the
+// write will tell.
+func (s *Spool) Room(size int64) bool {
+	sp, err := s.fs.StatFS(s.dir)
+	if err != nil {
+		return true
+	}
+	least := s.opt.MinFree
+	if least == 0 {
+		// On a small file system the segment and the spare are a large part.
+		least = min(max(minFreeDefault, sp.Total/minFreeShare), sp.Total/4)
+	}
+	return sp.Free-size >= least && (sp.Inodes < 0 || sp.Inodes >= inodesMin)
+}
+
+// fitSegments chooses the size of segments where it was left to us: of a small
+// file system the log and the spare must not take all.
+func (s *Spool) fitSegments() {
+	if s.opt.SegmentSize != 0 {
+		return
+	}
+	s.opt.SegmentSize = segmentSize
+	dir := s.dir
+	if _, err := s.fs.Stat(dir); err != nil {
+		dir = path.Dir(dir)
+	}
+	if sp, err := s.fs.StatFS(dir); err == nil && sp.Total > 0 {
+		s.opt.SegmentSize = max(segmentSizeMin, min(segmentSize, sp.Total/16))
+	}
+}
+
+// segmentSize is the size of segments on a file system of usual size, and
+// segmentSizeMin on a tiny one.
+const (
+	segmentSize    = 64 << 20
+	segmentSizeMin = 1 << 20
+)
+
+// full reports whether err says that the file system has no room.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// splitMail parts the batches that bring new mail from those that settle.
+// A report comes with the settlement of what it is about.
+func splitMail(group []*request) (mail, rest []*request) {
+	for _, req := range group {
+		switch {
+		case req.items == nil:
+		case len(req.batch.Add) > 0 && len(req.batch.Settle) == 0:
+			mail = append(mail, req)
+		default:
+			rest = append(rest, req)
+		}
+	}
+	return mail, rest
+}
+
+func itemsOf(group []*request) (items []*item) {
+	for _, req := range group {
+		items = append(items, req.items...)
+	}
+	return items
+}
+
+func (s *Spool) sparePath() string { return path.Join(s.dir, "spare") }
+
+// keepSpare makes the spare, if it is not there and the disk has room for it.
+func (s *Spool) keepSpare() {
+	if s.spare || !s.Room(s.opt.SegmentSize) {
+		return
+	}
+	s.fs.Remove(s.sparePath()) // of another life; never written into, for the name may be all that is left of a segment
+	f, err := s.fs.OpenFile(s.sparePath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return
+	}
+	err = f.Allocate(s.opt.SegmentSize)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		s.fs.Remove(s.sparePath())
+		return
+	}
+	s.spare = true
+}
+
+// takeSpare makes the spare the file of a segment.
+func (s *Spool) takeSpare(name string) error {
+	s.spare = false
+	if err := s.fs.Rename(s.sparePath(), name); err != nil {
+		return fmt.Errorf("spool: take the spare: %w", err)
+	}
+	s.alarm("spool: the disk is full: the spare is in use, no new mail is taken until there is room")
+	return nil
+}
