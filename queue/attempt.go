@@ -8,12 +8,11 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
-	"github.com/postrider/postrider/smtp"
 )
 
-// Waits between the tries to write a settlement down, and how many there are:
-// about an hour in all. While they last the slot is taken, so that what cannot
-// be written down is not attempted either.
+// Waits between the tries to write something down, and after how many of them,
+// about an hour, people are told again. While they last the slot is taken, so
+// that what cannot be written down is not attempted either.
 const (
 	commitWaitMin = 100 * time.Millisecond
 	commitWaitMax = time.Minute
@@ -22,9 +21,6 @@ const (
 
 // damageWait is how long mail waits that the spool cannot read.
 const damageWait = 15 * time.Minute
-
-// damaged is the reply of mail that the spool cannot read.
-var damaged = smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3}, Text: "The message cannot be read from the spool"}
 
 // attempt makes one attempt at a parcel and settles it.
 func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) verdict {
@@ -37,7 +33,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) 
 		if !errors.Is(err, postrider.ErrNotFound) && !errors.Is(err, postrider.ErrClosed) {
 			q.opt.Alarm("open message "+string(l.ID), err)
 		}
-		q.settle(ctx, l, q.unread(l), time.Time{})
+		q.putOff(ctx, l)
 		return verdictNone
 	}
 	defer content.Close()
@@ -59,15 +55,18 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) 
 	return speaksOf(outcomes)
 }
 
-// unread defers recipients of whose message nothing is known but the lease. They
-// count as tried once, so that the next lease says Again.
-func (q *Queue) unread(l postrider.Lease) []postrider.Change {
-	due := q.opt.Now().Add(damageWait)
-	changes := make([]postrider.Change, len(l.Rcpts))
-	for k, i := range l.Rcpts {
-		changes[k] = postrider.Change{Rcpt: i, Due: due, Tries: 1, Reply: damaged}
+// putOff ends a lease of whose message nothing is known but the lease. So its
+// recipients stay as they are, with what their sender was told; only their time
+// is another one.
+func (q *Queue) putOff(ctx context.Context, l postrider.Lease) {
+	b := postrider.Batch{Settle: []postrider.Settlement{{Lease: l}}, Lazy: true}
+	later := q.opt.Now().Add(damageWait)
+	if l.Why == postrider.Wake {
+		b.Settle[0].Wake = later
+	} else {
+		b.Amend = []postrider.Amendment{{ID: l.ID, Rcpts: l.Rcpts, Do: postrider.AmendDue, Due: later}}
 	}
-	return changes
+	q.commit(ctx, "put off "+string(l.ID), b, commitTries)
 }
 
 // deliver hands the recipients of a lease to their transports. Recipients of
@@ -128,25 +127,25 @@ func (q *Queue) call(ctx context.Context, d *postrider.Delivery) (outcomes []pos
 // made again.
 func (q *Queue) settle(ctx context.Context, l postrider.Lease, changes []postrider.Change, wake time.Time) {
 	s := postrider.Settlement{Lease: l, Changes: changes, Wake: wake}
-	q.commit(ctx, "settle "+string(l.ID), postrider.Batch{Settle: []postrider.Settlement{s}, Lazy: true})
+	q.commit(ctx, "settle "+string(l.ID), postrider.Batch{Settle: []postrider.Settlement{s}, Lazy: true}, 0)
 }
 
 // commit writes a batch of settlements down, and tries again while that fails:
 // to forget what an attempt came to would be to repeat it. It gives up when ctx
-// has ended, or after commitTries; the lease then lasts until the spool is
-// opened anew.
-func (q *Queue) commit(ctx context.Context, what string, b postrider.Batch) {
+// has ended, or after so many tries, 0: never; the lease, and what it holds, then
+// waits until the spool is opened anew.
+func (q *Queue) commit(ctx context.Context, what string, b postrider.Batch, tries int) {
 	pause := commitWaitMin
 	for try := 1; ; try++ {
 		err := q.opt.Spool.Commit(context.WithoutCancel(ctx), b)
 		if err == nil || errors.Is(err, postrider.ErrLeaseLost) || errors.Is(err, postrider.ErrNotFound) {
 			return // lost: another has settled the recipients, and our word counts no more
 		}
-		if errors.Is(err, postrider.ErrClosed) || try == commitTries {
+		if errors.Is(err, postrider.ErrClosed) || try == tries {
 			q.opt.Alarm(what+": given up", err)
 			return
 		}
-		if try == 1 {
+		if try%commitTries == 1 {
 			q.opt.Alarm(what+": will try again", err)
 		}
 		if !sleep(ctx, pause) {

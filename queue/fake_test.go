@@ -115,6 +115,13 @@ func (s *memSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	for _, set := range b.Settle {
 		s.settle(set)
 	}
+	for _, a := range b.Amend { // AmendDue alone
+		for _, i := range a.Rcpts {
+			if e := s.msgs[a.ID]; e.m.Recipients[i].State == postrider.Waiting && !e.leased[i] {
+				e.m.Recipients[i].Due = a.Due
+			}
+		}
+	}
 	s.kick()
 	return nil
 }

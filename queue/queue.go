@@ -243,7 +243,7 @@ func (q *Queue) start(work, ctx context.Context, l postrider.Lease, done chan<- 
 	go func() {
 		switch {
 		case ctx.Err() != nil: // it came too late: given back as it was
-			q.commit(work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true})
+			q.commit(work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true}, commitTries)
 		case f.attempt:
 			f.verdict = q.attempt(work, l, jitter)
 		default:

@@ -448,6 +448,70 @@ func TestDamage(t *testing.T) {
 	})
 }
 
+// What the sender was told is not forgotten when the spool cannot read for a
+// while, so that nobody hears twice that mail is late.
+func TestDamageForgetsNothing(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		var bad atomic.Bool
+		b.spool.onOpen = func(postrider.ID) error {
+			if bad.Load() {
+				return errors.New("input/output error")
+			}
+			return nil
+		}
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			if to.Domain == "home.example" {
+				return ok
+			}
+			return greylist
+		}
+		id := b.send("DELAY,FAILURE:bob@x.example")
+		b.until(10 * time.Minute)
+		bad.Store(true)
+		b.until(20 * time.Minute)
+		bad.Store(false)
+		if r := b.spool.msgs[id].m.Recipients[0]; !r.Delayed || r.Tries < 2 {
+			t.Errorf("%+v", r)
+		}
+		b.until(2 * time.Hour)
+		b.wantTold("bob delayed 4.7.1", "bob failed 5.4.7")
+		b.empty()
+	})
+}
+
+// Mail that cannot be read holds no slot that other mail needs.
+func TestDamageLeavesTheSlots(t *testing.T) {
+	run(t, Limits{Workers: 1}, func(b *bench) {
+		lost := b.send("bob@x.example")
+		b.spool.onOpen = func(id postrider.ID) error {
+			if id == lost {
+				return errors.New("checksum")
+			}
+			return nil
+		}
+		b.until(40 * time.Minute) // its time is over, and it is looked at
+		b.send("cid@y.example")
+		b.until(41 * time.Minute)
+		b.want("40m0s y.example cid")
+	})
+}
+
+// A disk that is full for a long time costs time and nothing else.
+func TestCommitFailsForHours(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.spool.onCommit = func(batch postrider.Batch) error {
+			if len(batch.Settle) > 0 && time.Since(b.start) < 5*time.Hour {
+				return errors.New("no space left")
+			}
+			return nil
+		}
+		b.send("bob@x.example")
+		b.until(6 * time.Hour)
+		b.want("0s x.example bob")
+		b.empty()
+	})
+}
+
 // At the end of ctx nothing new begins, what runs comes to its end, and what is
 // too slow is cut and counts as not tried.
 func TestDrain(t *testing.T) {

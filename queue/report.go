@@ -26,15 +26,14 @@ func (q *Queue) lookAt(ctx context.Context, l postrider.Lease) {
 		if ctx.Err() != nil || errors.Is(err, postrider.ErrClosed) {
 			return // owed still, and found again when the spool is opened
 		}
+		var unread *unreadError
+		if try == commitTries || errors.As(err, &unread) {
+			q.opt.Alarm("look at message "+string(l.ID)+": put off", err)
+			q.putOff(ctx, l)
+			return
+		}
 		if try == 1 {
 			q.opt.Alarm("look at message "+string(l.ID)+": will try again", err)
-		}
-		if try == commitTries {
-			q.opt.Alarm("look at message "+string(l.ID)+": put off", err)
-			q.commit(ctx, "put off "+string(l.ID), postrider.Batch{Lazy: true, Settle: []postrider.Settlement{
-				{Lease: l, Wake: q.opt.Now().Add(damageWait)},
-			}})
-			return
 		}
 		if !sleep(ctx, pause) {
 			return
@@ -43,10 +42,17 @@ func (q *Queue) lookAt(ctx context.Context, l postrider.Lease) {
 	}
 }
 
+// An unreadError is that the spool cannot read a message. It may last for ever,
+// and must not hold a slot that other mail needs.
+type unreadError struct{ err error }
+
+func (e *unreadError) Error() string { return "queue: open: " + e.err.Error() }
+func (e *unreadError) Unwrap() error { return e.err }
+
 func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 	content, err := q.opt.Spool.Open(ctx, l.ID)
 	if err != nil {
-		return fmt.Errorf("queue: open: %w", err)
+		return &unreadError{err}
 	}
 	defer content.Close()
 	m := content.Message()
