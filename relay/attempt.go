@@ -2,16 +2,12 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpc"
 )
-
-// smtpPort is the port of SMTP relay (RFC 5321 4.5.4.2).
-const smtpPort = 25
 
 // An attempt is one Delivery under way. One goroutine owns it.
 type attempt struct {
@@ -27,10 +23,7 @@ type attempt struct {
 }
 
 func newAttempt(r *Relay, d *postrider.Delivery) *attempt {
-	a := &attempt{r: r, d: d, m: d.Message, port: d.Route.Port}
-	if a.port == 0 {
-		a.port = smtpPort
-	}
+	a := &attempt{r: r, d: d, m: d.Message, port: port(d.Route)}
 	a.out = make([]postrider.Outcome, len(d.Rcpts))
 	a.left = make([]int, len(d.Rcpts))
 	for i := range a.left {
@@ -57,6 +50,10 @@ const (
 // relevant addresses in this list in order, until a delivery attempt succeeds."
 func (a *attempt) walk(ctx context.Context) {
 	defer a.finish(ctx)
+	if socket := a.d.Route.Socket; socket != "" && a.lmtp() {
+		a.host(ctx, []target{{host: "localhost", socket: socket}})
+		return
+	}
 	for _, group := range a.exchangers(ctx) {
 		hosts, ours := a.resolve(ctx, group)
 		if ours {
@@ -87,12 +84,12 @@ func (a *attempt) host(ctx context.Context, targets []target) next {
 // address makes one try at one address, over a kept connection if there is one.
 // A kept connection that has died meanwhile says nothing about the peer.
 func (a *attempt) address(ctx context.Context, t target) next {
-	leave, err := a.r.pool.enter(ctx, t.addr)
+	leave, err := a.r.pool.enter(ctx, t.site())
 	if err != nil {
 		return nextNothing
 	}
 	defer leave()
-	for l := a.r.pool.take(t.addr); ; l = nil {
+	for l := a.r.pool.take(a.key(t)); ; l = nil {
 		if l == nil {
 			var n next
 			if l, n = a.connect(ctx, t); l == nil {
@@ -104,43 +101,6 @@ func (a *attempt) address(ctx context.Context, t target) next {
 		if n != nextFresh {
 			return n
 		}
-	}
-}
-
-// connect dials and says hello. No link is trouble that has been noted.
-func (a *attempt) connect(ctx context.Context, t target) (*link, next) {
-	dialCtx, cancel := context.WithTimeout(ctx, a.r.o.DialTimeout)
-	defer cancel()
-	nc, err := a.r.o.Network.DialContext(dialCtx, "tcp", t.addr.String())
-	if err != nil {
-		a.blocked(rankOurs, unreached(t, err))
-		return nil, nextAddress
-	}
-	conn, err := smtpc.NewConn(ctx, nc, smtpc.Options{Hello: a.r.o.Hello, Timeouts: a.r.o.Timeouts})
-	if err == nil {
-		return &link{conn: conn, addr: t.addr}, nextAddress
-	}
-	e, ok := errors.AsType[*smtpc.Error](err)
-	switch {
-	case !ok:
-		a.blocked(rankOurs, unreached(t, err))
-	case e.Reply.Permanent():
-		// RFC 7504 3: 521 says "that the host never accepts mail"; 554 that it takes
-		// none from us. Another host may.
-		a.blocked(rankRefused, said(t, e.Reply, postrider.ScopeMessage))
-		return nil, nextHost
-	default:
-		a.broken(t, e)
-	}
-	return nil, nextAddress
-}
-
-// broken notes a connection that ended, in the words of the peer if it had any.
-func (a *attempt) broken(t target, e *smtpc.Error) {
-	if e.Err == nil {
-		a.blocked(rankPeer, said(t, e.Reply, postrider.ScopeDest))
-	} else {
-		a.blocked(rankOurs, lost(t, e))
 	}
 }
 

@@ -15,14 +15,27 @@ type host struct {
 	addrs []netip.Addr // of an address literal; else the DNS is asked
 }
 
-// A target is one address of a host.
+// A target is one address of a host, or a socket of this machine.
 type target struct {
-	host string
-	addr netip.AddrPort
+	host   string
+	addr   netip.AddrPort
+	socket string
 }
 
-// String returns the form that mail people know: mx1.example[192.0.2.1]:25.
+// site is where the target is dialled.
+func (t target) site() site {
+	if t.socket != "" {
+		return site{"unix", t.socket}
+	}
+	return site{"tcp", t.addr.String()}
+}
+
+// String returns the form that mail people know: mx1.example[192.0.2.1]:25, and
+// localhost[/run/lmtp].
 func (t target) String() string {
+	if t.socket != "" {
+		return t.host + "[" + t.socket + "]"
+	}
 	port := t.addr.String()
 	return t.host + "[" + t.addr.Addr().String() + "]" + port[strings.LastIndexByte(port, ':'):]
 }
@@ -30,7 +43,7 @@ func (t target) String() string {
 // exchangers returns the hosts of the destination, those of one preference
 // together, the most preferred first. Where there are none it notes why.
 func (a *attempt) exchangers(ctx context.Context) [][]host {
-	if a.d.Route.Via == postrider.ViaSMTP {
+	if a.fixed() {
 		return [][]host{{named(a.d.Route.Host)}}
 	}
 	to := a.m.Recipients[a.d.Rcpts[0]].To
@@ -67,6 +80,9 @@ func (a *attempt) exchangers(ctx context.Context) [][]host {
 	}
 	return groups
 }
+
+// fixed reports whether the route names the host, and not the DNS.
+func (a *attempt) fixed() bool { return a.d.Route.Via != postrider.ViaMX }
 
 // named is a host that an operator wrote: a name, or an address with or without
 // brackets. RFC 6761 6.3: "localhost" is the loopback, and no server is asked.
@@ -158,7 +174,7 @@ func (a *attempt) addresses(ctx context.Context, h host) (list []target, ours bo
 // that the operator names is another thing: his mistake is no reason to fail.
 func (a *attempt) noAddress(name string, some, home bool) postrider.Outcome {
 	switch {
-	case a.d.Route.Via == postrider.ViaSMTP:
+	case a.fixed():
 		return deferred(4, 4, "host %s of the route has no usable address", name)
 	case home:
 		return failed(550, 5, 4, 6, "mail host %s has an address that leads back to the sender's own machine", name)
@@ -173,7 +189,7 @@ func (a *attempt) noAddress(name string, some, home bool) postrider.Outcome {
 // RFC 5321 5.1: "If there are no records left at that point, it is an error
 // condition, and the message MUST be returned as undeliverable."
 func (a *attempt) loops() {
-	if a.d.Route.Via == postrider.ViaSMTP {
+	if a.fixed() {
 		a.blocked(rankOurs, deferred(3, 5, "the route to %s leads back to ourselves", a.d.Route.Host))
 		return
 	}
@@ -187,7 +203,7 @@ func (a *attempt) usable(addr netip.Addr) bool {
 	if addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return false
 	}
-	if a.d.Route.Private || a.d.Route.Via == postrider.ViaSMTP {
+	if a.d.Route.Private || a.fixed() {
 		return true
 	}
 	zero := addr.Is4() && addr.As4()[0] == 0 // "this network" (RFC 1122 3.2.1.3)

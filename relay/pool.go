@@ -2,25 +2,42 @@ package relay
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtpc"
 )
 
-// A link is a connection to an address, with what it has been used for.
+// A key says which attempts may share a connection: those that would have opened
+// it in the same way, for the same host, as the same user.
+type key struct {
+	site     site
+	lmtp     bool
+	tls      postrider.TLSPolicy
+	implicit bool
+	verified string // the name that the certificate is for; empty: any
+	username string
+	password string
+}
+
+// A site is where a connection leads: a network of package net and an address.
+type site struct{ network, addr string }
+
+// A link is a connection, with what it has been used for.
 type link struct {
 	conn *smtpc.Conn
-	addr netip.AddrPort
-	uses int       // transactions
-	kept bool      // taken from the pool and not dialled for this attempt
-	idle time.Time // since when it lies in the pool
+	key  key
+	uses int  // transactions
+	kept bool // taken from the pool and not dialled for this attempt
+	// stripped: TLS was offered and failed, and the connection goes on in the clear.
+	stripped bool
+	idle     time.Time // since when it lies in the pool
 }
 
 // A pool keeps idle connections for a while, and counts the ones in use for
-// each address.
+// each site.
 type pool struct {
 	o    Options
 	stop chan struct{}
@@ -32,12 +49,12 @@ type pool struct {
 
 	mu     sync.Mutex
 	idle   []*link // the longest idle first
-	sites  map[netip.AddrPort]*site
+	gates  map[site]*gate
 	closed bool
 }
 
-// A site is an address that is being talked to.
-type site struct {
+// A gate counts who talks to a site.
+type gate struct {
 	slots chan struct{} // one element for each connection in use
 	users int           // attempts that hold a slot or wait for one
 }
@@ -47,50 +64,50 @@ func newPool(o Options) *pool {
 		o:     o,
 		stop:  make(chan struct{}),
 		wake:  make(chan struct{}, 1),
-		sites: make(map[netip.AddrPort]*site),
+		gates: make(map[site]*gate),
 	}
 	p.quits, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.reap)
 	return p
 }
 
-// enter waits until another connection to addr is allowed, and returns the
-// function that gives the right back.
-func (p *pool) enter(ctx context.Context, addr netip.AddrPort) (leave func(), err error) {
+// enter waits until another connection to s is allowed, and returns the function
+// that gives the right back.
+func (p *pool) enter(ctx context.Context, s site) (leave func(), err error) {
 	p.mu.Lock()
-	s := p.sites[addr]
-	if s == nil {
-		s = &site{slots: make(chan struct{}, p.o.ConnMax)}
-		p.sites[addr] = s
+	g := p.gates[s]
+	if g == nil {
+		g = &gate{slots: make(chan struct{}, p.o.ConnMax)}
+		p.gates[s] = g
 	}
-	s.users++
+	g.users++
 	p.mu.Unlock()
 	select {
-	case s.slots <- struct{}{}:
+	case g.slots <- struct{}{}:
 		return func() {
-			<-s.slots
-			p.drop(addr, s)
+			<-g.slots
+			p.drop(s, g)
 		}, nil
 	case <-ctx.Done():
-		p.drop(addr, s)
+		p.drop(s, g)
 		return nil, ctx.Err()
 	}
 }
 
-func (p *pool) drop(addr netip.AddrPort, s *site) {
+func (p *pool) drop(s site, g *gate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.users--; s.users == 0 {
-		delete(p.sites, addr)
+	if g.users--; g.users == 0 {
+		delete(p.gates, s)
 	}
 }
 
-// take returns an idle connection to addr, the one that was used last, or nil.
-func (p *pool) take(addr netip.AddrPort) *link {
+// take returns an idle connection of that key, the one that was used last, or nil.
+func (p *pool) take(k key) *link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, l := range slices.Backward(p.idle) {
-		if l.addr == addr {
+		if l.key == k {
 			p.idle = slices.Delete(p.idle, i, i+1)
 			l.kept = true
 			return l

@@ -145,8 +145,8 @@ func TestConnMax(t *testing.T) {
 		if p.dials > 2 || len(p.contents) != 10 {
 			t.Errorf("%d connections for %d messages, want 2 for 10", p.dials, len(p.contents))
 		}
-		if len(r.pool.sites) != 0 {
-			t.Errorf("%d sites are remembered", len(r.pool.sites))
+		if len(r.pool.gates) != 0 {
+			t.Errorf("%d sites are remembered", len(r.pool.gates))
 		}
 		w.done(t, r)
 	})

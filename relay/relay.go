@@ -1,6 +1,7 @@
-// Package relay delivers to other hosts over SMTP: it finds the hosts of a
-// domain in the DNS or takes the one that a route names, tries their addresses
-// in order, and says for each recipient what came of it.
+// Package relay delivers to other hosts over SMTP and LMTP: it finds the hosts of
+// a domain in the DNS or takes the one that a route names, tries their addresses
+// in order, under TLS as the route asks for it, and says for each recipient what
+// came of it.
 //
 // What one peer says about a recipient or the message is an outcome; what keeps
 // us from talking to a peer is a reason to try the next. Only where every host
@@ -10,6 +11,8 @@ package relay
 
 import (
 	"context"
+	"crypto/x509"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -38,6 +41,8 @@ type Options struct {
 	Local    postrider.LocalAddrs // nil: nothing is ours
 	Rand     *rand.Rand           // shuffles hosts of one preference; nil: they stay as they came. The Relay alone uses it
 	Timeouts smtpc.Timeouts
+	Roots    *x509.CertPool // what certificates must chain to under TLSVerify; nil: the roots of the system
+	Log      *slog.Logger   // told when mail goes in the clear since TLS failed; nil: nobody
 
 	DialTimeout time.Duration // 0: 30 seconds
 	// ConnMax bounds the connections to one address and port; an attempt that
@@ -69,7 +74,7 @@ func (o Options) orDefaults() Options {
 	return o
 }
 
-// A Relay is the postrider.Transport of the routes via "mx" and "smtp". It may
+// A Relay is the postrider.Transport of the routes via "mx", "smtp" and "lmtp". It may
 // be used by many goroutines, and is closed at the end.
 type Relay struct {
 	o      Options

@@ -17,6 +17,10 @@ func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, re
 		return nextFresh
 	}
 	if refused := res.Mail; refused.Permanent() {
+		if refused.Code == 530 && (a.fixed() || l.stripped) {
+			a.blocked(rankOurs, unwelcome(t, refused))
+			return nextHost
+		}
 		a.rest(said(t, refused, postrider.ScopeMessage))
 		return nextNothing
 	}
@@ -31,8 +35,8 @@ func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, re
 		a.blocked(rankPeer, said(t, res.Mail, postrider.ScopeMessage))
 		return nextHost
 	}
-	if len(a.left) > 0 && (res.Accepted() > 0 && !res.Final.Positive()) {
-		reply, _ := res.Decides(firstAccepted(res))
+	if reply, at := res.Decides(firstAccepted(res)); len(a.left) > 0 && res.Accepted() > 0 && !reply.Positive() &&
+		!(a.lmtp() && at == smtpc.StageFinal) {
 		a.rest(said(t, reply, postrider.ScopeMessage))
 	}
 	if len(a.left) == 0 {
@@ -49,20 +53,25 @@ func unheard(res *smtpc.Result) bool {
 }
 
 // recipients settles those of a batch for whom the peer spoke alone: refused at
-// RCPT, or delivered.
+// RCPT, delivered, or over LMTP refused after the final dot.
 func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) {
 	_, dsn := l.conn.Ext("DSN")
-	delivered := res.Accepted() > 0 && res.Final.Positive()
+	moved := false // some of the batch are dealt with at its end, so that others may follow
+	for k := range batch {
+		moved = moved || a.settles(res, k)
+	}
 	for k, i := range batch {
 		reply := res.Rcpts[k]
 		switch {
 		case reply.Code == 0:
-		case reply.Positive() && delivered:
-			o := said(t, res.Final, postrider.ScopeRecipient)
-			o.PeerHasDSN = dsn && a.rcpt(i).Notify != 0
+		case a.settles(res, k):
+			final, _ := res.Decides(k)
+			o := said(t, final, postrider.ScopeRecipient)
+			o.Final = final.Positive() && a.lmtp()
+			o.PeerHasDSN = final.Positive() && dsn && a.rcpt(i).Notify != 0
 			a.put(i, o)
 		case reply.Positive():
-		case delivered && tooMany(reply):
+		case moved && tooMany(reply):
 			// RFC 5321 4.5.3.1.10: "Each retransmission attempt that is able to deliver
 			// anything will be able to dispose of at least 100 of these recipients."
 			// The next transaction takes them.
@@ -70,6 +79,13 @@ func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) 
 			a.put(i, said(t, reply, postrider.ScopeRecipient))
 		}
 	}
+}
+
+// settles reports whether the reply to the final dot speaks for recipient k of a
+// batch alone: a success, and over LMTP anything.
+func (a *attempt) settles(res *smtpc.Result, k int) bool {
+	reply, at := res.Decides(k)
+	return at == smtpc.StageFinal && (reply.Positive() || a.lmtp())
 }
 
 // tooMany reports whether a recipient was refused for those before it.
@@ -104,7 +120,7 @@ func (a *attempt) ended(t target, batch []int, res *smtpc.Result) next {
 		o := lost(t, e)
 		o.Uncertain = true
 		for k, i := range batch {
-			if res.Rcpts[k].Positive() {
+			if _, at := res.Decides(k); at == 0 && res.Rcpts[k].Positive() {
 				a.put(i, o)
 			}
 		}

@@ -1,8 +1,8 @@
-// Package smtpc is the client side of SMTP: give it a connection, and it greets,
-// learns the extensions, and sends transactions with one reply for each
-// recipient, pipelined where the peer allows it (RFC 2920). It dials nothing and
-// decides nothing: what the peer said stands in the Result, and what broke in
-// its Err.
+// Package smtpc is the client side of SMTP and LMTP: give it a connection, and it
+// greets, learns the extensions, negotiates TLS and authenticates when told to,
+// and sends transactions with one reply for each recipient, pipelined where the
+// peer allows it (RFC 2920). It dials nothing and decides nothing: what the peer
+// said stands in the Result, and what broke in its Err.
 //
 // Every reply is bounded in length, every wait in time. A peer whose replies
 // cannot be read, or come before they were asked for, loses the connection and
@@ -12,6 +12,7 @@ package smtpc
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -23,7 +24,10 @@ import (
 
 // Options of a connection.
 type Options struct {
-	Hello    string // our name in EHLO; empty: the address literal of our end
+	Hello string // our name in EHLO; empty: the address literal of our end
+	// TLS is spoken from the first octet (RFC 8314 3.3); nil: only after StartTLS.
+	TLS      *tls.Config
+	LMTP     bool // the peer delivers, and answers for each recipient (RFC 2033)
 	Timeouts Timeouts
 }
 
@@ -31,7 +35,8 @@ type Options struct {
 // RFC 5321 4.5.3.2.
 type Timeouts struct {
 	Greeting time.Duration // 5 minutes
-	Command  time.Duration // EHLO, MAIL, RCPT, RSET, NOOP: 5 minutes
+	TLS      time.Duration // the handshake: 1 minute
+	Command  time.Duration // EHLO, AUTH, MAIL, RCPT, RSET, NOOP: 5 minutes
 	Data     time.Duration // until the reply to DATA: 2 minutes
 	Block    time.Duration // until a chunk of data is sent: 3 minutes
 	Final    time.Duration // until the reply to the final dot: 10 minutes
@@ -43,7 +48,7 @@ func (t Timeouts) orDefaults() Timeouts {
 		d   *time.Duration
 		std time.Duration
 	}{
-		{&t.Greeting, 5 * time.Minute}, {&t.Command, 5 * time.Minute}, {&t.Data, 2 * time.Minute},
+		{&t.Greeting, 5 * time.Minute}, {&t.TLS, time.Minute}, {&t.Command, 5 * time.Minute}, {&t.Data, 2 * time.Minute},
 		{&t.Block, 3 * time.Minute}, {&t.Final, 10 * time.Minute}, {&t.Quit, 10 * time.Second},
 	} {
 		if *f.d <= 0 {
@@ -67,11 +72,15 @@ var (
 // A Conn is a connection to a server that has taken our hello. Its methods are
 // called one at a time. Cancelling the context of any of them closes it.
 type Conn struct {
-	conn     net.Conn
+	raw      net.Conn // as it was given to us
+	conn     net.Conn // raw, or TLS over it
 	r        *bufio.Reader
 	out      *pacer
 	w        *bufio.Writer // to out
 	timeouts Timeouts
+	name     string // ours
+	lmtp     bool
+	tls      *tls.ConnectionState // nil: in the clear
 	exts     map[string]string
 	banner   string // first word of the reply to our hello
 	dirty    bool   // the peer may hold half a transaction: RSET comes first
@@ -81,18 +90,21 @@ type Conn struct {
 // NewConn reads the greeting and says hello on a fresh connection, which it
 // closes if that fails. The error is an *Error.
 func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
-	c := &Conn{conn: conn, timeouts: o.Timeouts.orDefaults()}
-	c.r = bufio.NewReader(conn)
-	c.out = &pacer{conn: conn}
-	c.w = bufio.NewWriterSize(c.out, blockSize)
-	defer c.watch(ctx)()
-	hello := o.Hello
-	if hello == "" {
-		hello = literal(conn.LocalAddr())
+	c := &Conn{raw: conn, name: o.Hello, lmtp: o.LMTP, timeouts: o.Timeouts.orDefaults()}
+	if c.name == "" {
+		c.name = literal(conn.LocalAddr())
 	}
-	err := c.greet()
+	c.over(conn)
+	defer c.watch(ctx)()
+	var err error
+	if o.TLS != nil {
+		err = c.handshake(ctx, o.TLS)
+	}
 	if err == nil {
-		err = c.hello(hello)
+		err = c.greet()
+	}
+	if err == nil {
+		err = c.hello()
 	}
 	if err == nil {
 		return c, nil
@@ -103,6 +115,13 @@ func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
 	}
 	c.Close()
 	return nil, err
+}
+
+// over makes conn what is spoken over from now on. Nothing that was read before
+// is kept.
+func (c *Conn) over(conn net.Conn) {
+	c.conn, c.r, c.out = conn, bufio.NewReader(conn), &pacer{conn: conn}
+	c.w = bufio.NewWriterSize(c.out, blockSize)
 }
 
 // greet reads the greeting. RFC 5321 4.3.2: 220, or 554; RFC 7504 adds 521.
@@ -117,14 +136,21 @@ func (c *Conn) greet() error {
 	return nil
 }
 
-// hello says EHLO, and HELO to a peer that knows only RFC 821.
+// hello says EHLO, and HELO to a peer that knows only RFC 821; or LHLO.
 //
 // RFC 5321 3.2: "if the server returns a 'command not recognized' response to
 // EHLO, the client SHOULD be able to fall back and send HELO."
-func (c *Conn) hello(name string) error {
-	r, err := c.command(StageHello, "EHLO "+name)
-	if err == nil && r.Permanent() {
-		if r, err = c.command(StageHello, "HELO "+name); err == nil {
+// RFC 2033 4.1: "The HELO and EHLO commands of ESMTP are replaced by the LHLO
+// command. This permits a misconfiguration where both parties are not using the
+// same protocol to be detected."
+func (c *Conn) hello() error {
+	verb := "EHLO "
+	if c.lmtp {
+		verb = "LHLO "
+	}
+	r, err := c.command(StageHello, verb+c.name)
+	if err == nil && r.Permanent() && !c.lmtp {
+		if r, err = c.command(StageHello, "HELO "+c.name); err == nil {
 			r.Text, _, _ = strings.Cut(r.Text, "\n")
 		}
 	}
@@ -266,7 +292,7 @@ func (c *Conn) watch(ctx context.Context) func() {
 	fired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(fired)
-		c.conn.Close()
+		c.raw.Close()
 	})
 	return func() {
 		if !stop() {
@@ -340,7 +366,8 @@ func (c *Conn) read(s Stage, timeout time.Duration) (smtp.Reply, error) {
 		return r, c.end(s, smtp.Reply{}, err)
 	case r.Code == 421:
 		return r, c.end(s, r, nil)
-	case r.Code < 200 || r.Code > 599, r.Intermediate() && s != StageData, r.Positive() && s == StageData:
+	case r.Code < 200 || r.Code > 599, r.Positive() && s == StageData,
+		r.Intermediate() && s != StageData && s != StageAuth:
 		return r, c.end(s, smtp.Reply{}, fmt.Errorf("%w: code %d", ErrUnexpected, r.Code))
 	}
 	return r, nil

@@ -33,8 +33,13 @@ type Result struct {
 	Rcpts []smtp.Reply // one for each recipient
 	Data  smtp.Reply
 	Final smtp.Reply
+	// Finals are the replies to the final dot over LMTP, one for each recipient,
+	// in place of Final. RFC 2033 4.2: "the server returns one reply for each
+	// previously successful RCPT command in the mail transaction".
+	Finals []smtp.Reply
 	// Uncertain: the final dot was sent wholly and no reply came that could be
-	// read. The peer may have the message (RFC 1047).
+	// read, or over LMTP not all of them. The peer may have the message, for those
+	// that it took at RCPT and of whom nothing decides (RFC 1047).
 	Uncertain bool
 	// Err tells why the transaction ended early: an *Error when the connection
 	// did, a *ContentError, or a *NeedError.
@@ -53,6 +58,8 @@ func (r *Result) Decides(i int) (smtp.Reply, Stage) {
 		return r.Data, StageData
 	case r.Final.Code != 0:
 		return r.Final, StageFinal
+	case r.Finals != nil && r.Finals[i].Code != 0:
+		return r.Finals[i], StageFinal
 	}
 	return smtp.Reply{}, 0
 }
@@ -189,8 +196,12 @@ func rcptReply(r smtp.Reply) smtp.Reply {
 // loneDot ends a transaction without recipients that the peer wants the content
 // of all the same. RFC 2920 3.1: "if the DATA command was accepted the client
 // SMTP should send a single dot." RFC 2920 3.2: the server then "MUST NOT [...]
-// send any message whatsoever to anybody", whatever it answers.
+// send any message whatsoever to anybody", whatever it answers. Over LMTP it
+// would answer nothing, and RFC 2033 4.2 lets no server come here.
 func (c *Conn) loneDot() error {
+	if c.lmtp {
+		return c.end(StageData, smtp.Reply{}, ErrUnexpected)
+	}
 	if err := c.send(StageFinal, c.timeouts.Block, "."); err != nil {
 		return err
 	}
@@ -225,15 +236,43 @@ func (c *Conn) content(r io.Reader, res *Result) {
 		res.Final = lastWords(res.Err)
 		return
 	}
-	res.Uncertain = true
-	reply, err := c.read(StageFinal, c.timeouts.Final)
-	switch {
-	case err == nil:
-		res.Final, res.Uncertain, c.dirty = reply, false, false
-	default:
-		res.Err = err
-		res.Uncertain = lastWords(err).Code == 0
+	if err = c.finals(res); err != nil {
+		res.Err, res.Uncertain = err, lastWords(err).Code == 0
+		return
 	}
+	c.dirty = false
+}
+
+// finals reads the reply to the final dot, or over LMTP one for each recipient
+// that was accepted, until the connection ends.
+//
+// RFC 2033 5: "If the connection closes after replies for some, but not all,
+// recipients have arrived, the client MUST process the replies that arrived and
+// treat the rest as temporary failures."
+func (c *Conn) finals(res *Result) (err error) {
+	if !c.lmtp {
+		res.Final, err = c.final()
+		return err
+	}
+	res.Finals = make([]smtp.Reply, len(res.Rcpts))
+	for i, r := range res.Rcpts {
+		if !r.Positive() {
+			continue
+		}
+		if res.Finals[i], err = c.final(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// final reads one reply to the final dot; the zero Reply where there was none.
+func (c *Conn) final() (smtp.Reply, error) {
+	r, err := c.read(StageFinal, c.timeouts.Final)
+	if err != nil {
+		return smtp.Reply{}, err
+	}
+	return r, nil
 }
 
 // malformed reports whether the content, and not the connection, is at fault.

@@ -13,8 +13,10 @@ type Stage uint8
 // The stages, in the order of the dialogue.
 const (
 	StageGreeting Stage = iota + 1
-	StageHello          // EHLO or HELO
-	StageReset          // RSET
+	StageHello          // EHLO, HELO or LHLO
+	StageTLS            // STARTTLS and the handshake
+	StageAuth
+	StageReset // RSET
 	StageMail
 	StageRcpt
 	StageData    // DATA, and its 354
@@ -31,6 +33,10 @@ func (s Stage) String() string {
 		return "waiting for the greeting"
 	case StageHello:
 		return "saying hello"
+	case StageTLS:
+		return "negotiating TLS"
+	case StageAuth:
+		return "authenticating"
 	case StageReset:
 		return "resetting"
 	case StageMail:
@@ -51,8 +57,9 @@ func (s Stage) String() string {
 	return "doing nothing"
 }
 
-// An Error ends a connection. It tells where, and either what the peer said or
-// what broke.
+// An Error ends a connection, but for one with a Reply to STARTTLS or AUTH, after
+// which the dialogue may go on (see Conn.Usable). It tells where, and either what
+// the peer said or what broke.
 type Error struct {
 	Stage Stage
 	Reply smtp.Reply // what the peer said; Code 0: nothing, and Err tells why

@@ -1,0 +1,152 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtpc"
+)
+
+// Ports where the route names none.
+const (
+	smtpPort  = 25  // RFC 5321 4.5.4.2
+	smtpsPort = 465 // RFC 8314 7.3: "submissions"
+	lmtpPort  = 24  // by custom; RFC 2033 5: LMTP "MUST NOT be used on the TCP service port 25"
+)
+
+func port(r postrider.Route) uint16 {
+	switch {
+	case r.Port != 0:
+		return r.Port
+	case r.Via == postrider.ViaLMTP:
+		return lmtpPort
+	case r.Implicit:
+		return smtpsPort
+	}
+	return smtpPort
+}
+
+// lmtp reports whether the peer is one that delivers.
+func (a *attempt) lmtp() bool { return a.d.Route.Via == postrider.ViaLMTP }
+
+// key says which kept connections to a target would do.
+func (a *attempt) key(t target) key {
+	r := a.d.Route
+	k := key{site: t.site(), lmtp: a.lmtp(), tls: a.policy(t), implicit: r.Implicit}
+	if k.tls == postrider.TLSVerify {
+		k.verified = t.host
+	}
+	if a.fixed() {
+		k.username, k.password = r.Username, r.Password
+	}
+	return k
+}
+
+// connect opens a connection and makes it what the route asks for. No link is
+// trouble that has been noted.
+func (a *attempt) connect(ctx context.Context, t target) (*link, next) {
+	conn, n := a.open(ctx, t)
+	if conn == nil {
+		return nil, n
+	}
+	l := &link{conn: conn, key: a.key(t)}
+	if n, ok := a.secure(ctx, l, t); !ok {
+		return nil, n
+	}
+	return l, nextAddress
+}
+
+// open dials and says hello. No connection is trouble that has been noted.
+func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
+	dialCtx, cancel := context.WithTimeout(ctx, a.r.o.DialTimeout)
+	defer cancel()
+	s := t.site()
+	nc, err := a.r.o.Network.DialContext(dialCtx, s.network, s.addr)
+	if err != nil {
+		a.blocked(rankOurs, unreached(t, err))
+		return nil, nextAddress
+	}
+	o := smtpc.Options{Hello: a.r.o.Hello, LMTP: a.lmtp(), Timeouts: a.r.o.Timeouts}
+	if a.d.Route.Implicit {
+		o.TLS = a.config(t)
+	}
+	conn, err := smtpc.NewConn(ctx, nc, o)
+	if err != nil {
+		return nil, a.unopened(t, err)
+	}
+	return conn, nextAddress
+}
+
+// unopened notes why no dialogue came about.
+func (a *attempt) unopened(t target, err error) next {
+	e, ok := errors.AsType[*smtpc.Error](err)
+	switch {
+	case !ok:
+		a.blocked(rankOurs, unreached(t, err))
+	case e.Stage == smtpc.StageTLS && e.Err != nil:
+		a.blocked(rankOurs, a.insecure(t, e))
+	case e.Reply.Permanent() && a.lmtp():
+		// A host that delivers for us and does not speak LMTP is a mistake of the
+		// operator.
+		a.blocked(rankOurs, deferred(3, 5, "%s refused to talk LMTP: %s", t, e.Reply))
+	case e.Reply.Permanent():
+		// RFC 7504 3: 521 says "that the host never accepts mail"; 554 that it takes
+		// none from us. Another host may.
+		a.blocked(rankRefused, said(t, e.Reply, postrider.ScopeMessage))
+		return nextHost
+	default:
+		a.broken(t, e)
+	}
+	return nextAddress
+}
+
+// broken notes a connection that ended, in the words of the peer if it had any.
+func (a *attempt) broken(t target, e *smtpc.Error) {
+	if e.Err == nil {
+		a.blocked(rankPeer, said(t, e.Reply, postrider.ScopeDest))
+	} else {
+		a.blocked(rankOurs, lost(t, e))
+	}
+}
+
+// secure negotiates TLS as the route asks for it. Where it must not go on
+// without, it ends the connection and notes why.
+//
+// RFC 3207 6: where TLS fails, "the client has to decide what to do next": under
+// TLSOpportunistic the alternative is no encryption, and mail goes on.
+func (a *attempt) secure(ctx context.Context, l *link, t target) (n next, ok bool) {
+	policy := a.policy(t)
+	if l.conn.TLS() != nil || policy == postrider.TLSNone {
+		return nextAddress, true
+	}
+	err := l.conn.StartTLS(ctx, a.config(t))
+	if err == nil {
+		return nextAddress, true
+	}
+	e, spoke := errors.AsType[*smtpc.Error](err)
+	switch {
+	case policy == postrider.TLSOpportunistic && l.conn.Usable():
+		l.stripped = spoke
+		return nextAddress, true
+	case spoke && !l.conn.Usable() && e.Err == nil:
+		return a.unopened(t, err), false
+	case policy == postrider.TLSOpportunistic && ctx.Err() == nil:
+		a.note(ctx, t, e)
+		l.stripped = true
+		l.conn, n = a.open(ctx, t)
+		return n, l.conn != nil
+	}
+	l.conn.Quit(ctx)
+	a.blocked(rankOurs, a.insecure(t, err))
+	return nextAddress, false
+}
+
+// note tells the log that mail goes in the clear.
+func (a *attempt) note(ctx context.Context, t target, e *smtpc.Error) {
+	if a.r.o.Log != nil {
+		a.r.o.Log.LogAttrs(ctx, slog.LevelWarn, "TLS failed, going on in the clear",
+			slog.String("relay", t.String()), slog.String("cause", cause(e.Err)))
+	}
+}

@@ -1,0 +1,85 @@
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/smtpc"
+)
+
+// policy is what TLS must be to a target. A socket leads out of no machine, and
+// nobody is in between.
+func (a *attempt) policy(t target) postrider.TLSPolicy {
+	if t.socket != "" {
+		return postrider.TLSNone
+	}
+	return a.d.Route.TLS
+}
+
+// config is how TLS is spoken to a target.
+//
+// RFC 9325 3.1.1: "Implementations MUST NOT negotiate TLS version 1.1".
+// RFC 9525 6.1.1: what the certificate must be for is known "independently of the
+// identifiers presented by the server": it is the host that we set out for.
+func (a *attempt) config(t target) *tls.Config {
+	return &tls.Config{
+		ServerName:         t.host,
+		RootCAs:            a.r.o.Roots,
+		InsecureSkipVerify: a.policy(t) != postrider.TLSVerify,
+		MinVersion:         tls.VersionTLS12,
+	}
+}
+
+// insecure is the outcome of a host that TLS cannot be spoken to as it must be.
+//
+// RFC 3463 3.8: X.7.4, "A message contained security features such as secure
+// authentication that could not be supported on the delivery protocol"; X.7.5, a
+// transport "was unable to do so because necessary information such as key was
+// not available or such information was invalid".
+func (a *attempt) insecure(t target, err error) postrider.Outcome {
+	need, lacks := errors.AsType[*smtpc.NeedError](err)
+	e, _ := errors.AsType[*smtpc.Error](err)
+	cert, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	switch {
+	case lacks:
+		return deferred(7, 4, "%s does not offer %s, and the route asks for tls = %q: %s", t, need.Ext, policyName(a.policy(t)), remedy)
+	case untrusted:
+		return deferred(7, 5, "the certificate of %s cannot be trusted: %v: let the host show one for %s that an authority signed, "+
+			`or set tls = "require" in the route to take any`, t, cert.Err, t.host)
+	case e == nil:
+		return deferred(7, 5, "TLS with %s failed: %v", t, err)
+	case e.Err == nil:
+		return deferred(7, 4, "%s refused STARTTLS (%s), and the route asks for tls = %q: %s", t, e.Reply, policyName(a.policy(t)), remedy)
+	case e.Stage != smtpc.StageTLS:
+		return lost(t, e)
+	}
+	if a.d.Route.Implicit {
+		return deferred(7, 5, "TLS with %s failed: %s: check that the host speaks TLS from the first octet on this port", t, cause(e.Err))
+	}
+	return deferred(7, 5, "TLS with %s failed: %s: %s", t, cause(e.Err), remedy)
+}
+
+// remedy is what an operator can do about a host without TLS.
+const remedy = `mail waits until the host can, or the route says tls = "opportunistic"`
+
+// policyName is a policy in the words of the configuration.
+func policyName(p postrider.TLSPolicy) string {
+	switch p {
+	case postrider.TLSRequire:
+		return "require"
+	case postrider.TLSVerify:
+		return "verify"
+	case postrider.TLSNone:
+		return "none"
+	}
+	return "opportunistic"
+}
+
+// unwelcome is the outcome of a 530 to MAIL: the peer does not mind the message,
+// but the connection that it comes over (RFC 3207 4: "Must issue a STARTTLS
+// command first"; RFC 4954 6: "Authentication required").
+func unwelcome(t target, r smtp.Reply) postrider.Outcome {
+	return deferred(7, 0, "%s wants TLS or authentication before mail (%s): check tls, username and password_file of the route", t, r)
+}
