@@ -57,6 +57,7 @@ type Recipient struct {
 	ORcpt     string      // ORCPT= as received, "type;xtext" (RFC 3461 4.2); empty: not given
 	State     State
 	Held      bool       // an operator keeps it back: no attempts, no expiry
+	Passed    bool       // an operator has let it go past a route that holds (see Route.Past)
 	Reported  bool       // settled, and nothing is owed to the sender any more
 	Delayed   bool       // the sender has been told once that it is late
 	Due       time.Time  // next attempt, while waiting

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -62,6 +63,26 @@ type Route struct {
 	Dir string
 	// Of ViaError: what the sender is told.
 	Reply smtp.Reply
+}
+
+// Past is the route of a recipient that an operator has let go: where r holds
+// mail, the hosts that DNS names take it.
+func (r Route) Past(to smtp.Path) Route {
+	if r.Via == ViaHold {
+		r.Via, r.Dest = ViaMX, DestHold.Past(to)
+	}
+	if r.Via == ViaMX && r.Port == 0 {
+		r.Port = 25
+	}
+	return r
+}
+
+// Past is the destination of Route.Past.
+func (d Dest) Past(to smtp.Path) Dest {
+	if d != DestHold {
+		return d
+	}
+	return Dest("mx:" + strings.ToLower(to.Domain))
 }
 
 // Via names a transport.

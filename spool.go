@@ -189,4 +189,5 @@ const (
 	AmendRelease              // held no longer, and due now
 	AmendBounce               // Failed with Reply: the sender is told
 	AmendDrop                 // Failed and Reported: nobody is told
+	AmendPass                 // AmendRelease, and past a route that holds: from now on it goes by ViaMX there
 )

@@ -82,7 +82,7 @@ func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Mes
 		if i >= len(m.Recipients) || m.Recipients[i].State != postrider.Waiting {
 			continue
 		}
-		r := router.Route(m.Recipients[i].To)
+		r := routeOf(router, &m.Recipients[i])
 		if r.Via == postrider.ViaHold {
 			continue
 		}
@@ -101,6 +101,15 @@ func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Mes
 		outcomes = append(outcomes, got...)
 	}
 	return rcpts, outcomes
+}
+
+// routeOf is how mail to a recipient goes now.
+func routeOf(router postrider.Router, r *postrider.Recipient) postrider.Route {
+	to := router.Route(r.To)
+	if r.Passed {
+		to = to.Past(r.To)
+	}
+	return to
 }
 
 // call runs a transport. A panic in it defers the parcel.

@@ -59,7 +59,7 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 	router := q.opt.Router()
 	now := q.opt.Now()
 	todo := lookAt(q.opt.Plan, m, l.Rcpts, now, func(i int) wait {
-		r := router.Route(m.Recipients[i].To)
+		r := routeOf(router, &m.Recipients[i])
 		switch {
 		case m.Recipients[i].Held || r.Via == postrider.ViaHold || r.Dest == postrider.DestHold:
 			return waitHeld

@@ -29,7 +29,7 @@ func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want.Do > postrider.AmendDrop {
+	if want.Do > postrider.AmendPass {
 		return nil, fmt.Errorf("spool: amendment %d is unknown", want.Do)
 	}
 	if want.Do == postrider.AmendBounce && !want.Reply.Permanent() {
@@ -85,6 +85,11 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 			r.held = true
 		case postrider.AmendRelease:
 			r.held, r.due = false, a.at
+		case postrider.AmendPass:
+			r.held, r.passed, r.due = false, true, a.at
+			if r.dest != nil {
+				r.dest = s.dest(r.dest.key.Past(a.tos[i]))
+			}
 		case postrider.AmendDue:
 			if !r.leased {
 				r.due = a.due

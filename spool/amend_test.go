@@ -138,3 +138,37 @@ func TestAmendRefusals(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A recipient that an operator lets go past a route that holds has a queue of
+// its own, also after a restart, while others of its message stay.
+func TestPass(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			b.s.Rekey(holdAll)
+			id := b.add([]byte("x"), "a@X.example", "b@y.example")
+			b.noClaim()
+			b.amend(postrider.Amendment{ID: id, Do: postrider.AmendPass, Rcpts: []int{0}})
+			if restart {
+				b.reopen()
+				b.s.Rekey(holdAll)
+			}
+			l := b.mustClaim(postrider.Attempt, 0)
+			if l.Dest != "mx:x.example" {
+				t.Errorf("it waits for %q", l.Dest)
+			}
+			b.settle(l, deferred(0, time.Now()))
+			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			b.noClaim()
+			if m, _ := readBody(t, b.s, id); !m.Recipients[0].Passed || m.Recipients[1].Passed {
+				t.Errorf("%+v", m.Recipients)
+			}
+			if n := b.s.Stat().Held; n != 1 {
+				t.Errorf("%d recipients are held, want 1", n)
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
+
+func holdAll(smtp.Path) postrider.Dest { return postrider.DestHold }

@@ -121,7 +121,7 @@ func (a *accepted) encode() []byte {
 		e.path(r.To)
 		e.uint(uint64(r.Notify))
 		e.str(r.ORcpt)
-		e.uint(flags(r.Held))
+		e.uint(flags(r.Held, r.Passed))
 		c := changeOf(i, r)
 		e.change(&c)
 	}
@@ -151,7 +151,9 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 	m.Recipients = make([]postrider.Recipient, d.count())
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
-		r.To, r.Notify, r.ORcpt, r.Held = d.path(), smtp.Notify(d.uint()), d.str(), d.uint() != 0
+		r.To, r.Notify, r.ORcpt = d.path(), smtp.Notify(d.uint()), d.str()
+		f := d.uint()
+		r.Held, r.Passed = f&1 != 0, f&2 != 0
 		c := d.change()
 		apply(r, &c)
 	}

@@ -57,6 +57,7 @@ type rcptState struct {
 	reported bool
 	leased   bool
 	held     bool
+	passed   bool
 	want     *wanted // asked for while leased: to bounce or to drop; nil: nothing
 }
 
@@ -232,7 +233,7 @@ func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
 	e.rcpts = make([]rcptState, len(m.Recipients))
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
-		e.rcpts[i] = rcptState{due: nanos(r.Due), state: r.State, reported: r.Reported, tries: uint32(r.Tries), held: r.Held}
+		e.rcpts[i] = rcptState{due: nanos(r.Due), state: r.State, reported: r.Reported, tries: uint32(r.Tries), held: r.Held, passed: r.Passed}
 		e.count(&e.rcpts[i], 1)
 		if r.State == postrider.Waiting {
 			s.waiting++
@@ -268,7 +269,11 @@ func (s *Spool) key(e *entry, tos []smtp.Path) {
 		if r.parcel != nil {
 			s.detach(r.parcel)
 		}
-		r.dest = s.dest(s.keyOf(tos[i]))
+		key := s.keyOf(tos[i])
+		if r.passed {
+			key = key.Past(tos[i])
+		}
+		r.dest = s.dest(key)
 		all = append(all, int32(i))
 	}
 	s.enqueue(e, all)

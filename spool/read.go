@@ -95,7 +95,7 @@ func (r *reading) readEntry(at location, rcpts []rcptState) error {
 	}
 	r.accepted, r.body = a, location{at.seg, at.off + headerLen + int64(h.metaLen)}
 	for i := range rcpts {
-		a.msg.Recipients[i].Held = rcpts[i].held
+		a.msg.Recipients[i].Held, a.msg.Recipients[i].Passed = rcpts[i].held, rcpts[i].passed
 		last := rcpts[i].last
 		if last.seg == nil {
 			a.msg.Recipients[i].Due = fromNanos(rcpts[i].due)

@@ -265,7 +265,7 @@ func (s *Spool) Waiting() int {
 type Stat struct {
 	Messages   int
 	Recipients int       // that wait, leased ones among them
-	Held       int       // of those, in DestHold
+	Held       int       // of those, by an operator or in DestHold
 	Deferred   int       // of those, tried before
 	Active     int       // of those, leased
 	Oldest     time.Time // arrival of the oldest message; zero: none
@@ -287,7 +287,7 @@ func (s *Spool) Stat() Stat {
 			case r.state != postrider.Waiting:
 			case r.leased:
 				st.Active++
-			case r.dest != nil && r.dest.key == postrider.DestHold:
+			case r.held || r.dest != nil && r.dest.key == postrider.DestHold:
 				st.Held++
 			case r.tries > 0:
 				st.Deferred++
