@@ -180,6 +180,7 @@ func (s *Spool) run() {
 		case req := <-s.requests:
 			s.writeGroup(s.gather(req))
 			s.compact()
+			s.maybeSnapshot()
 		case <-lazy.C:
 			armed = false
 			s.syncLazy()

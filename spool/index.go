@@ -283,8 +283,11 @@ func (s *Spool) key(e *entry, tos []smtp.Path) {
 func (s *Spool) change(e *entry, c *postrider.Change, loc location) {
 	r := &e.rcpts[c.Rcpt]
 	e.count(r, -1)
-	if r.state == postrider.Waiting && c.State != postrider.Waiting {
+	if r.state == postrider.Waiting {
 		s.waiting--
+	}
+	if c.State == postrider.Waiting {
+		s.waiting++
 	}
 	r.state, r.reported, r.tries = c.State, c.Reported, uint32(c.Tries)
 	r.due = nanos(c.Due)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,10 +82,9 @@ func TestSegmentsAreRemovedInOrder(t *testing.T) {
 		b.s.Pause("mx:z.example", time.Time{})
 		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0)) // its end lies in another segment
 		turn()
-		n := len(b.alarms)
 		b.reopen()
-		if m := b.s.Stat().Messages; m != 0 || len(b.alarms) != n {
-			t.Errorf("%d messages came back, alarms %q", m, b.alarms[n:])
+		if m := b.s.Stat().Messages; m != 0 || strings.Contains(fmt.Sprint(b.alarms), "damaged") {
+			t.Errorf("%d messages came back, alarms %q", m, b.alarms)
 		}
 		bad = false
 		turn()

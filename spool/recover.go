@@ -10,6 +10,7 @@ import (
 	"path"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
 )
 
 // Recovery reads the log in one pass and builds the index. Two things can be
@@ -27,6 +28,7 @@ import (
 // and it is taken as torn, with all that follows.
 type recovery struct {
 	s      *Spool
+	snap   *loaded  // nil: the whole log is read
 	held   []*group // read, and not yet proven
 	cur    *group   // the group that is being read
 	last   uint64   // LSN of the last record that counts
@@ -49,21 +51,18 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err != nil && !(s.opt.ReadOnly && errors.Is(err, fs.ErrNotExist)) {
 		return fmt.Errorf("spool: read folder: %w", err)
 	}
-	r := &recovery{s: s}
+	var numbers []uint64
 	for _, de := range entries {
-		n, ok := segmentNumber(de.Name())
-		if !ok {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		s.nextSegment = n
-		if err := r.segment(n); err != nil {
-			return err
+		if n, ok := segmentNumber(de.Name()); ok {
+			numbers = append(numbers, n)
+			s.nextSegment = n
 		}
 	}
 	s.nextSegment++
+	r, err := s.readLog(ctx, numbers)
+	if err != nil {
+		return err
+	}
 	if err := r.finish(); err != nil {
 		return err
 	}
@@ -98,6 +97,51 @@ func (s *Spool) recover(ctx context.Context) error {
 	return nil
 }
 
+// readLog reads the segments, the older ones as the snapshot knows them. Where
+// the snapshot is no good, or does not agree with the log, the log is right, and
+// all of it is read.
+func (s *Spool) readLog(ctx context.Context, numbers []uint64) (*recovery, error) {
+	snap, err := s.loadSnapshot()
+	if err == nil && snap != nil && snap.reaches(numbers) {
+		r := &recovery{s: s, snap: snap}
+		if err = r.segments(ctx, numbers); err == nil || !errors.Is(err, errSnapshot) {
+			return r, err
+		}
+		s.forgetAll()
+	}
+	if err != nil {
+		s.alarm("spool: the snapshot of the index cannot be used, the whole log is read: %v", err)
+	}
+	r := &recovery{s: s}
+	return r, r.segments(ctx, numbers)
+}
+
+// errSnapshot is wrapped by what is wrong with a snapshot.
+var errSnapshot = errors.New("snapshot")
+
+// forgetAll empties the index for another reading of the log.
+func (s *Spool) forgetAll() {
+	for _, g := range s.segments {
+		g.f.Close()
+	}
+	s.segments, s.waiting, s.liveBytes = nil, 0, 0
+	s.entries, s.recovered = map[postrider.ID]*entry{}, map[*entry][]smtp.Path{}
+	s.readers, s.readerNames = map[string]*feedReader{}, nil
+	s.wakes.items = nil
+}
+
+func (r *recovery) segments(ctx context.Context, numbers []uint64) error {
+	for _, n := range numbers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.segment(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // segment reads one segment.
 func (r *recovery) segment(n uint64) error {
 	s := r.s
@@ -128,10 +172,33 @@ func (r *recovery) segment(n uint64) error {
 	if herr != nil && !errors.Is(herr, errSegmentHeader) {
 		return fmt.Errorf("spool: %w", herr)
 	}
+	if r.snap != nil && n <= r.snap.n {
+		return r.known(g, herr)
+	}
 	if herr == nil {
 		r.border(g)
 	}
 	return r.records(g, herr != nil)
+}
+
+// known takes a segment as the snapshot knows it, and reads that of the mark
+// from there on.
+func (r *recovery) known(g *segment, err error) error {
+	if g.n < r.snap.oldest {
+		return r.leave(g)
+	}
+	if err != nil || !r.snap.fits(g) {
+		return fmt.Errorf("%w: it does not know %s", errSnapshot, segmentName(g.n))
+	}
+	if g.n < r.snap.n {
+		g.last, g.end = r.snap.segments[g.n].last, r.snap.segments[g.n].end
+		return nil
+	}
+	g.last, g.end, r.last = r.snap.at.lsn, r.snap.at.off, r.snap.at.lsn
+	if err := r.put(r.snap); err != nil {
+		return fmt.Errorf("%w: %w", errSnapshot, err)
+	}
+	return r.scan(g, &scanner{f: g.f, epoch: g.epoch, off: g.end, size: g.size, lsn: r.last + 1}, false)
 }
 
 // border ends what came before a segment, by what its header says of it.
@@ -145,6 +212,21 @@ func (r *recovery) border(g *segment) {
 	r.last, g.last = g.first-1, g.first-1
 }
 
+// leave takes no notice of a segment that was removed from the front of the log
+// before the snapshot was taken, and whose file is there again, for the removal
+// was not durable.
+func (r *recovery) leave(g *segment) error {
+	s := r.s
+	s.segments = s.segments[:len(s.segments)-1]
+	if err := g.f.Close(); err != nil || s.opt.ReadOnly {
+		return err
+	}
+	if err := s.fs.Remove(path.Join(s.dir, "seg", segmentName(g.n))); err != nil {
+		s.alarm("spool: remove: %v", err)
+	}
+	return nil
+}
+
 // records reads the records of a segment. Where its header is lost, any record
 // will do, and if there is none the segment was never begun.
 func (r *recovery) records(g *segment, lost bool) error {
@@ -152,6 +234,11 @@ func (r *recovery) records(g *segment, lost bool) error {
 	if lost {
 		sc.lsn = r.last + 1
 	}
+	return r.scan(g, sc, lost)
+}
+
+// scan reads the records that sc meets.
+func (r *recovery) scan(g *segment, sc *scanner, lost bool) error {
 	for first := true; ; first = false {
 		rec, err := sc.next()
 		if err == io.EOF {

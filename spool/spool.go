@@ -7,6 +7,7 @@
 //
 //	seg/NNNNNNNNNN.seg   the log (segment.go, record.go, codec.go)
 //	big/ID               contents too large for the log (draft.go)
+//	index.snap           the index at some point of the log (snapshot.go)
 //	damaged/             what a recovery set aside (recover.go)
 //	spare                space kept for settlements on a full disk (guard.go)
 //	lock                 held by the process that has the spool open
@@ -46,9 +47,10 @@ type Options struct {
 	MaxRecipients int               // waiting in all; beyond it ErrFull; 2,000,000
 	Slack         int64             // octets that the log may hold beyond twice the live ones; 128 MiB
 	MinFree       int64             // octets of the file system that new mail leaves free; 0: the larger of 1 GiB and 5 % of it
+	SnapshotEvery int64             // octets of log between two snapshots of the index, and at least half of the live ones; 512 MiB
 	FeedMax       int64             // octets of log that are kept for readers of the feed that lag; 4 GiB
 	ReadOnly      bool              // for Scan and Open alone, beside a process that has the spool or after it
-	Alarm         func(text string) // told what an operator must know; nil: nobody
+	Alarm         func(text string) // told what an operator must know, by several goroutines; nil: nobody
 }
 
 // A Spool implements postrider.Spool on a vfs.FS. All methods may be called at
@@ -66,15 +68,19 @@ type Spool struct {
 	blocks     sync.Pool // *[]byte of blockLen
 
 	// Of the committer alone (run).
-	rand        *rand.Rand
-	active      *segment // nil: to be made
-	nextSegment uint64
-	lsn         uint64 // of the last record written
-	unsynced    []*item
-	rewrite     []*item // to be written again with the next group
-	buf         []byte
-	trash       []trashItem
-	spare       bool // the file is there
+	rand          *rand.Rand
+	active        *segment // nil: to be made
+	nextSegment   uint64
+	lsn           uint64 // of the last record written
+	unsynced      []*item
+	rewrite       []*item // to be written again with the next group
+	buf           []byte
+	trash         []trashItem
+	spare         bool  // the file is there
+	sinceSnapshot int64 // octets of log
+
+	snapping  atomic.Bool // a snapshot is being written
+	snapshots sync.WaitGroup
 
 	requests chan *request
 	remove   chan removal
@@ -86,6 +92,7 @@ type Spool struct {
 	mu          sync.Mutex // guards what follows; never held across I/O
 	closed      bool
 	segments    []*segment // oldest first
+	abandons    int        // segments given up
 	synced      uint64     // LSN up to which all is durable
 	entries     map[postrider.ID]*entry
 	recovered   map[*entry][]smtp.Path // addresses kept for the first Rekey
@@ -115,6 +122,7 @@ func (o *Options) setDefaults() {
 	def(&o.DraftMemory, 16<<20)
 	def(&o.Slack, 128<<20)
 	def(&o.FeedMax, 4<<30)
+	def(&o.SnapshotEvery, 512<<20)
 	if o.MaxRecipients == 0 {
 		o.MaxRecipients = 2_000_000
 	}
@@ -226,6 +234,7 @@ func (s *Spool) Close(ctx context.Context) error {
 		s.commits.Wait()
 		close(s.stop)
 		<-s.stopped
+		s.snapshots.Wait()
 		close(s.remove)
 		<-s.removed
 	}

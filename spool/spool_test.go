@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,13 +24,14 @@ type bench struct {
 	fs     *vfs.Mem
 	s      *Spool
 	opened uint64
+	mu     sync.Mutex // guards alarms
 	alarms []string
 }
 
 func testOptions(fsys vfs.FS) Options {
 	return Options{
 		FS: fsys, Dir: "data/spool", Rand: rand.New(rand.NewPCG(1, 2)),
-		SegmentSize: 8 << 10, SmallMax: 2 << 10, Slack: 16 << 10,
+		SegmentSize: 8 << 10, SmallMax: 2 << 10, Slack: 16 << 10, SnapshotEvery: 6 << 10,
 	}
 }
 
@@ -51,7 +53,11 @@ func (b *bench) open() {
 	o := testOptions(b.fs)
 	b.opened++
 	o.Rand = rand.New(rand.NewPCG(1, b.opened))
-	o.Alarm = func(text string) { b.alarms = append(b.alarms, text) }
+	o.Alarm = func(text string) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.alarms = append(b.alarms, text)
+	}
 	s, err := Open(context.Background(), o)
 	if err != nil {
 		b.t.Fatal(err)

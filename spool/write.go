@@ -62,6 +62,7 @@ func (s *Spool) append(g *segment, items []*item) error {
 	}
 	s.mu.Lock()
 	s.logBytes += int64(len(buf))
+	s.sinceSnapshot += int64(len(buf))
 	g.end += int64(len(buf))
 	g.last = s.lsn
 	for _, it := range items {
@@ -122,6 +123,7 @@ func (s *Spool) abandon() {
 	s.mu.Lock()
 	s.logBytes -= g.end - g.syncedTo
 	g.end, g.last = g.syncedTo, s.synced
+	s.abandons++
 	s.mu.Unlock()
 	s.alarm("spool: %s can no longer be written, a new segment takes its place", segmentName(g.n))
 }

@@ -328,7 +328,7 @@ func (s *Site) names() {
 	rng := Stream(s.Seed, "names")
 	for range rng.IntN(4) {
 		time.Sleep(time.Duration(rng.Int64N(int64(30 * time.Minute))))
-		s.Zone.Fail([]string{"b.example", "mx2.b.example", "dead.example"}[rng.IntN(3)], errors.New("SERVFAIL"))
+		s.Zone.Fail(troubled[rng.IntN(len(troubled))], errors.New("SERVFAIL"))
 		time.Sleep(time.Duration(rng.Int64N(int64(20 * time.Minute))))
 		s.heal()
 	}

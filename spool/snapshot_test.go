@@ -1,0 +1,183 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/vfs"
+)
+
+// dump writes the index down, without the order of its maps and the LSNs.
+func (b *bench) dump() string {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	var lines []string
+	waits := 0
+	for _, e := range b.s.entries {
+		line := fmt.Sprintf("%s at %d/%d len %d size %d wake %d open %d untried %d owed %d big %v:", e.id, e.loc.seg.n, e.loc.off, e.recLen,
+			e.size, e.wake, e.open, e.untried, e.owed, e.big)
+		for i := range e.rcpts {
+			r := &e.rcpts[i]
+			if r.state == postrider.Waiting {
+				waits++
+			}
+			where := "-"
+			if r.last.seg != nil {
+				where = fmt.Sprintf("%d/%d", r.last.seg.n, r.last.off)
+			}
+			line += fmt.Sprintf(" [%s due %d tries %d reported %v held %v queued %v last %s]", r.state, r.due, r.tries, r.reported, r.held, r.parcel != nil, where)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n") + fmt.Sprintf("\nwaiting %d, counted %d, live %d", b.s.waiting, waits, b.s.liveBytes)
+}
+
+// mix does something random to a spool.
+func (b *bench) mix(rng *rand.Rand) {
+	switch rng.IntN(8) {
+	case 0, 1, 2:
+		var to []string
+		for i := range 1 + rng.IntN(3) {
+			to = append(to, fmt.Sprintf("r%d@d%d.example", i, rng.IntN(4)))
+		}
+		b.add(bytes.Repeat([]byte("x"), rng.IntN(3000)), to...)
+	case 3:
+		for id := range b.s.entries {
+			b.amend(postrider.Amendment{ID: id, Do: postrider.Amend(rng.IntN(3)), Due: time.Now()})
+			break
+		}
+	default:
+		l, ok := b.claim()
+		if !ok {
+			time.Sleep(time.Second)
+			return
+		}
+		var changes []postrider.Change
+		for _, i := range l.Rcpts {
+			c := []postrider.Change{delivered(i), failed(i), deferred(i, time.Now().Add(time.Duration(rng.IntN(5))*time.Second))}[rng.IntN(3)]
+			c.Reported = c.State != postrider.Waiting && (l.Why == postrider.Wake || rng.IntN(2) == 0)
+			changes = append(changes, c)
+		}
+		b.settle(l, changes...)
+	}
+}
+
+// An index that comes from a snapshot and the rest of the log is the same as one
+// that comes from the log alone.
+func TestSnapshotIsTheLog(t *testing.T) {
+	used := 0
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			b.opened = 1000 * (seed + 1)
+			rng := rand.New(rand.NewPCG(seed, 1))
+			for range 150 {
+				b.mix(rng)
+			}
+			synctest.Wait()
+			b.s.Close(context.Background())
+			if _, err := b.fs.Stat("data/spool/index.snap"); err == nil {
+				used++
+			}
+			b.open()
+			with := b.dump()
+			b.s.Close(context.Background())
+			b.fs.Remove("data/spool/index.snap")
+			b.open()
+			if without := b.dump(); with != without || len(b.alarms) > 0 {
+				t.Errorf("seed %d: alarms %q, and without a snapshot\n%s", seed, b.alarms, different(with, without))
+			}
+			b.s.Close(context.Background())
+		})
+	}
+	if used < 30 {
+		t.Errorf("only %d of 60 runs took a snapshot", used)
+	}
+}
+
+// different returns the lines of two texts that the other does not have.
+func different(a, b string) string {
+	var out []string
+	as, bs := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for _, l := range as {
+		if !slices.Contains(bs, l) {
+			out = append(out, "- "+l)
+		}
+	}
+	for _, l := range bs {
+		if !slices.Contains(as, l) {
+			out = append(out, "+ "+l)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// What lies before the mark is not read at a start.
+func TestSnapshotSparesReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		for range 60 {
+			b.add(bytes.Repeat([]byte("x"), 600), "a@held.example")
+		}
+		synctest.Wait()
+		b.s.Close(context.Background())
+		read := 0
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpRead && strings.HasSuffix(op.Name, "0000000001.seg") && op.Len > segmentHeaderLen {
+				read++
+			}
+			return nil
+		})
+		b.open()
+		b.fs.SetHook(nil)
+		if len(b.s.entries) != 60 || read > 0 {
+			t.Errorf("%d messages, the first segment was read %d times", len(b.s.entries), read)
+		}
+		b.s.Rekey(func(smtp.Path) postrider.Dest { return "free" }) // the addresses are known, and are read again later
+		for range 60 {
+			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// A snapshot that is wrong costs time and nothing else.
+func TestBadSnapshotIsLeft(t *testing.T) {
+	for _, cut := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			for range 60 {
+				b.add(bytes.Repeat([]byte("x"), 600), "a@x.example")
+			}
+			synctest.Wait()
+			b.s.Close(context.Background())
+			f, err := b.fs.OpenFile("data/spool/index.snap", os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, _ := f.Stat()
+			if cut {
+				f.Truncate(st.Size() / 2)
+			} else {
+				f.WriteAt([]byte("damage"), st.Size()/2)
+			}
+			f.Close()
+			b.open()
+			if len(b.s.entries) != 60 || len(b.alarms) != 1 || !strings.Contains(b.alarms[0], "the whole log is read") {
+				t.Errorf("%d messages, alarms %q", len(b.s.entries), b.alarms)
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
