@@ -3,6 +3,7 @@ package relay
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,34 +23,53 @@ import (
 
 // A peer is a server at one address. It takes everything, but for what its
 // replies say: by command line, by verb, "." for the final dot, "" for the
-// greeting. A reply of several lines is joined by "\n"; "<close>" hangs up, and
-// "<silence>" says nothing more.
+// greeting; under TLS with "tls:" before it, and over LMTP ".<recipient>" too. A
+// reply of several lines is joined by "\n"; "<close>" hangs up, "<silence>" says
+// nothing more, and "<tls>" in a reply shakes hands after the text before it.
 type peer struct {
 	replies map[string]string
 	exts    []string
+	secured []string    // exts under TLS
+	tls     *tls.Config // spoken after "<tls>"
+	lmtp    bool
+	rcptMax int    // recipients of one transaction; 0: any number
 	worn    string // what MAIL is answered on a connection that has brought a message
 
 	mu       sync.Mutex
 	dials    int
 	commands []string
 	contents []string
+	secure   []bool // whether each of the contents came over TLS
 }
 
-func (p *peer) reply(used bool, line string) string {
+func (p *peer) reply(used, secure bool, line string) string {
 	verb, _, _ := strings.Cut(line, " ")
 	if used && verb == "MAIL" && p.worn != "" {
 		return p.worn
 	}
-	for _, key := range []string{line, verb} {
+	keys := []string{line, verb}
+	if secure {
+		keys = []string{"tls:" + line, "tls:" + verb, line, verb}
+	}
+	for _, key := range keys {
 		if r, ok := p.replies[key]; ok {
 			return r
 		}
 	}
+	exts := p.exts
+	if secure {
+		exts = p.secured
+	}
 	switch verb {
 	case "":
 		return "220 ready"
-	case "EHLO":
-		return strings.Join(append([]string{"250-hello"}, p.exts...), "\n250-") + "\n250 HELP"
+	case "EHLO", "LHLO":
+		if p.lmtp != (verb == "LHLO") {
+			return "500 5.5.1 what"
+		}
+		return strings.Join(append([]string{"250-hello"}, exts...), "\n250-") + "\n250 HELP"
+	case "AUTH":
+		return "235 2.7.0 welcome"
 	case "DATA":
 		return "354 go ahead"
 	case "QUIT":
@@ -63,10 +83,17 @@ func (p *peer) serve(conn net.Conn) {
 	p.mu.Lock()
 	p.dials++
 	p.mu.Unlock()
-	used := false
+	used, secure := false, false
 	r := bufio.NewReaderSize(conn, 64<<10)
+	var rcpts []string // accepted ones
 	for line := ""; ; {
-		reply := p.reply(used, line)
+		reply := p.reply(used, secure, line)
+		switch {
+		case line == "." && p.lmtp:
+			reply = p.finals(rcpts)
+		case strings.HasPrefix(line, "RCPT") && p.rcptMax > 0 && len(rcpts) >= p.rcptMax:
+			reply = "452 4.5.3 too many"
+		}
 		switch reply {
 		case "<close>":
 			return
@@ -74,15 +101,38 @@ func (p *peer) serve(conn net.Conn) {
 			io.Copy(io.Discard, r)
 			return
 		}
-		if _, err := io.WriteString(conn, strings.ReplaceAll(reply, "\n", "\r\n")+"\r\n"); err != nil {
+		reply, shake := strings.CutSuffix(reply, "<tls>")
+		if reply != "" {
+			if _, err := io.WriteString(conn, strings.ReplaceAll(reply, "\n", "\r\n")+"\r\n"); err != nil {
+				return
+			}
+		}
+		if strings.Contains(reply, "<hangs up>") {
 			return
 		}
-		if line == "DATA" && strings.HasPrefix(reply, "354") {
-			if !p.content(r) {
+		if shake {
+			over := tls.Server(conn, p.tls)
+			if over.Handshake() != nil {
+				return
+			}
+			defer over.Close()
+			conn, r, secure, used = over, bufio.NewReaderSize(over, 64<<10), true, false
+			if line == "" {
+				line = " " // the greeting, under TLS
+				io.WriteString(conn, "220 ready\r\n")
+			}
+		}
+		switch {
+		case line == "DATA" && strings.HasPrefix(reply, "354"):
+			if !p.content(r, secure) {
 				return
 			}
 			line, used = ".", true
 			continue
+		case strings.HasPrefix(line, "MAIL"):
+			rcpts = nil
+		case strings.HasPrefix(line, "RCPT") && reply[0] == '2':
+			rcpts = append(rcpts, line[len("RCPT TO:"):])
 		}
 		s, err := r.ReadString('\n')
 		if err != nil {
@@ -95,8 +145,25 @@ func (p *peer) serve(conn net.Conn) {
 	}
 }
 
+// finals are the replies of LMTP to the final dot.
+func (p *peer) finals(rcpts []string) string {
+	var replies []string
+	for _, to := range rcpts {
+		to, _, _ = strings.Cut(to, " ")
+		reply, ok := p.replies["."+to]
+		if !ok {
+			reply = "250 2.0.0 ok"
+		}
+		replies = append(replies, reply)
+		if reply == "<hangs up>" {
+			break
+		}
+	}
+	return strings.Join(replies, "\n")
+}
+
 // content reads up to the dot.
-func (p *peer) content(r *bufio.Reader) bool {
+func (p *peer) content(r *bufio.Reader, secure bool) bool {
 	var b strings.Builder
 	for {
 		s, err := r.ReadString('\n')
@@ -110,7 +177,7 @@ func (p *peer) content(r *bufio.Reader) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.contents = append(p.contents, b.String())
+	p.contents, p.secure = append(p.contents, b.String()), append(p.secure, secure)
 	return true
 }
 
@@ -223,6 +290,9 @@ func describe(o postrider.Outcome) string {
 	}
 	if o.PeerHasDSN {
 		s += " dsn"
+	}
+	if o.Final {
+		s += " final"
 	}
 	return s
 }

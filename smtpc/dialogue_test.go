@@ -3,6 +3,7 @@ package smtpc
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -18,9 +19,12 @@ import (
 // A dialogue is a file of testdata, read line by line:
 //
 //	# a remark
-//	S: what the server sends; "S: <close>" hangs up
+//	S: what the server sends; "S: <close>" hangs up, "S: <tls>" shakes hands, for
+//	   a certificate of mx.example
 //	C: what the server must read then, and nothing behind it before it answers
-//	> what the client does: "dial", "send key=value ...", "reset", "noop", "quit"
+//	> what the client does: "dial", with "lmtp" or "tls" or both, "starttls NAME" for
+//	  a certificate of that name, "auth MECHANISM USER PASSWORD",
+//	  "send key=value ...", "reset", "noop", "quit", "offers EXTENSION"
 //	= what came of it
 //
 // The values of send are Go strings without quotes: from, to (again for each
@@ -70,9 +74,18 @@ func (d dialogue) serve(conn net.Conn) error {
 			ahead, _ := r.Peek(n)
 			return fmt.Errorf("before %q the client had sent %q already", text, ahead)
 		}
-		if text == "<close>" {
+		switch text {
+		case "<close>":
 			w.Flush()
 			return nil
+		case "<tls>":
+			w.Flush()
+			conn = tls.Server(conn, serverTLS())
+			if err := conn.(*tls.Conn).Handshake(); err != nil {
+				return nil // the client says that it failed
+			}
+			r, w = bufio.NewReaderSize(conn, 64<<10), bufio.NewWriter(conn)
+			continue
 		}
 		w.WriteString(text + "\r\n")
 	}
@@ -138,7 +151,17 @@ func (d dialogue) play(t *testing.T, conn net.Conn) {
 		var err error
 		switch verb {
 		case "dial":
-			c, err = NewConn(t.Context(), conn, Options{Hello: "client.example"})
+			o := Options{Hello: "client.example", LMTP: strings.Contains(args, "lmtp")}
+			if strings.Contains(args, "tls") {
+				o.TLS = clientTLS("mx.example")
+			}
+			c, err = NewConn(t.Context(), conn, o)
+		case "starttls":
+			err = c.StartTLS(t.Context(), clientTLS(args))
+		case "offers":
+			_, ok := c.Ext(args)
+			got = strconv.FormatBool(ok)
+			continue
 		case "send":
 			res := c.Send(t.Context(), parseSend(t, args))
 			got = describe(&res)
@@ -211,7 +234,15 @@ func describe(r *Result) string {
 	for _, reply := range r.Rcpts {
 		rcpts = append(rcpts, short(reply))
 	}
-	s := fmt.Sprintf("mail %s rcpt %s data %s final %s", short(r.Mail), strings.Join(rcpts, ","), short(r.Data), short(r.Final))
+	final := short(r.Final)
+	if r.Finals != nil {
+		var finals []string
+		for _, reply := range r.Finals {
+			finals = append(finals, short(reply))
+		}
+		final = strings.Join(finals, ",")
+	}
+	s := fmt.Sprintf("mail %s rcpt %s data %s final %s", short(r.Mail), strings.Join(rcpts, ","), short(r.Data), final)
 	if r.Uncertain {
 		s += " uncertain"
 	}
