@@ -123,6 +123,23 @@ func readAnswer(m *wire.Msg, name string, t Type) (a Answer, more bool, err erro
 	return a, false, nil
 }
 
+// isReferral reports whether a server only says who else may know: it does not
+// ask for others, and says nothing about the name. RFC 2308 2.2 tells a negative
+// answer from it "by the presence of a SOA record in the authority section or the
+// absence of NS records in the authority section".
+func isReferral(m *wire.Msg) bool {
+	ns := false
+	for _, rr := range m.Ns {
+		switch rr.(type) {
+		case *wire.SOA:
+			return false
+		case *wire.NS:
+			ns = true
+		}
+	}
+	return ns && m.Rcode == wire.RcodeSuccess && len(m.Answer) == 0
+}
+
 // takeRecords fills a with the records of type t that a.Name owns, and reports
 // whether there are any.
 func takeRecords(m *wire.Msg, a *Answer, t Type) bool {

@@ -157,6 +157,9 @@ func (c *Client) askServer(ctx context.Context, server, name string, t Type) (*w
 	}
 	switch m.Rcode {
 	case wire.RcodeSuccess, wire.RcodeNameError:
+		if isReferral(m) {
+			return nil, fmt.Errorf("%w: a referral and no answer", ErrServFail)
+		}
 		return m, nil
 	case wire.RcodeServerFailure:
 		return nil, ErrServFail

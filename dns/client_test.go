@@ -256,6 +256,20 @@ func TestForeignRecords(t *testing.T) {
 	}
 }
 
+// TestReferral: a server that only points elsewhere says nothing about a name,
+// and the next one is asked.
+func TestReferral(t *testing.T) {
+	lame := dnstest.StartHandler(t, handler(func(q, m *wire.Msg) {
+		m.Ns = append(m.Ns, record(t, "test. 60 IN NS ns.other.test."))
+	}))
+	if a, err := client(lame).Lookup(t.Context(), "m.test", dns.TypeMX); !errors.Is(err, dns.ErrServFail) {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	if a, err := client(lame, dnstest.Start(t, testZone())).Lookup(t.Context(), "m.test", dns.TypeMX); err != nil || len(a.MX) != 2 {
+		t.Errorf("got %+v, %v", a, err)
+	}
+}
+
 // A server that knows no EDNS0 is asked again without (RFC 6891 7).
 func TestServerWithoutEDNS(t *testing.T) {
 	rr := record(t, "a.test. 60 IN A 192.0.2.1")
