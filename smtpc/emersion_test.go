@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -52,26 +53,106 @@ func (s *keeping) Data(r io.Reader) error {
 func (s *keeping) Reset()        { s.envelope = "" }
 func (s *keeping) Logout() error { return nil }
 
-// TestOtherServer sends to the server of github.com/emersion/go-smtp: the
-// grammar of our commands is checked by somebody who did not write them.
-func TestOtherServer(t *testing.T) {
-	k := &keeper{}
-	server := gosmtp.NewServer(k)
-	server.Domain, server.EnableDSN, server.EnableSMTPUTF8 = "mx.example", true, true
+// LMTPData is Data over LMTP. full@ is over quota.
+func (s *keeping) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
+	err := s.Data(r)
+	for to := range strings.FieldsSeq(s.envelope) {
+		switch {
+		case strings.HasPrefix(to, "full@"):
+			status.SetStatus(to, &gosmtp.SMTPError{Code: 452, EnhancedCode: gosmtp.EnhancedCode{4, 2, 2}, Message: "Over quota"})
+		case strings.Contains(to, "@example.org"):
+			status.SetStatus(to, err)
+		}
+	}
+	return err
+}
+
+// other starts a server of other people's making, and returns a connection to it.
+func other(t *testing.T, b gosmtp.Backend, network string, set func(*gosmtp.Server)) net.Conn {
+	t.Helper()
+	server := gosmtp.NewServer(b)
+	server.Domain, server.TLSConfig = "mx.example", serverTLS()
 	server.MaxMessageBytes, server.ReadTimeout, server.WriteTimeout = 1<<20, time.Minute, time.Minute
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	set(server)
+	addr := "127.0.0.1:0"
+	if network == "unix" {
+		addr = filepath.Join(t.TempDir(), "socket")
+	}
+	l, err := net.Listen(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var served sync.WaitGroup
 	served.Go(func() { server.Serve(l) })
-	defer served.Wait()
-	defer server.Close()
-
-	nc, err := net.Dial("tcp", l.Addr().String())
+	t.Cleanup(func() {
+		server.Close()
+		served.Wait()
+	})
+	conn, err := net.Dial(network, l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// TestOtherTLS: STARTTLS with that server, and a content of many records.
+func TestOtherTLS(t *testing.T) {
+	k := &keeper{}
+	c, err := NewConn(t.Context(), other(t, k, "tcp", func(*gosmtp.Server) {}), Options{Hello: "client.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartTLS(t.Context(), clientTLS("mx.example")); err != nil {
+		t.Fatal(err)
+	}
+	content := strings.Repeat(".line\r\n", 50_000)
+	res := c.Send(t.Context(), Transaction{From: path(t, "a@example.net"), Rcpts: []Rcpt{{To: path(t, "b@example.org")}}, Content: strings.NewReader(content)})
+	if got, want := describe(&res), "mail 250/2.0.0 rcpt 250/2.0.0 data 354 final 250/2.0.0"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.mail) != 1 || !strings.HasSuffix(k.mail[0], "\n"+content) {
+		t.Errorf("%d messages, or another content", len(k.mail))
+	}
+}
+
+// TestOtherLMTP: LMTP over a Unix socket with that server.
+func TestOtherLMTP(t *testing.T) {
+	k := &keeper{}
+	nc := other(t, k, "unix", func(s *gosmtp.Server) { s.LMTP, s.TLSConfig = true, nil })
+	c, err := NewConn(t.Context(), nc, Options{LMTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := Transaction{From: path(t, "a@example.net"), Content: strings.NewReader("Subject: x\r\n\r\n")}
+	for _, to := range []string{"b@example.org", "nobody@example.org", "full@example.org", "c@example.org"} {
+		tx.Rcpts = append(tx.Rcpts, Rcpt{To: path(t, to)})
+	}
+	for range 2 {
+		tx.Content = strings.NewReader("Subject: x\r\n\r\n")
+		res := c.Send(t.Context(), tx)
+		if got, want := describe(&res), "mail 250/2.0.0 rcpt 250/2.0.0,550/5.1.1,250/2.0.0,250/2.0.0 data 354 final 250/2.0.0,-,452/4.2.2,250/2.0.0"; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if len(k.mail) != 2 {
+		t.Errorf("%d messages", len(k.mail))
+	}
+}
+
+// TestOtherServer sends to the server of github.com/emersion/go-smtp: the
+// grammar of our commands is checked by somebody who did not write them.
+func TestOtherServer(t *testing.T) {
+	k := &keeper{}
+	nc := other(t, k, "tcp", func(s *gosmtp.Server) { s.EnableDSN, s.EnableSMTPUTF8 = true, true })
 	c, err := NewConn(t.Context(), nc, Options{Hello: "client.example"})
 	if err != nil {
 		t.Fatal(err)
