@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -285,23 +286,25 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	if testing.Short() {
 		subsets, random = 4, 2
 	}
-	ops, crashes := 0, 0
+	crashes := 0
+	var last atomic.Int64
 	synctest.Test(t, func(t *testing.T) {
-		play(t, func(op vfs.Op) error { ops = op.N + 1; return nil })
+		play(t, func(op vfs.Op) error { last.Store(int64(op.N)); return nil })
 	})
+	ops := int(last.Load()) + 1
 	for n := range ops {
 		synctest.Test(t, func(t *testing.T) {
-			skip := false
+			var skip atomic.Bool
 			disk, m, dead := play(t, func(op vfs.Op) error {
 				if op.N == n && !op.Kind.Changes() {
-					skip = true
+					skip.Store(true)
 				}
-				if op.N >= n && !skip {
+				if op.N >= n && !skip.Load() {
 					return vfs.ErrCrash
 				}
 				return nil
 			})
-			if skip || !dead {
+			if skip.Load() || !dead {
 				return
 			}
 			try := func(kind string, after *vfs.Mem) {

@@ -272,7 +272,7 @@ func (e *encoder) message(m *entry, tos []smtp.Path, at mark) {
 		if last.seg != nil && at.before(last) {
 			last = location{} // the log tells it again
 		}
-		e.uint(flags(r.reported, r.held, last.seg != nil))
+		e.uint(flags(r.reported, r.held, r.passed, last.seg != nil))
 		if last.seg != nil {
 			e.uint(last.seg.n)
 			e.int(last.off)
@@ -374,8 +374,8 @@ func (l *loaded) decodeMessages(meta []byte) error {
 			m.tos[i] = d.path()
 			r.due, r.tries, r.state = d.int(), uint32(d.uint()), postrider.State(d.uint())
 			f := d.uint()
-			r.reported, r.held = f&1 != 0, f&2 != 0
-			if f&4 != 0 {
+			r.reported, r.held, r.passed = f&1 != 0, f&2 != 0, f&4 != 0
+			if f&8 != 0 {
 				m.last[i], r.last.off = d.uint(), d.int()
 			}
 		}

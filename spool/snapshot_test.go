@@ -36,6 +36,7 @@ func (b *bench) dump() string {
 				where = fmt.Sprintf("%d/%d", r.last.seg.n, r.last.off)
 			}
 			line += fmt.Sprintf(" [%s due %d tries %d reported %v held %v queued %v last %s]", r.state, r.due, r.tries, r.reported, r.held, r.parcel != nil, where)
+			line += fmt.Sprint(r.passed)
 		}
 		lines = append(lines, line)
 	}
@@ -54,7 +55,7 @@ func (b *bench) mix(rng *rand.Rand) {
 		b.add(bytes.Repeat([]byte("x"), rng.IntN(3000)), to...)
 	case 3:
 		for id := range b.s.entries {
-			b.amend(postrider.Amendment{ID: id, Do: postrider.Amend(rng.IntN(3)), Due: time.Now()})
+			b.amend(postrider.Amendment{ID: id, Do: []postrider.Amend{postrider.AmendDue, postrider.AmendHold, postrider.AmendRelease, postrider.AmendPass}[rng.IntN(4)], Due: time.Now()})
 			break
 		}
 	default:
@@ -129,8 +130,8 @@ func TestSnapshotSparesReading(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
 		for range 60 {
 			b.add(bytes.Repeat([]byte("x"), 600), "a@held.example")
+			synctest.Wait() // for a snapshot that was begun
 		}
-		synctest.Wait()
 		b.s.Close(context.Background())
 		read := 0
 		b.fs.SetHook(func(op vfs.Op) error {
