@@ -407,6 +407,34 @@ func TestLeftInTmp(t *testing.T) {
 	}
 }
 
+// What a process that died had linked, and not synced, is made durable before it
+// counts.
+func TestFoundIsMadeDurable(t *testing.T) {
+	for _, folder := range []string{"new", "cur"} {
+		m := vfs.NewMem()
+		other := delivery("box", "cid@example.org")
+		other.Message.ID = "other"
+		wantDelivered(t, transport(m).Deliver(t.Context(), other))
+		d, elsewhere := delivery("box", "bob@example.org"), vfs.NewMem()
+		wantDelivered(t, transport(elsewhere).Deliver(t.Context(), d))
+		for name, content := range read(t, elsewhere, "box/new") {
+			f, err := m.OpenFile("box/tmp/x", os.O_RDWR|os.O_CREATE, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.WriteString(f, content)
+			if err = errors.Join(err, f.Sync(), f.Close(), m.Link("box/tmp/x", "box/"+folder+"/"+name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.Again = true
+		wantDelivered(t, transport(m).Deliver(t.Context(), d))
+		if got := contents(t, m.Crash(vfs.KeepNone), "box"); len(got) != 2 {
+			t.Errorf("%s: %d files after the power cut", folder, len(got))
+		}
+	}
+}
+
 // The power goes at every operation in turn, with and without Maildir, and any
 // part of what was not synced is kept.
 func TestCrashEverywhere(t *testing.T) {

@@ -362,6 +362,28 @@ func TestReportIDTaken(t *testing.T) {
 	})
 }
 
+// A report that cannot be written for hours is written when it can be.
+func TestReportFailsForHours(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			if to.Domain == "x.example" {
+				return refused
+			}
+			return ok
+		}
+		b.spool.onCommit = func(batch postrider.Batch) error {
+			if len(batch.Add) > 0 && len(batch.Settle) > 0 && time.Since(b.start) < 5*time.Hour {
+				return errors.New("no space left")
+			}
+			return nil
+		}
+		b.send("bob@x.example")
+		b.until(6 * time.Hour)
+		b.wantTold("bob failed 5.1.1")
+		b.empty()
+	})
+}
+
 func TestBuiltInRoutes(t *testing.T) {
 	run(t, Limits{}, func(b *bench) {
 		b.routes["no.example"] = postrider.Route{Dest: "error", Via: postrider.ViaError, Reply: smtp.Reply{Code: 550, Status: smtp.Status{Class: 5, Subject: 1, Detail: 2}, Text: "not here"}}
