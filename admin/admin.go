@@ -7,9 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -21,16 +19,13 @@ type Options struct {
 	Spool  postrider.Spool
 	Dest   func(to smtp.Path) postrider.Dest // where a recipient waits
 	Active func() map[postrider.ID][]int     // recipients under way; nil: unknown
-	// Hurry ends the waits of dead destinations, so that a retry is tried now and
-	// not when they are looked at next; nil: nobody waits.
+	// Hurry ends the waits of dead destinations, so that what is retried or
+	// released is tried now and not when they are looked at next; nil: nobody waits.
 	Hurry   func(ctx context.Context, dests []postrider.Dest) error
 	Ready   func() bool // whether mail is accepted
 	Metrics *Metrics
 	Now     func() time.Time // the wall clock
 }
-
-// retryBatch is how many messages one commit of a retry changes.
-const retryBatch = 256
 
 // Public returns the handler of /healthz and /metrics, which tell nothing of any
 // message and want no token.
@@ -47,7 +42,8 @@ func Control(o Options) http.Handler {
 	o.public(mux)
 	mux.HandleFunc("GET /api/v1/queue", o.list)
 	mux.HandleFunc("GET /api/v1/queue/{id}", o.show)
-	mux.HandleFunc("POST /api/v1/queue/retry", o.retry)
+	mux.HandleFunc("GET /api/v1/queue/stat", o.stat)
+	mux.HandleFunc("POST /api/v1/queue/{verb}", o.do)
 	return mux
 }
 
@@ -133,68 +129,4 @@ func (o Options) show(w http.ResponseWriter, r *http.Request) {
 	}
 	defer c.Close()
 	answer(w, http.StatusOK, View(c.Message(), o.Dest, o.active()[id]))
-}
-
-// Retried is the answer to a retry.
-type Retried struct {
-	Messages int `json:"messages"`
-}
-
-// retry makes the waiting recipients of the chosen messages due now.
-func (o Options) retry(w http.ResponseWriter, r *http.Request) {
-	f, err := ParseFilter(r.URL.Query())
-	if err != nil {
-		answer(w, http.StatusBadRequest, fault{err.Error()})
-		return
-	}
-	active, now, done := o.active(), o.Now(), Retried{}
-	var chosen []postrider.Amendment
-	dests := map[postrider.Dest]bool{}
-	flush := func() error {
-		if len(chosen) == 0 {
-			return nil
-		}
-		err := o.Spool.Commit(r.Context(), postrider.Batch{Amend: chosen, Lazy: true})
-		if err == nil {
-			done.Messages += len(chosen)
-		}
-		chosen = nil
-		return err
-	}
-	for m, scanErr := range o.Spool.Scan(r.Context()) {
-		if err = scanErr; err != nil {
-			break
-		}
-		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && v.waits(dests) {
-			chosen = append(chosen, postrider.Amendment{ID: m.ID, Due: now})
-		}
-		if len(chosen) == retryBatch {
-			if err = flush(); err != nil {
-				break
-			}
-		}
-	}
-	if err == nil {
-		err = flush()
-	}
-	if err == nil && o.Hurry != nil && len(dests) > 0 {
-		err = o.Hurry(r.Context(), slices.Sorted(maps.Keys(dests)))
-	}
-	if err != nil {
-		answer(w, http.StatusInternalServerError, fault{err.Error()})
-		return
-	}
-	answer(w, http.StatusOK, done)
-}
-
-// waits reports whether an attempt can come of a retry, and adds the
-// destinations where.
-func (m Message) waits(dests map[postrider.Dest]bool) bool {
-	found := false
-	for _, r := range m.Recipients {
-		if r.State == StateQueued || r.State == StateDeferred {
-			found, dests[r.Dest] = true, true
-		}
-	}
-	return found
 }

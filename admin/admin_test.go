@@ -28,6 +28,7 @@ type shelf struct {
 	messages []*postrider.Message
 	scanErr  error
 	amended  []postrider.Amendment
+	gone     postrider.ID // settled since it was scanned
 }
 
 func (s *shelf) Scan(context.Context) iter.Seq2[*postrider.Message, error] {
@@ -53,6 +54,11 @@ func (s *shelf) Open(_ context.Context, id postrider.ID) (postrider.Content, err
 }
 
 func (s *shelf) Commit(_ context.Context, b postrider.Batch) error {
+	for _, a := range b.Amend {
+		if a.ID == s.gone {
+			return postrider.ErrNotFound
+		}
+	}
 	s.amended = append(s.amended, b.Amend...)
 	return nil
 }
@@ -207,26 +213,6 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// A retry makes due what waits, and leaves held messages as they are.
-func TestRetry(t *testing.T) {
-	s := queue()
-	o := options(s)
-	var hurried []postrider.Dest
-	o.Hurry = func(_ context.Context, dests []postrider.Dest) error {
-		hurried = dests
-		return nil
-	}
-	c := Client{serve{Control(o)}}
-	done, err := c.Retry(t.Context(), Filter{})
-	if want := []postrider.Dest{"mx:Far.example", "mx:far.example"}; !cmp.Equal(want, hurried) {
-		t.Errorf("hurried %q, want %q", hurried, want)
-	}
-	want := []postrider.Amendment{{ID: "aaa1", Due: now}, {ID: "bbb3", Due: now}}
-	if err != nil || done.Messages != 2 || !cmp.Equal(want, s.amended) {
-		t.Errorf("%+v, %v: %+v", done, err, s.amended)
-	}
-}
-
 // A queue that cannot be read to its end is an error, and not a short queue.
 func TestBrokenScan(t *testing.T) {
 	s := queue()
@@ -239,8 +225,19 @@ func TestBrokenScan(t *testing.T) {
 	if last == nil || !strings.Contains(last.Error(), "disk on fire") {
 		t.Errorf("list: %v", last)
 	}
-	if _, err := c.Retry(t.Context(), Filter{}); err == nil || !strings.Contains(err.Error(), "disk on fire") {
-		t.Errorf("retry: %v", err)
+	last = nil
+	for _, err := range c.Do(t.Context(), Order{Verb: VerbRetry}) {
+		last = err
+	}
+	if last == nil || !strings.Contains(last.Error(), "disk on fire") {
+		t.Errorf("retry: %v", last)
+	}
+	last = nil
+	for _, err := range c.Stat(t.Context(), Filter{}) {
+		last = err
+	}
+	if last == nil || !strings.Contains(last.Error(), "disk on fire") {
+		t.Errorf("stat: %v", last)
 	}
 }
 

@@ -25,34 +25,49 @@ type Client struct {
 
 // Queue yields the messages that f chooses, oldest first.
 func (c Client) Queue(ctx context.Context, f Filter) iter.Seq2[Message, error] {
-	return func(yield func(Message, error) bool) {
-		body, err := c.call(ctx, http.MethodGet, "/api/v1/queue", f.Values())
+	return lines[Message](ctx, c, http.MethodGet, "/api/v1/queue", f.Values())
+}
+
+// Do does what o says, and yields what it touched: durable already, unless o is
+// a dry run.
+func (c Client) Do(ctx context.Context, o Order) iter.Seq2[Touched, error] {
+	return lines[Touched](ctx, c, http.MethodPost, "/api/v1/queue/"+string(o.Verb), o.values())
+}
+
+// Stat yields what waits for each destination, of the recipients that f chooses.
+func (c Client) Stat(ctx context.Context, f Filter) iter.Seq2[DestStat, error] {
+	return lines[DestStat](ctx, c, http.MethodGet, "/api/v1/queue/stat", f.Values())
+}
+
+// lines yields an answer that has an object, or an error, in each line.
+func lines[T any](ctx context.Context, c Client, method, path string, v url.Values) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		body, err := c.call(ctx, method, path, v)
 		if err != nil {
-			yield(Message{}, err)
+			yield(none, err)
 			return
 		}
 		defer body.Close()
-		lines := bufio.NewScanner(body)
-		lines.Buffer(nil, lineMax)
-		for lines.Scan() {
-			var line struct {
-				Message
-				fault
-			}
-			if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-				yield(Message{}, fmt.Errorf("admin: answer: %w", err))
+		in := bufio.NewScanner(body)
+		in.Buffer(nil, lineMax)
+		for in.Scan() {
+			var line T
+			var f fault
+			if err := errors.Join(json.Unmarshal(in.Bytes(), &line), json.Unmarshal(in.Bytes(), &f)); err != nil {
+				yield(none, fmt.Errorf("admin: answer: %w", err))
 				return
 			}
-			if line.Error != "" {
-				yield(Message{}, errors.New(line.Error))
+			if f.Error != "" {
+				yield(none, errors.New(f.Error))
 				return
 			}
-			if !yield(line.Message, nil) {
+			if !yield(line, nil) {
 				return
 			}
 		}
-		if err := lines.Err(); err != nil {
-			yield(Message{}, fmt.Errorf("admin: answer: %w", err))
+		if err := in.Err(); err != nil {
+			yield(none, fmt.Errorf("admin: answer: %w", err))
 		}
 	}
 }
@@ -61,12 +76,6 @@ func (c Client) Queue(ctx context.Context, f Filter) iter.Seq2[Message, error] {
 func (c Client) Message(ctx context.Context, id postrider.ID) (Message, error) {
 	var m Message
 	return m, c.fetch(ctx, http.MethodGet, "/api/v1/queue/"+url.PathEscape(string(id)), nil, &m)
-}
-
-// Retry makes the messages that f chooses due now.
-func (c Client) Retry(ctx context.Context, f Filter) (Retried, error) {
-	var r Retried
-	return r, c.fetch(ctx, http.MethodPost, "/api/v1/queue/retry", f.Values(), &r)
 }
 
 func (c Client) fetch(ctx context.Context, method, path string, v url.Values, to any) error {

@@ -40,7 +40,7 @@ const (
 	StateQueued    = "queued"   // no attempt yet
 	StateActive    = "active"   // an attempt is under way
 	StateDeferred  = "deferred" // tried, and to be tried again
-	StateHeld      = "held"     // waits for a changed configuration
+	StateHeld      = "held"     // kept back by an operator, or by its route
 	StateDelivered = "delivered"
 	StateFailed    = "failed"
 )
@@ -56,6 +56,9 @@ func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []in
 	best := len(states) - 1
 	for i, r := range m.Recipients {
 		out := Recipient{To: r.To.String(), Dest: dest(r.To), Tries: r.Tries, Reply: replyText(r.Reply)}
+		if r.Passed {
+			out.Dest = out.Dest.Past(r.To)
+		}
 		out.State = stateOf(r, out.Dest, slices.Contains(active, i))
 		if out.State == StateQueued || out.State == StateDeferred {
 			due := r.Due.UTC()
@@ -76,7 +79,7 @@ func stateOf(r postrider.Recipient, d postrider.Dest, active bool) string {
 		return StateFailed
 	case active:
 		return StateActive
-	case d == postrider.DestHold:
+	case r.Held || d == postrider.DestHold:
 		return StateHeld
 	case r.Tries > 0:
 		return StateDeferred
@@ -109,9 +112,9 @@ func printable(r rune) rune {
 	return r
 }
 
-// A Filter chooses messages. Every field that is not zero must match; To,
-// Domain, State and Reason must match one and the same recipient. In From and
-// To a "*" stands for anything.
+// A Filter chooses messages, and recipients of them. Every field that is not
+// zero must match; To, Domain, State and Reason choose recipients, and must
+// match one and the same. In From and To a "*" stands for anything.
 type Filter struct {
 	ID     string // the ID, or how it begins
 	From   string // "<>" is the null reverse-path
@@ -124,15 +127,31 @@ type Filter struct {
 
 // Match reports whether m is chosen at the time now.
 func (f Filter) Match(m Message, now time.Time) bool {
+	return f.matchMessage(m, now) && slices.ContainsFunc(m.Recipients, f.matchRecipient)
+}
+
+// Choose returns the indices of the recipients of m that are chosen at the time
+// now; none when m is not.
+func (f Filter) Choose(m Message, now time.Time) []int {
+	if !f.matchMessage(m, now) {
+		return nil
+	}
+	var chosen []int
+	for i, r := range m.Recipients {
+		if f.matchRecipient(r) {
+			chosen = append(chosen, i)
+		}
+	}
+	return chosen
+}
+
+func (f Filter) matchMessage(m Message, now time.Time) bool {
 	from := m.From
 	if from == "" {
 		from = "<>"
 	}
-	if !strings.HasPrefix(string(m.ID), f.ID) || f.From != "" && !glob(f.From, from) ||
-		f.Older > 0 && now.Sub(m.Arrived) < f.Older {
-		return false
-	}
-	return slices.ContainsFunc(m.Recipients, f.matchRecipient)
+	return strings.HasPrefix(string(m.ID), f.ID) && (f.From == "" || glob(f.From, from)) &&
+		(f.Older == 0 || now.Sub(m.Arrived) >= f.Older)
 }
 
 func (f Filter) matchRecipient(r Recipient) bool {

@@ -29,10 +29,15 @@ type cli struct {
 	Check checkCmd `cmd:"" help:"Tell what is wrong with the configuration."`
 	Send  sendCmd  `cmd:"" help:"Send a message to a server."`
 	Queue struct {
-		Ls    queueLsCmd    `cmd:"" help:"List messages. Works with the server down too."`
-		Show  queueShowCmd  `cmd:"" help:"Show one message."`
-		Retry queueRetryCmd `cmd:"" help:"Try messages now."`
-	} `cmd:"" help:"Look at the queue."`
+		Ls      queueLsCmd      `cmd:"" help:"List messages. Works with the server down too."`
+		Show    queueShowCmd    `cmd:"" help:"Show one message."`
+		Stat    queueStatCmd    `cmd:"" help:"Count what waits, by destination and state."`
+		Retry   queueRetryCmd   `cmd:"" help:"Try messages now."`
+		Hold    queueHoldCmd    `cmd:"" help:"Keep messages back: no attempt, and no expiry."`
+		Release queueReleaseCmd `cmd:"" help:"Let messages go that are held, now. What its route holds goes to the hosts that DNS names."`
+		Bounce  queueBounceCmd  `cmd:"" help:"Give messages up, and tell the sender."`
+		Drop    queueDropCmd    `cmd:"" help:"Give messages up, and tell nobody."`
+	} `cmd:"" help:"Look at the queue, and steer it."`
 	Sink sinkCmd `cmd:"" help:"Take all mail, and count it or keep it."`
 }
 

@@ -205,7 +205,7 @@ func TestQueue(t *testing.T) {
 		}
 	}
 	look()
-	if code, out, errs := command(t, "", "queue", "retry", "--config", conf, "--domain", "far.example"); code != 0 || !strings.HasPrefix(out, "1 message") {
+	if code, out, errs := command(t, "", "queue", "retry", "--config", conf, "--domain", "far.example"); code != 0 || !strings.Contains(out, "retry: 1 message, 1 recipient") {
 		t.Errorf("retry: %d, %s%s", code, out, errs)
 	}
 	p.stderr.wait(t, `to=<bob@far.example> .*status=deferred tries=2`)

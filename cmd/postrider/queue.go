@@ -138,56 +138,6 @@ func (c queueShowCmd) Run(a *app) error {
 	return out.Flush()
 }
 
-type queueRetryCmd struct {
-	Filters filters  `embed:""`
-	IDs     []string `arg:"" optional:"" name:"id" help:"Messages; else what the filters choose, or all."`
-}
-
-// Run makes waiting messages due now.
-func (c queueRetryCmd) Run(a *app) error {
-	f, err := c.Filters.filter()
-	if err != nil {
-		return err
-	}
-	cfg, err := a.loadConfig(false)
-	if err != nil {
-		return err
-	}
-	client, up := controlClient(a.ctx, cfg.Config)
-	if !up {
-		return fmt.Errorf("no server runs on %s: start it with \"postrider serve\", and it tries what is due", cfg.DataDir)
-	}
-	todo := []admin.Filter{f}
-	if len(c.IDs) > 0 {
-		if f.ID != "" {
-			return usagef("--id and an ID beside it: write one of them")
-		}
-		todo = nil
-		for _, id := range c.IDs {
-			g := f
-			g.ID = id
-			todo = append(todo, g)
-		}
-	}
-	var sum admin.Retried
-	for _, f := range todo {
-		done, err := client.Retry(a.ctx, f)
-		if err != nil {
-			return err
-		}
-		sum.Messages += done.Messages
-	}
-	if a.cli.JSON {
-		return a.printJSON(sum)
-	}
-	if sum.Messages == 1 {
-		a.printf("1 message is due now.\n")
-	} else {
-		a.printf("%d messages are due now.\n", sum.Messages)
-	}
-	return nil
-}
-
 // messages asks the server, or reads the spool itself when no server runs.
 func (a *app) messages(f admin.Filter) (iter.Seq2[admin.Message, error], error) {
 	cfg, err := a.loadConfig(false)

@@ -1,0 +1,151 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider"
+)
+
+// carry does an order and returns what it touched, in short.
+func carry(t *testing.T, o Options, order Order) string {
+	t.Helper()
+	var all []string
+	for touched, err := range (Client{serve{Control(o)}}).Do(t.Context(), order) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if touched.DryRun != order.DryRun || touched.Do != order.Verb {
+			t.Errorf("%+v", touched)
+		}
+		for _, r := range touched.Recipients {
+			all = append(all, fmt.Sprintf("%s %s %s %s", touched.ID, r.To, r.State, r.When))
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// Each verb touches those recipients alone that the filters choose and that it
+// means something for.
+func TestVerbs(t *testing.T) {
+	const due, hold, release = postrider.AmendDue, postrider.AmendHold, postrider.AmendRelease
+	const bounce, drop, pass = postrider.AmendBounce, postrider.AmendDrop, postrider.AmendPass
+	type amend = postrider.Amendment
+	for _, tt := range []struct {
+		order   Order
+		touched []string
+		amended []amend
+		hurried []postrider.Dest
+	}{
+		{Order{Verb: VerbRetry}, []string{"aaa1 bob@Far.example deferred now", "bbb3 fred@far.example queued now"},
+			[]amend{{ID: "aaa1", Rcpts: []int{0}, Due: now}, {ID: "bbb3", Rcpts: []int{0}, Due: now}},
+			[]postrider.Dest{"mx:Far.example", "mx:far.example"}},
+		{Order{Verb: VerbHold, Filter: Filter{ID: "bbb3"}},
+			[]string{"bbb3 fred@far.example queued now", "bbb3 gina@near.example active after_attempt"},
+			[]amend{{ID: "bbb3", Rcpts: []int{0, 1}, Do: hold}}, nil},
+		{Order{Verb: VerbRelease, Filter: Filter{To: "*"}},
+			[]string{"aaa2 dora@held.example held now", "bbb4 hans@far.example held now", "bbb4 ida@held.example held now"},
+			[]amend{{ID: "aaa2", Rcpts: []int{0}, Do: pass}, {ID: "bbb4", Rcpts: []int{0}, Do: release}, {ID: "bbb4", Rcpts: []int{1}, Do: pass}},
+			[]postrider.Dest{"mx:far.example", "mx:held.example"}},
+		{Order{Verb: VerbRelease, Filter: Filter{ID: "bbb3"}}, nil, nil, nil},
+		{Order{Verb: VerbBounce, Filter: Filter{Domain: "near.example"}, Text: "No more"},
+			[]string{"bbb3 gina@near.example active after_attempt"},
+			[]amend{{ID: "bbb3", Rcpts: []int{1}, Do: bounce, Reply: bounceReply("No more")}}, nil},
+		{Order{Verb: VerbDrop, Filter: Filter{ID: "aaa1"}}, // carl has it already
+			[]string{"aaa1 bob@Far.example deferred now"}, []amend{{ID: "aaa1", Rcpts: []int{0}, Do: drop}}, nil},
+		{Order{Verb: VerbDrop, Filter: Filter{To: "hans@*"}, DryRun: true}, []string{"bbb4 hans@far.example held now"}, nil, nil},
+		{Order{Verb: VerbRelease, Filter: Filter{To: "hans@*"}, DryRun: true}, []string{"bbb4 hans@far.example held now"}, nil, nil},
+	} {
+		s := queue()
+		s.messages = append(s.messages, &postrider.Message{ID: "bbb4", Arrived: now, Recipients: []postrider.Recipient{
+			{To: path("hans@far.example"), Held: true}, {To: path("ida@held.example"), Held: true}}})
+		o := options(s)
+		var hurried []postrider.Dest
+		o.Hurry = func(_ context.Context, dests []postrider.Dest) error {
+			hurried = dests
+			return nil
+		}
+		if diff := cmp.Diff(strings.Join(tt.touched, "\n"), carry(t, o, tt.order)); diff != "" {
+			t.Errorf("%+v touches: %s", tt.order, diff)
+		}
+		if diff := cmp.Diff(tt.amended, s.amended); diff != "" {
+			t.Errorf("%+v commits: %s", tt.order, diff)
+		}
+		if diff := cmp.Diff(tt.hurried, hurried); diff != "" {
+			t.Errorf("%+v hurries: %s", tt.order, diff)
+		}
+	}
+}
+
+// A message that was settled between the look and the commit stops nobody, and
+// nobody is told that it was touched.
+func TestGoneMeanwhile(t *testing.T) {
+	s := queue()
+	s.gone = "aaa1"
+	if got, want := carry(t, options(s), Order{Verb: VerbRetry}), "bbb3 fred@far.example queued now"; got != want || len(s.amended) != 1 {
+		t.Errorf("touched %q, amended %+v", got, s.amended)
+	}
+}
+
+// The names are the contract with every program that reads them.
+func TestShapeOfTouched(t *testing.T) {
+	w := httptest.NewRecorder()
+	Control(options(queue())).ServeHTTP(w, httptest.NewRequest("POST", "/api/v1/queue/hold?id=aaa2&dry_run=true", nil))
+	want := `{"id":"aaa2","from":"","do":"hold","dry_run":true,"recipients":[{"to":"dora@held.example","state":"held","when":"now"}]}` + "\n"
+	if w.Body.String() != want {
+		t.Errorf("%s", w.Body)
+	}
+}
+
+func TestWrongOrders(t *testing.T) {
+	for _, q := range []string{
+		"burn?id=aaa1", "hold", "drop?", "bounce?text=x", "hold?id=a&text=x", "drop?id=a&dry_run=1", "bounce?id=a&text=a%0d%0ab",
+		"bounce?id=a&text=" + strings.Repeat("x", textMax+1), "drop?id=a&dryrun=true", "hold?state=waiting",
+	} {
+		s := queue()
+		w := httptest.NewRecorder()
+		Control(options(s)).ServeHTTP(w, httptest.NewRequest("POST", "/api/v1/queue/"+q, nil))
+		var f fault
+		if err := json.Unmarshal(w.Body.Bytes(), &f); w.Code != 400 || err != nil || f.Error == "" || s.amended != nil {
+			t.Errorf("%s: %d %s", q, w.Code, w.Body)
+		}
+	}
+	if o, err := parseOrder("bounce", url.Values{"id": {"a"}, "text": {"Zur\u00fcck"}}); err != nil || o.Text != "Zur\u00fcck" {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestStat(t *testing.T) {
+	s := queue()
+	s.messages = append(s.messages, &postrider.Message{ID: "bbb4", Arrived: now.Add(-3 * time.Hour), Recipients: []postrider.Recipient{
+		{To: path("hans@far.example"), Held: true, Tries: 1, Reply: bounceReply("no")}, {To: path("ida@far.example"), Tries: 1, Reply: bounceReply("no")}}})
+	stat := func(f Filter) (all []DestStat) {
+		for d, err := range (Client{serve{Control(options(s))}}).Stat(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, d)
+		}
+		return all
+	}
+	want := []DestStat{
+		{Dest: "mx:far.example", Queued: 1, Deferred: 1, Held: 1, Oldest: now.Add(-3 * time.Hour), Reasons: []Reason{{"554 5.7.0 no", 2}}},
+		{Dest: "hold", Held: 1, Oldest: now.Add(-time.Hour), Reasons: []Reason{}},
+		{Dest: "mx:Far.example", Deferred: 1, Oldest: now.Add(-2 * time.Hour), Reasons: []Reason{{"450 4.2.0 Greylisted, come ?[31mback", 1}}},
+		{Dest: "mx:near.example", Active: 1, Oldest: now.Add(-time.Minute), Reasons: []Reason{}},
+	}
+	if diff := cmp.Diff(want, stat(Filter{})); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want[1:2], stat(Filter{State: StateHeld, From: "<>", To: "dora*"})); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,126 @@
+package admin
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/postrider/postrider"
+)
+
+// A DestStat is what waits for one destination.
+type DestStat struct {
+	Dest     postrider.Dest `json:"dest"`
+	Queued   int            `json:"queued"` // recipients, as all of these
+	Active   int            `json:"active"`
+	Deferred int            `json:"deferred"`
+	Held     int            `json:"held"`
+	Oldest   time.Time      `json:"oldest"` // arrival
+	Reasons  []Reason       `json:"reasons"`
+}
+
+// Waiting is how many recipients wait in all.
+func (d DestStat) Waiting() int { return d.Queued + d.Active + d.Deferred + d.Held }
+
+// A Reason is a last reply, and how many recipients have had it.
+type Reason struct {
+	Reply      string `json:"reply"`
+	Recipients int    `json:"recipients"`
+}
+
+// Bounds of a Tally, for each destination.
+const (
+	reasonsKept  = 100 // different replies; what comes after is not counted
+	reasonsShown = 5
+)
+
+// A Tally counts what waits, by destination and state. Make it with NewTally.
+type Tally struct {
+	dests   map[postrider.Dest]*DestStat
+	reasons map[postrider.Dest]map[string]int
+}
+
+// NewTally returns a Tally of nothing.
+func NewTally() *Tally {
+	return &Tally{map[postrider.Dest]*DestStat{}, map[postrider.Dest]map[string]int{}}
+}
+
+// Add counts the recipients of m that f chooses and that are not settled.
+func (t *Tally) Add(m Message, f Filter, now time.Time) {
+	for _, i := range f.Choose(m, now) {
+		r := m.Recipients[i]
+		if r.State == StateDelivered || r.State == StateFailed {
+			continue
+		}
+		d := t.dests[r.Dest]
+		if d == nil {
+			d = &DestStat{Dest: r.Dest, Oldest: m.Arrived}
+			t.dests[r.Dest], t.reasons[r.Dest] = d, map[string]int{}
+		}
+		switch r.State {
+		case StateQueued:
+			d.Queued++
+		case StateActive:
+			d.Active++
+		case StateDeferred:
+			d.Deferred++
+		case StateHeld:
+			d.Held++
+		}
+		if m.Arrived.Before(d.Oldest) {
+			d.Oldest = m.Arrived
+		}
+		known := t.reasons[r.Dest]
+		if _, there := known[r.Reply]; r.Reply != "" && (there || len(known) < reasonsKept) {
+			known[r.Reply]++
+		}
+	}
+}
+
+// Stats returns the destinations, the fullest first, each with its most frequent
+// reasons.
+func (t *Tally) Stats() []DestStat {
+	all := make([]DestStat, 0, len(t.dests))
+	for dest, d := range t.dests {
+		out := *d
+		out.Reasons = []Reason{}
+		for reply, n := range t.reasons[dest] {
+			out.Reasons = append(out.Reasons, Reason{reply, n})
+		}
+		slices.SortFunc(out.Reasons, func(a, b Reason) int {
+			return cmp.Or(b.Recipients-a.Recipients, cmp.Compare(a.Reply, b.Reply))
+		})
+		out.Reasons = out.Reasons[:min(len(out.Reasons), reasonsShown)]
+		all = append(all, out)
+	}
+	slices.SortFunc(all, func(a, b DestStat) int {
+		return cmp.Or(b.Waiting()-a.Waiting(), cmp.Compare(a.Dest, b.Dest))
+	})
+	return all
+}
+
+// stat writes one destination a line.
+func (o Options) stat(w http.ResponseWriter, r *http.Request) {
+	f, err := ParseFilter(r.URL.Query())
+	if err != nil {
+		answer(w, http.StatusBadRequest, fault{err.Error()})
+		return
+	}
+	t, active, now := NewTally(), o.active(), o.Now()
+	for m, err := range o.Spool.Scan(r.Context()) {
+		if err != nil {
+			answer(w, http.StatusInternalServerError, fault{err.Error()})
+			return
+		}
+		t.Add(View(m, o.Dest, active[m.ID]), f, now)
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	for _, d := range t.Stats() {
+		if enc.Encode(d) != nil {
+			return
+		}
+	}
+}
