@@ -1,54 +1,87 @@
-// Package route says who a recipient is and where its mail goes. A Router is a
-// pure function of its Table: it asks neither network nor disk.
+// Package route says who a recipient is and where its mail goes. Where it goes is
+// a pure function of the Table. Who it is depends on alias files too, which are
+// read again when they have changed.
+//
+// What an address of ours is, in this order: an alias of that name; a mailbox or
+// an account of that name; for "user+tag" the alias, mailbox or account "user";
+// the postmaster; the alias "*"; any name, where the mailboxes are "*".
 package route
 
 import (
-	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
 )
 
-// smtpPort is where hosts take mail unless a route says otherwise.
-const smtpPort = 25
+// Where hosts take mail unless a route says otherwise: RFC 5321 4.5.4.2 and
+// RFC 8314 7.3.
+const (
+	smtpPort  = 25
+	smtpsPort = 465
+)
 
 // postmaster is the local part that exists in every domain.
 const postmaster = "postmaster"
 
-// Router implements postrider.Router. It does not change after New, and may be
-// used by many goroutines at once.
+// Router implements postrider.Router. After New its aliases alone change. It may
+// be used by many goroutines at once.
 type Router struct {
 	home       *domain // nil without domains
-	postmaster smtp.Path
-	domains    map[string]*domain // by domainKey; our address literals lead home
-	exact      map[string]int     // domainKey to the first rule for that domain alone
+	postmaster *aliasEntry
+	domains    map[string]*domain // by DomainKey; our address literals lead home
+	exact      map[string]int     // DomainKey to the first rule for that domain alone
 	wild       []int              // rules for more than one domain, in their order
 	patterns   []pattern
 	rules      []Rule
+
+	files    Files
+	account  func(smtp.Path) bool
+	now      func() time.Time
+	alarm    func(error)
+	names    []string                 // of the alias files
+	aliases  atomic.Pointer[aliasSet] // nil: there are none, or Files is nil
+	checked  atomic.Int64             // when the files were looked at, Unix nanoseconds
+	checking atomic.Bool
+	warnings AliasFaults
 }
 
 // A domain is a Domain of ours as it is looked up.
 type domain struct {
-	name    string // domainKey
+	name    string // DomainKey
 	any     bool   // every local part is a mailbox
 	users   map[string]bool
+	aliases string // the file; empty: none
 	deliver postrider.Route
 }
 
-// New makes a Router. An error says which domain or rule of t is wrong.
+// New makes a Router, and reads the alias files. An error says which domain or
+// rule of t is wrong; it is an AliasFaults where that is an alias file.
 func New(t Table) (*Router, error) {
-	r := &Router{postmaster: t.Postmaster, domains: map[string]*domain{}, exact: map[string]int{}, rules: t.Rules}
+	r := &Router{domains: map[string]*domain{}, exact: map[string]int{}, rules: t.Rules,
+		files: t.Files, account: t.Account, now: t.Now, alarm: t.Alarm}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.alarm == nil {
+		r.alarm = func(error) {}
+	}
+	if !t.Postmaster.IsNull() {
+		r.postmaster = &aliasEntry{name: postmaster, targets: []target{{path: t.Postmaster}}}
+	}
 	for _, d := range t.Domains {
 		if err := r.addDomain(d); err != nil {
 			return nil, fmt.Errorf("route: domain %q: %w", d.Name, err)
 		}
 	}
-	if key, err := domainKey(t.Hostname); err == nil && r.domains[key] != nil {
+	if key, err := DomainKey(t.Hostname); err == nil && r.domains[key] != nil {
 		r.home = r.domains[key]
 	}
 	for _, a := range t.Addrs {
@@ -74,12 +107,12 @@ func New(t Table) (*Router, error) {
 	if faults := t.Check(); len(faults) > 0 {
 		return nil, fmt.Errorf("route: %s", faults[0].Reason)
 	}
-	return r, nil
+	return r, r.openAliases()
 }
 
 // addDomain takes one domain of ours. The first is home until another is.
 func (r *Router) addDomain(d Domain) error {
-	key, err := domainKey(d.Name)
+	key, err := DomainKey(d.Name)
 	if err != nil {
 		return err
 	}
@@ -89,7 +122,10 @@ func (r *Router) addDomain(d Domain) error {
 	if err := checkTarget(d.Deliver); err != nil {
 		return err
 	}
-	own := &domain{name: key, users: map[string]bool{}, deliver: d.Deliver}
+	own := &domain{name: key, users: map[string]bool{}, aliases: d.Aliases, deliver: d.Deliver}
+	if d.Aliases != "" && !slices.Contains(r.names, d.Aliases) {
+		r.names = append(r.names, d.Aliases)
+	}
 	for _, m := range d.Mailboxes {
 		if m == "*" {
 			own.any = true
@@ -114,6 +150,11 @@ func checkTarget(to postrider.Route) error {
 			return fmt.Errorf("via %q has no host", to.Via)
 		}
 		return nil
+	case postrider.ViaLMTP:
+		if to.Socket == "" && (to.Host == "" || to.Port == 0) {
+			return fmt.Errorf("via %q has neither host and port nor socket", to.Via)
+		}
+		return nil
 	case postrider.ViaMaildir:
 		if to.Dir == "" {
 			return fmt.Errorf("via %q has no folder", to.Via)
@@ -128,46 +169,19 @@ func checkTarget(to postrider.Route) error {
 	return fmt.Errorf("there is no via %q", to.Via)
 }
 
-// Resolve implements postrider.Router. It returns no error.
-//
-// RFC 5321 4.5.1: "any system that includes an SMTP server supporting mail
-// relaying or delivery MUST support the reserved mailbox "postmaster" as a
-// case-insensitive local name", in every domain and as "<postmaster>" alone. One
-// without a mailbox becomes Table.Postmaster, else a mailbox of its own.
-func (r *Router) Resolve(_ context.Context, to smtp.Path, _ postrider.Source) (postrider.Resolution, error) {
-	d := r.domainOf(to)
-	local := to.LocalUnquoted()
-	isPostmaster := strings.EqualFold(local, postmaster)
-	switch {
-	case d == nil && to.Domain == "" && isPostmaster && !r.postmaster.IsNull():
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{r.postmaster}}, nil
-	case d == nil && to.Domain == "":
-		return postrider.Resolution{Kind: postrider.KindUnknown, To: []smtp.Path{to}}, nil
-	case d == nil:
-		return postrider.Resolution{Kind: postrider.KindRemote, To: []smtp.Path{to}}, nil
-	}
-	if to.Domain == "" {
-		to.Domain = d.name
-	}
-	_, found := d.mailbox(local)
-	switch {
-	case found:
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{to}}, nil
-	case isPostmaster && !r.postmaster.IsNull():
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{r.postmaster}}, nil
-	case isPostmaster:
-		return postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{to}}, nil
-	}
-	return postrider.Resolution{Kind: postrider.KindUnknown, To: []smtp.Path{to}}, nil
-}
-
-// Route implements postrider.Router.
+// Route implements postrider.Router. Aliases play no part in it: what they stand
+// for was found out when the mail was accepted. A name without a mailbox, which
+// an alias may have led to, is refused where we deliver into folders ourselves,
+// and its sender told; other transports know their names better.
 func (r *Router) Route(to smtp.Path) postrider.Route {
 	if d := r.domainOf(to); d != nil {
-		name, _ := d.mailbox(to.LocalUnquoted())
+		name, found := r.mailbox(d, fold(to.LocalUnquoted()))
+		if !found && d.deliver.Via == postrider.ViaMaildir {
+			return finish(postrider.Route{Via: postrider.ViaError, Reply: noMailbox}, d.name, name)
+		}
 		return finish(d.deliver, d.name, name)
 	}
-	key, err := domainKey(to.Domain)
+	key, err := DomainKey(to.Domain)
 	if err != nil {
 		key = strings.ToLower(to.Domain) // no domain; the transport will say so
 	}
@@ -183,7 +197,7 @@ func (r *Router) domainOf(to smtp.Path) *domain {
 	if to.Domain == "" {
 		return r.home
 	}
-	key, err := domainKey(to.Domain)
+	key, err := DomainKey(to.Domain)
 	if err != nil {
 		return nil
 	}
@@ -207,19 +221,6 @@ func (r *Router) match(key string) int {
 	return first
 }
 
-// mailbox returns the name of the mailbox that a local part is, and whether
-// there is one. "user+tag" is "user" unless there is a "user+tag".
-func (d *domain) mailbox(local string) (name string, found bool) {
-	name = fold(local)
-	if d.users[name] || d.any {
-		return name, true
-	}
-	if base, _, tagged := strings.Cut(name, "+"); tagged && d.users[base] {
-		return base, true
-	}
-	return name, false
-}
-
 // fold returns a local part as those of our domains are compared: without case.
 func fold(local string) string {
 	if utf8.ValidString(local) {
@@ -238,13 +239,24 @@ func fold(local string) string {
 func finish(to postrider.Route, domain, user string) postrider.Route {
 	switch to.Via {
 	case postrider.ViaMX, postrider.ViaSMTP:
-		if to.Port == 0 {
+		if to.Port == 0 && to.Implicit {
+			to.Port = smtpsPort
+		} else if to.Port == 0 {
 			to.Port = smtpPort
 		}
 	}
 	switch to.Via {
 	case postrider.ViaSMTP:
-		to.Dest = postrider.Dest("smtp:" + net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
+		scheme := "smtp:"
+		if to.Implicit {
+			scheme = "smtps:"
+		}
+		to.Dest = postrider.Dest(scheme + net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
+	case postrider.ViaLMTP:
+		to.Dest = postrider.Dest("lmtp:" + to.Socket)
+		if to.Socket == "" {
+			to.Dest = postrider.Dest("lmtp:" + net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
+		}
 	case postrider.ViaMaildir:
 		to.Dest = postrider.Dest("local:" + domain)
 		to.Dir = strings.NewReplacer("{user}", fileName(user), "{domain}", fileName(domain)).Replace(to.Dir)

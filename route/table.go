@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/dns"
@@ -20,12 +21,26 @@ type Table struct {
 	Postmaster smtp.Path    // where mail to a postmaster without a mailbox goes; null: to a mailbox of that name
 	Domains    []Domain     // what we accept mail for
 	Rules      []Rule       // how other mail goes; the first that matches wins; none: by MX
+
+	// Files reads alias files. Nil: addresses of domains that have one cannot be
+	// resolved, which is an error and no refusal; Route needs none.
+	Files Files
+	// Account reports whether an address is that of an account, and so a mailbox.
+	// Its local part has minimal quotes and no upper case, its domain is in
+	// A-labels. It is asked at every Resolve and must not wait. Nil: there are none,
+	// or nobody knows.
+	Account func(smtp.Path) bool
+	Now     func() time.Time // nil: time.Now
+	// Alarm is told when an alias file that has changed is not taken: an
+	// AliasFaults. Nil: nobody is told.
+	Alarm func(error)
 }
 
 // A Domain is one that we accept mail for, from anyone.
 type Domain struct {
 	Name      string   // a domain or an address literal
-	Mailboxes []string // local parts without quotes; "*" is any; none: only the postmaster
+	Mailboxes []string // local parts without quotes, beside the accounts; "*" is any
+	Aliases   string   // the alias file; empty: none. Several domains may share one
 	// Deliver is how its mail goes: a Route whose Dest is not set, and whose Dir
 	// may hold {user} and {domain}. By ViaMX it makes a backup MX, for the
 	// recipients that Mailboxes says exist.
@@ -53,7 +68,7 @@ func (t *Table) Check() []Fault {
 	var faults []Fault
 	domains := map[string]int{}
 	for i, d := range t.Domains {
-		if key, err := domainKey(d.Name); err == nil {
+		if key, err := DomainKey(d.Name); err == nil {
 			domains[key] = i
 		}
 	}
@@ -106,7 +121,7 @@ func parsePattern(s string) (pattern, error) {
 		}
 		return pattern{under, "." + name}, nil
 	}
-	name, err := domainKey(s)
+	name, err := DomainKey(s)
 	if err != nil {
 		return pattern{}, fmt.Errorf("%q: %w", s, errPattern)
 	}
@@ -135,9 +150,10 @@ func (p pattern) covers(q pattern) bool {
 	return p.kind == all || p == q || p.kind == under && strings.HasSuffix(q.name, p.name)
 }
 
-// domainKey returns the form in which domains are compared: A-labels in lower
-// case, or an address literal in its one shortest spelling.
-func domainKey(domain string) (string, error) {
+// DomainKey returns the form in which domains are compared: A-labels in lower
+// case, or an address literal in its one shortest spelling. An error says that
+// this is no domain.
+func DomainKey(domain string) (string, error) {
 	if addr, ok := (smtp.Path{Domain: domain}).Literal(); ok {
 		return literalKey(addr), nil
 	}
@@ -147,5 +163,5 @@ func domainKey(domain string) (string, error) {
 	return dns.ToASCII(domain)
 }
 
-// literalKey is the domainKey of the address literal of addr.
+// literalKey is the DomainKey of the address literal of addr.
 func literalKey(addr netip.Addr) string { return "[" + addr.Unmap().WithZone("").String() + "]" }
