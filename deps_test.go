@@ -54,6 +54,7 @@ var policy = map[string]rule{
 	"route":   {local: []string{".", "smtp", "dns"}},
 	"relay":   {local: []string{".", "smtp", "smtpc", "dns"}},
 	"maildir": {local: []string{".", "smtp", "vfs"}},
+	"account": {local: []string{".", "smtp", "vfs"}, other: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/secure/precis", "golang.org/x/text/unicode/norm"}},
 
 	// What joins and keeps them.
 	"admin":         {local: []string{".", "smtp"}, other: []string{"github.com/prometheus"}},

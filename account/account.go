@@ -1,0 +1,129 @@
+// Package account knows who may submit mail, and as whom. The accounts stand in
+// a text file, one line each, with argon2id hashes in place of passwords:
+//
+//	alice@our.example:$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH:*@lists.our.example,info@our.example
+//
+// A line is the address, the hash in the form of the PHC strings, and the
+// patterns of what else the account may send as, with a comma between each; the
+// last colon may be left out where there are none. Empty lines and lines that
+// begin with "#" say nothing. The file is read again when it has changed; one
+// with a line that cannot be read changes nothing, and the Alarm is told which
+// line it was.
+//
+// What guessing costs is bounded: two passwords are hashed at once and no more,
+// those who wait for that are counted, and an address that has guessed wrong too
+// often is put off, and then turned away for a while, before anything is hashed.
+package account
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/secure/precis"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/postrider/postrider/smtp"
+)
+
+// Limits of what is taken for a name or a password, in octets. RFC 4616 2: both
+// "MUST" be accepted "up to and including 255 octets".
+const (
+	nameMax     = 320  // 64 of a local part, an "@", 255 of a domain
+	passwordMax = 1024 // as sent, and as hashed
+	sendAsMax   = 256  // patterns of one account
+)
+
+// An Account is who may submit.
+type Account struct {
+	Address smtp.Path // what the user logs in with, and may send as
+	SendAs  []string  // what else: addresses, and "*@domain" for all of a domain
+}
+
+// Errors of a Store.
+var (
+	ErrExists    = errors.New("account: there is such an account")
+	ErrNoAccount = errors.New("account: no such account")
+)
+
+// Reasons why a name, a pattern or a password cannot be taken. None repeats what
+// it is about.
+var (
+	errName     = errors.New("an account is an address user@domain of letters, digits and signs, without quotes, spaces, colons and commas")
+	errPattern  = errors.New(`what an account may send as is an address, or "*@domain"`)
+	errPatterns = errors.New("an account has at most 256 patterns that it may send as")
+	errPassword = errors.New("a password has 1 to 1024 octets of UTF-8 and no control characters")
+)
+
+// MaySend reports whether mail of this account may have the reverse-path from.
+// Names are the same without case. The null reverse-path is nobody's.
+func (a Account) MaySend(from smtp.Path) bool {
+	if from.Domain == "" {
+		return false
+	}
+	if sameAddress(a.Address, from) {
+		return true
+	}
+	for _, pattern := range a.SendAs {
+		if domain, ok := strings.CutPrefix(pattern, "*@"); ok {
+			if fold(domain) == fold(from.Domain) {
+				return true
+			}
+		} else if p, err := smtp.ParsePath(pattern); err == nil && sameAddress(p, from) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameAddress reports whether two paths are one mailbox of ours.
+func sameAddress(a, b smtp.Path) bool {
+	return fold(a.LocalUnquoted()) == fold(b.LocalUnquoted()) && fold(a.Domain) == fold(b.Domain)
+}
+
+// fold returns what is the same for the spellings of a name.
+func fold(s string) string { return norm.NFC.String(strings.ToLower(s)) }
+
+// parseName reads the name of an account.
+func parseName(s string) (smtp.Path, error) {
+	p, err := smtp.ParsePath(s)
+	if err != nil || p.Local == "" || p.Domain == "" || len(s) > nameMax || p.String() != s || !plain(s) || smtp.IsLiteral(p.Domain) {
+		return smtp.Path{}, errName
+	}
+	return p, nil
+}
+
+// checkPattern says what is wrong with one pattern of what an account may send
+// as.
+func checkPattern(s string) error {
+	name := s
+	if domain, ok := strings.CutPrefix(s, "*@"); ok {
+		name = "postmaster@" + domain
+	}
+	if _, err := parseName(name); err != nil {
+		return errPattern
+	}
+	return nil
+}
+
+// plain reports whether nothing in s could end a field, a line or a word of the
+// file.
+func plain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 || strings.ContainsRune(`:,"\#`, r)
+	})
+}
+
+// prepare returns the octets of a password that are hashed: the OpaqueString of
+// RFC 8265 4.2, which RFC 4616 2 lets us choose, so that one password typed on
+// two keyboards is one.
+func prepare(password string) (string, error) {
+	if len(password) > passwordMax || !utf8.ValidString(password) {
+		return "", errPassword
+	}
+	p, err := precis.OpaqueString.String(password)
+	if err != nil || len(p) > passwordMax {
+		return "", errPassword // and not err, which may quote it
+	}
+	return p, nil
+}

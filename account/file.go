@@ -1,0 +1,117 @@
+package account
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// A table is a file of accounts as it was read.
+type table struct {
+	lines  []line
+	byName map[string]*entry // by folded name
+}
+
+// A line is one line of the file.
+type line struct {
+	text  string // as it stands in the file, without its end
+	entry *entry // nil: it names no account
+}
+
+// An entry is an account with its password.
+type entry struct {
+	Account
+	hash hash
+}
+
+// parseTable reads a file of accounts. The error of a line begins with name and
+// the number of the line, and repeats nothing of it.
+func parseTable(name string, data []byte) (*table, error) {
+	t := &table{byName: map[string]*entry{}}
+	text := strings.TrimSuffix(string(data), "\n")
+	if text == "" {
+		return t, nil
+	}
+	n := 0
+	for s := range strings.SplitSeq(text, "\n") {
+		n++
+		l := line{text: s}
+		if s != "" && s[0] != '#' {
+			e, err := parseEntry(s)
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+			}
+			key := fold(e.Address.String())
+			if t.byName[key] != nil {
+				return nil, fmt.Errorf("%s:%d: this account has a line above", name, n)
+			}
+			l.entry, t.byName[key] = e, e
+		}
+		t.lines = append(t.lines, l)
+	}
+	return t, nil
+}
+
+// parseEntry reads the line of an account.
+func parseEntry(s string) (*entry, error) {
+	if !utf8.ValidString(s) {
+		return nil, errName
+	}
+	name, rest, _ := strings.Cut(s, ":")
+	phc, patterns, _ := strings.Cut(rest, ":")
+	e := &entry{}
+	var err error
+	if e.Address, err = parseName(name); err != nil {
+		return nil, err
+	}
+	if e.hash, err = parseHash(phc); err != nil {
+		return nil, err
+	}
+	if patterns != "" {
+		e.SendAs = strings.Split(patterns, ",")
+	}
+	return e, checkPatterns(e.SendAs)
+}
+
+// checkPatterns says what is wrong with what an account may send as.
+func checkPatterns(patterns []string) error {
+	if len(patterns) > sendAsMax {
+		return errPatterns
+	}
+	for _, p := range patterns {
+		if err := checkPattern(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// String returns the line of an account.
+func (e *entry) String() string {
+	s := e.Address.String() + ":" + e.hash.String()
+	if len(e.SendAs) > 0 {
+		s += ":" + strings.Join(e.SendAs, ",")
+	}
+	return s
+}
+
+// bytes returns the file.
+func (t *table) bytes() []byte {
+	var b bytes.Buffer
+	for _, l := range t.lines {
+		b.WriteString(l.text)
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}
+
+// index returns where the line of an account is, or -1.
+func (t *table) index(key string) int {
+	for i, l := range t.lines {
+		if l.entry != nil && fold(l.entry.Address.String()) == key {
+			return i
+		}
+	}
+	return -1
+}
