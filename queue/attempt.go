@@ -46,7 +46,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) 
 		if ctx.Err() != nil && o.Result == postrider.ResultDeferred {
 			continue // we cut it short ourselves: that was no attempt
 		}
-		changes = append(changes, change(q.opt.Plan, m, i, o, now, jitter))
+		changes = append(changes, change(q.plan(), m, i, o, now, jitter))
 	}
 	q.settle(ctx, l, changes, wakeAfter(changes, now))
 	if ctx.Err() != nil {

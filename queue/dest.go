@@ -64,6 +64,13 @@ func newDests(limit int, plan Plan) *dests {
 	return &dests{limit: limit, plan: plan, m: make(map[postrider.Dest]*dest), sweep: destsMin}
 }
 
+// change sets the plan by which dead destinations are probed.
+func (t *dests) change(plan Plan) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.plan = plan
+}
+
 // take gives an attempt its slot, and tells whether it is a probe. The spool
 // never hands out more than the slots there are, as the pause comes before the
 // next Claim.

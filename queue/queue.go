@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -44,12 +45,30 @@ type Queue struct {
 	opt   Options
 	dests *dests
 
+	terms atomic.Pointer[terms]
 	hurry chan []postrider.Dest
 	gone  chan struct{} // closed at the end of Run
 
 	mu     sync.Mutex
 	active map[uint64]Active // attempts under way, by the token of their lease
 }
+
+// terms are the options that Change changes.
+type terms struct {
+	plan       Plan
+	postmaster smtp.Path
+}
+
+// Change gives the queue another plan and postmaster, for what it does from now
+// on. The times that waiting mail has stay as they are, and its looks at expiry
+// and delay come when they were asked for; what they decide is by the new plan.
+func (q *Queue) Change(plan Plan, postmaster smtp.Path) {
+	plan = plan.withDefaults()
+	q.terms.Store(&terms{plan, postmaster})
+	q.dests.change(plan)
+}
+
+func (q *Queue) plan() Plan { return q.terms.Load().plan }
 
 // An Active is an attempt under way.
 type Active struct {
@@ -85,10 +104,12 @@ func New(opt Options) *Queue {
 		all[via] = t
 	}
 	opt.Transports = all
-	return &Queue{
+	q := &Queue{
 		opt: opt, dests: newDests(l.PerDest, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
 		active: make(map[uint64]Active),
 	}
+	q.terms.Store(&terms{opt.Plan, opt.Postmaster})
+	return q
 }
 
 // Rekey tells the spool the destinations of the configuration as it is now. Run
@@ -125,7 +146,7 @@ func (q *Queue) Probe(ctx context.Context, names ...postrider.Dest) error {
 
 // FirstWake returns the Wake of a new message under the plan of this queue: it
 // is what an Addition needs.
-func (q *Queue) FirstWake(m *postrider.Message) time.Time { return q.opt.Plan.FirstWake(m) }
+func (q *Queue) FirstWake(m *postrider.Message) time.Time { return q.plan().FirstWake(m) }
 
 // claimed is what Claim returned.
 type claimed struct {

@@ -58,7 +58,7 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 	m := content.Message()
 	router := q.opt.Router()
 	now := q.opt.Now()
-	todo := lookAt(q.opt.Plan, m, l.Rcpts, now, func(i int) wait {
+	todo := lookAt(q.plan(), m, l.Rcpts, now, func(i int) wait {
 		r := routeOf(router, &m.Recipients[i])
 		switch {
 		case m.Recipients[i].Held || r.Via == postrider.ViaHold || r.Dest == postrider.DestHold:
@@ -96,7 +96,7 @@ func (q *Queue) report(ctx context.Context, c postrider.Content, m *postrider.Me
 func (q *Queue) addReport(ctx context.Context, id postrider.ID, c postrider.Content, m *postrider.Message,
 	rcpts []dsn.Recipient, now time.Time, b postrider.Batch) error {
 	out, err := dsn.Compose(dsn.Report{
-		ID: string(id), Now: now, ReportingMTA: q.opt.Hostname, From: q.opt.Postmaster, To: m.From, EnvID: m.EnvID,
+		ID: string(id), Now: now, ReportingMTA: q.opt.Hostname, From: q.terms.Load().postmaster, To: m.From, EnvID: m.EnvID,
 		Arrived: m.Arrived, Recipients: rcpts, Return: m.Ret, Original: c.Reader(), UTF8: m.UTF8,
 	})
 	if err != nil {
@@ -116,7 +116,7 @@ func (q *Queue) addReport(ctx context.Context, id postrider.ID, c postrider.Cont
 		ID: draft.ID(), UTF8: out.UTF8, EightBit: out.EightBit, Arrived: now, Size: draft.Size(),
 		Recipients: []postrider.Recipient{{To: m.From, Notify: smtp.NotifyNever, Due: now}},
 	}
-	b.Add = []postrider.Addition{{Draft: draft, Message: r, Wake: q.opt.Plan.FirstWake(r)}}
+	b.Add = []postrider.Addition{{Draft: draft, Message: r, Wake: q.plan().FirstWake(r)}}
 	if err := q.opt.Spool.Commit(context.WithoutCancel(ctx), b); err != nil {
 		return fmt.Errorf("queue: commit report: %w", err)
 	}

@@ -73,3 +73,15 @@ func TestFirstWake(t *testing.T) {
 		}
 	}
 }
+
+// A changed plan holds from the next attempt on.
+func TestChangedPlan(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.answer = func(smtp.Path) postrider.Outcome { return greylist }
+		b.send("bob@x.example")
+		b.until(time.Minute)
+		b.queue.Change(Plan{Retry: []time.Duration{2 * time.Minute}, Expire: 10 * time.Minute, DelayNotice: -1}, smtp.Path{})
+		b.until(8 * time.Minute)
+		b.want("0s x.example bob", "1m0s x.example bob", "6m0s x.example bob", "8m0s x.example bob")
+	})
+}
