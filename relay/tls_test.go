@@ -98,7 +98,7 @@ const smartAddr = "192.0.2.9:25"
 // beginning of the words with which it waits, and how often was dialled.
 func TestPolicies(t *testing.T) {
 	old := trusted("smart.example")
-	old.MaxVersion = tls.VersionTLS11
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	waits := func(status, text string) string { return "1 deferred/dest 451 " + status + " " + text }
 	lacks := waits("4.7.4", "smart.example[192.0.2.9]:25 does not offer STARTTLS")
 	refused := waits("4.7.4", "smart.example[192.0.2.9]:25 refused STARTTLS")
@@ -238,6 +238,14 @@ func TestWantsTLS(t *testing.T) {
 			want: []string{"deferred/dest 451 4.7.0 example.org[192.0.2.1]:25 wants TLS or authentication before mail " +
 				"(530 5.7.0 Must issue a STARTTLS command first): check tls, username and password_file of the route"}, dials: []string{mx1},
 		}, {
+			name: "a stranger whose handshake failed",
+			world: func(w *world) {
+				w.zone.A("example.org", "192.0.2.1")
+				w.peers[mx1] = &peer{exts: []string{"STARTTLS"}, replies: map[string]string{"STARTTLS": "220 go <hangs up>", "MAIL": wants["MAIL"]}}
+			},
+			want: []string{"deferred/dest 451 4.7.0 example.org[192.0.2.1]:25 wants TLS or authentication before mail " +
+				"(530 5.7.0 Must issue a STARTTLS command first): check tls, username and password_file of the route"}, dials: []string{mx1, mx1},
+		}, {
 			name: "a stranger who does not offer TLS",
 			world: func(w *world) {
 				w.zone.A("example.org", "192.0.2.1")
@@ -275,6 +283,28 @@ func TestNextIsSafe(t *testing.T) {
 			t.Errorf("the first host heard %q", w.peers[mx1].commands)
 		}
 	})
+}
+
+// TestKey: whatever makes another connection makes another key, and nobody's
+// credentials are meant for a host that the DNS names.
+func TestKey(t *testing.T) {
+	of := func(r postrider.Route) key {
+		a := &attempt{d: &postrider.Delivery{Route: r}}
+		return a.key(target{host: "smart.example"})
+	}
+	seen := map[key]bool{}
+	for _, r := range []postrider.Route{
+		{Via: postrider.ViaSMTP}, {Via: postrider.ViaLMTP}, {Via: postrider.ViaSMTP, Implicit: true}, {Via: postrider.ViaSMTP, TLS: postrider.TLSNone},
+		{Via: postrider.ViaSMTP, Username: "u", Password: "p"}, {Via: postrider.ViaSMTP, Username: "u", Password: "q"}, {Via: postrider.ViaSMTP, Username: "v", Password: "p"},
+	} {
+		if seen[of(r)] {
+			t.Errorf("%+v shares a connection with another", r)
+		}
+		seen[of(r)] = true
+	}
+	if of(postrider.Route{Via: postrider.ViaMX, Username: "u", Password: "p"}) != of(postrider.Route{Via: postrider.ViaMX}) {
+		t.Error("credentials for a host of the DNS")
+	}
 }
 
 // TestKeptApart: a connection is kept for those who would have opened it so.

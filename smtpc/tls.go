@@ -27,7 +27,7 @@ func (c *Conn) TLS() *tls.ConnectionState { return c.tls }
 //
 // RFC 3207 4.2: "The client MUST discard any knowledge obtained from the server,
 // such as the list of SMTP service extensions, which was not obtained from the
-// TLS negotiation itself."
+// TLS negotiation itself." The second hello takes the place of all of it.
 func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 	if err := c.alive(StageTLS); err != nil {
 		return err
@@ -50,7 +50,6 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 		// under TLS: somebody in between may have put it there.
 		return c.end(StageTLS, smtp.Reply{}, ErrUnasked)
 	}
-	c.exts, c.banner, c.dirty = nil, "", false
 	if err := c.handshake(ctx, config); err != nil {
 		return err
 	}
@@ -69,7 +68,6 @@ func (c *Conn) handshake(ctx context.Context, config *tls.Config) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return c.end(StageTLS, smtp.Reply{}, err)
 	}
-	c.raw.SetDeadline(time.Time{})
 	state := conn.ConnectionState()
 	c.tls = &state
 	c.over(conn)

@@ -52,7 +52,7 @@ func TestTLSState(t *testing.T) {
 	client, server := pair(t)
 	served := make(chan error, 1)
 	d := dialogue{server: []string{"S: 220 x", "C: EHLO c.example", "S: 250-x", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go", "S: <tls>",
-		"C: EHLO c.example", "S: 250 x"}}
+		"C: EHLO c.example", "S: 250-x", "S: 250 STARTTLS"}}
 	go func() { served <- d.serve(server) }()
 	c, err := NewConn(t.Context(), client, Options{Hello: "c.example"})
 	if err != nil {
