@@ -182,3 +182,35 @@ func TestBadSnapshotIsLeft(t *testing.T) {
 		})
 	}
 }
+
+// What cannot be read any more keeps its segment. A start sets it aside, and no
+// snapshot hides it from that.
+func TestUnreadableIsSetAsideAtTheNextStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		bad := b.add([]byte("x"), "a@held.example")
+		at := b.s.entries[bad].loc
+		at.seg.f.WriteAt([]byte("damage"), at.off+headerLen)
+		for range 120 {
+			b.add(bytes.Repeat([]byte("x"), 600), "a@x.example")
+			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			synctest.Wait()
+		}
+		if !strings.Contains(strings.Join(b.alarms, "\n"), "restart") {
+			t.Fatalf("alarms %q", b.alarms)
+		}
+		b.reopen()
+		if list, _ := b.fs.ReadDir("data/spool/damaged"); len(list) != 1 {
+			t.Errorf("damaged holds %v", list)
+		}
+		for range 40 {
+			b.add(bytes.Repeat([]byte("x"), 600), "a@x.example")
+			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			synctest.Wait()
+		}
+		if list, _ := b.fs.ReadDir("data/spool/seg"); len(list) > 6 {
+			t.Errorf("%d segments are left", len(list))
+		}
+		b.s.Close(context.Background())
+	})
+}

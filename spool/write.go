@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 )
 
@@ -357,8 +358,7 @@ func (s *Spool) compact() {
 	for _, e := range move {
 		it, err := s.moveItem(e)
 		if err != nil {
-			e.stuck = true
-			s.alarm("spool: message %s stays in %s: %v", e.id, segmentName(g.n), err)
+			s.leaveStuck(e, err)
 			continue
 		}
 		items = append(items, it)
@@ -379,6 +379,18 @@ func (s *Spool) compact() {
 	}
 	s.mu.Unlock()
 	s.emptyTrash()
+}
+
+// leaveStuck is for a message whose record can no longer be read: it stays where
+// it is, and with it the segment. The next start is to read the whole log, which
+// sets it aside; so no snapshot may spare it that.
+func (s *Spool) leaveStuck(e *entry, err error) {
+	e.stuck = true
+	s.sinceSnapshot = math.MinInt64
+	if rerr := s.fs.Remove(s.snapshotPath()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+		s.alarm("spool: remove: %v", rerr)
+	}
+	s.alarm("spool: message %s cannot be read and keeps %s: restart, and what is left of it is set aside: %v", e.id, segmentName(e.loc.seg.n), err)
 }
 
 // moveItem makes the record that replaces all records of a message. A damaged
