@@ -3,7 +3,7 @@ package node
 import (
 	"context"
 	"io"
-	"net/netip"
+	"slices"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/admin"
@@ -36,17 +36,31 @@ type watched struct {
 	metrics  *admin.Metrics
 }
 
-func (h watched) Open(ctx context.Context, peer netip.AddrPort) (smtpd.Session, smtp.Reply) {
-	s, r := h.Handler.Open(ctx, peer)
+func (h watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
+	s, r := h.Handler.Open(ctx, c)
 	if s == nil {
 		return nil, r
 	}
 	w := watchedSession{Session: s, h: h, closed: h.metrics.Connected(h.listener)}
-	if v, ok := s.(smtpd.Verifier); ok {
+	v, verifies := s.(smtpd.Verifier)
+	a, authenticates := s.(smtpd.Authenticator)
+	switch {
+	case verifies && authenticates:
+		return struct {
+			watchedSession
+			smtpd.Verifier
+			smtpd.Authenticator
+		}{w, v, a}, r
+	case verifies:
 		return struct {
 			watchedSession
 			smtpd.Verifier
 		}{w, v}, r
+	case authenticates:
+		return struct {
+			watchedSession
+			smtpd.Authenticator
+		}{w, a}, r
 	}
 	return w, r
 }
@@ -57,10 +71,10 @@ type watchedSession struct {
 	closed func()
 }
 
-func (s watchedSession) Data(ctx context.Context, content io.Reader) smtp.Reply {
+func (s watchedSession) Data(ctx context.Context, content io.Reader) []smtp.Reply {
 	began := s.h.env.Now()
 	r := s.Session.Data(ctx, content)
-	if r.Positive() {
+	if slices.ContainsFunc(r, smtp.Reply.Positive) {
 		s.h.metrics.Answered(s.h.env.Now().Sub(began))
 	}
 	return r

@@ -26,7 +26,11 @@ var (
 // Data implements smtpd.Session. It answers 250 only after the content has come
 // to its end and Commit has returned nil; whatever fails before that is 4yz and
 // leaves nothing behind.
-func (s *session) Data(ctx context.Context, content io.Reader) smtp.Reply {
+func (s *session) Data(ctx context.Context, content io.Reader) []smtp.Reply {
+	return []smtp.Reply{s.data(ctx, content)}
+}
+
+func (s *session) data(ctx context.Context, content io.Reader) smtp.Reply {
 	t := s.mail
 	s.mail = nil // "on the completion of this command these buffers are cleared", RFC 5321 4.1.1.4
 	if t == nil || len(t.rcpts) == 0 {

@@ -5,7 +5,6 @@ package receive
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -54,6 +53,6 @@ func New(o Options) *Receiver {
 }
 
 // Open implements smtpd.Handler: everyone is greeted.
-func (r *Receiver) Open(_ context.Context, peer netip.AddrPort) (smtpd.Session, smtp.Reply) {
-	return &session{o: &r.o, source: postrider.Source{Listener: r.o.Listener, Peer: peer}}, smtp.Reply{}
+func (r *Receiver) Open(_ context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
+	return &session{o: &r.o, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer}}, smtp.Reply{}
 }

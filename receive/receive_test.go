@@ -32,7 +32,7 @@ func options(spool *memSpool) Options {
 // start opens a session that has said hello.
 func start(t *testing.T, o Options) smtpd.Session {
 	t.Helper()
-	s, r := New(o).Open(t.Context(), peer)
+	s, r := New(o).Open(t.Context(), smtpd.Client{Peer: peer})
 	if !r.IsZero() {
 		t.Fatalf("greeting %v", r)
 	}
@@ -51,7 +51,7 @@ func send(t *testing.T, s smtpd.Session, p smtp.MailParams, content io.Reader) s
 	if r := s.Rcpt(t.Context(), alice, smtp.RcptParams{}); !r.Positive() {
 		t.Fatalf("rcpt: %v", r)
 	}
-	return s.Data(t.Context(), content)
+	return s.Data(t.Context(), content)[0]
 }
 
 func TestMessageIsCommitted(t *testing.T) {
@@ -65,7 +65,7 @@ func TestMessageIsCommitted(t *testing.T) {
 		t.Fatal(r)
 	}
 	body := "Subject: x\r\n\r\n.dot\r\n\xff\r\n"
-	if r := s.Data(t.Context(), iotest.OneByteReader(strings.NewReader(body))); r.String() != "250 2.0.0 00000000000000000001 queued" {
+	if r := s.Data(t.Context(), iotest.OneByteReader(strings.NewReader(body)))[0]; r.String() != "250 2.0.0 00000000000000000001 queued" {
 		t.Fatal(r)
 	}
 	k, n := spool.last()
@@ -151,7 +151,7 @@ func TestFailuresAreTemporary(t *testing.T) {
 			if _, n := spool.last(); n != 0 || spool.open() != 0 || alarms != tt.alarms {
 				t.Errorf("%d messages, %d drafts, %d alarms", n, spool.open(), alarms)
 			}
-			if r := s.Data(t.Context(), strings.NewReader("again")); r.Positive() {
+			if r := s.Data(t.Context(), strings.NewReader("again"))[0]; r.Positive() {
 				t.Errorf("the transaction was still open: %v", r)
 			}
 		})
@@ -213,7 +213,7 @@ func TestChecks(t *testing.T) {
 		t.Errorf("the check of RCPT saw %+v", rcpt)
 	}
 	body := "Received: a\r\nReceived: b\r\n\r\n"
-	if r := s.Data(t.Context(), strings.NewReader(body)); r.Code != 554 {
+	if r := s.Data(t.Context(), strings.NewReader(body))[0]; r.Code != 554 {
 		t.Fatal(r)
 	}
 	if data.Hops != 2 || data.Size != int64(len(body)) || data.Accepted != 1 {
@@ -235,7 +235,7 @@ func TestRecipientNeedsAYes(t *testing.T) {
 		if r := s.Rcpt(t.Context(), alice, smtp.RcptParams{}); r.Positive() {
 			t.Fatalf("taken by nobody: %v", r)
 		}
-		if r := s.Data(t.Context(), strings.NewReader("x")); r.Code != 503 {
+		if r := s.Data(t.Context(), strings.NewReader("x"))[0]; r.Code != 503 {
 			t.Fatal(r)
 		}
 	}
@@ -251,7 +251,7 @@ func TestRecipients(t *testing.T) {
 			t.Fatalf("%s: %v", to, r)
 		}
 	}
-	if r := s.Data(t.Context(), strings.NewReader("x")); !r.Positive() {
+	if r := s.Data(t.Context(), strings.NewReader("x"))[0]; !r.Positive() {
 		t.Fatal(r)
 	}
 	k, _ := spool.last()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
@@ -43,7 +42,7 @@ var (
 type conn struct {
 	server  *Server
 	nc      net.Conn
-	peer    netip.AddrPort
+	client  Client
 	base    context.Context // ends when the server stops at once
 	cancel  context.CancelFunc
 	session Session
@@ -87,7 +86,7 @@ func (c *conn) guard(f func()) (panicked bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			panicked = true
-			c.server.alarm(&PanicError{Peer: c.peer, Value: v, Stack: debug.Stack()})
+			c.server.alarm(&PanicError{Peer: c.client.Peer, Value: v, Stack: debug.Stack()})
 		}
 	}()
 	f()
@@ -104,7 +103,7 @@ func (c *conn) talk(ctx context.Context) {
 
 // greet opens the session and sends the greeting.
 func (c *conn) greet(ctx context.Context) bool {
-	session, r := c.server.Handler.Open(ctx, c.peer)
+	session, r := c.server.Handler.Open(ctx, c.client)
 	c.session = session
 	switch {
 	case !r.IsZero() && !r.Positive():

@@ -23,7 +23,7 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 	c.state.reset()
 	c.content = true
 	r := c.openContent()
-	reply := final(c.session.Data(ctx, r))
+	reply := first(c.session.Data(ctx, r))
 	_, _ = io.Copy(io.Discard, r)
 	c.closeContent(r)
 	c.content = false
@@ -38,6 +38,14 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 	}
 	c.state.data(reply)
 	return reply
+}
+
+// first is the reply to a content.
+func first(replies []smtp.Reply) smtp.Reply {
+	if len(replies) == 0 {
+		return final(smtp.Reply{})
+	}
+	return final(replies[0])
 }
 
 // A content is the reader that Session.Data is given.

@@ -7,19 +7,33 @@ package smtpd
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net/netip"
 
 	"github.com/postrider/postrider/smtp"
 )
 
-// A Handler makes a Session for each connection.
+// A Handler makes a Session for each connection, and another when it has gone
+// over to TLS.
 type Handler interface {
 	// Open is called before the greeting. A reply that is not positive is sent
 	// in its place; RFC 5321 3.1: after a 554 the server waits for QUIT and
 	// answers everything else 503. A 421 closes the connection. A positive
 	// Reply, or the zero Reply, sends the greeting of the Server.
-	Open(ctx context.Context, peer netip.AddrPort) (Session, smtp.Reply)
+	//
+	// After STARTTLS the Session is closed and Open is called anew. There is no
+	// greeting then: a reply that is not positive answers every command but QUIT.
+	Open(ctx context.Context, c Client) (Session, smtp.Reply)
+}
+
+// A Client is who a connection comes from, and how. The address of a client that
+// has none, as on a Unix socket, is the zero AddrPort.
+type Client struct {
+	Peer  netip.AddrPort
+	Local netip.AddrPort       // our end
+	TLS   *tls.ConnectionState // nil: in the clear
+	LMTP  bool                 // the protocol is LMTP (RFC 2033)
 }
 
 // A Session is the server side of one connection as the program sees it. Its
@@ -42,11 +56,28 @@ type Session interface {
 	// too long, or a bare CR or LF are other errors. A *ContentError carries the
 	// reply that the client should hear; the server sends it whatever Data
 	// returns. What Data does not read the server reads away.
-	Data(ctx context.Context, content io.Reader) smtp.Reply
+	//
+	// The first reply is the answer. With LMTP there is one for each accepted RCPT,
+	// in their order; RFC 2033 4.2: "Even if there were multiple successful RCPT
+	// commands giving the same forward-path, there must be one reply for each". The
+	// last stands for those that are missing. None at all is 451 4.3.0.
+	Data(ctx context.Context, content io.Reader) []smtp.Reply
 	// Reset ends a transaction without data: RSET, a new EHLO, a lost connection.
 	Reset()
-	// Close is called once, at the end of the connection.
+	// Close is called once, at the end of the connection or before TLS begins.
 	Close()
+}
+
+// An Authenticator is a Session that answers AUTH (RFC 4954). The Server offers
+// it under TLS only.
+type Authenticator interface {
+	// Mechanisms are the names of the SASL mechanisms, in upper case. None: AUTH is
+	// neither offered nor known.
+	Mechanisms() []string
+	// Auth begins an exchange with one of Mechanisms. A nil SASLServer refuses it
+	// with the Reply; the zero Reply is 454 4.7.0 here, and from the exchange. After
+	// a positive reply no other exchange begins.
+	Auth(ctx context.Context, mechanism string) (smtp.SASLServer, smtp.Reply)
 }
 
 // A Verifier is a Session that answers VRFY; one that does not is answered 252

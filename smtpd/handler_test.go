@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 
@@ -37,7 +36,7 @@ func (h *recorder) log() []string {
 	return append([]string(nil), h.calls...)
 }
 
-func (h *recorder) Open(context.Context, netip.AddrPort) (Session, smtp.Reply) {
+func (h *recorder) Open(_ context.Context, c Client) (Session, smtp.Reply) {
 	h.note("open")
 	switch {
 	case h.nobody:
@@ -110,24 +109,24 @@ func params(p any) string {
 	return fmt.Sprintf(" %+v", p)
 }
 
-func (s recorderSession) Data(ctx context.Context, content io.Reader) smtp.Reply {
+func (s recorderSession) Data(ctx context.Context, content io.Reader) []smtp.Reply {
 	b, err := io.ReadAll(content)
 	var bad *ContentError
 	switch {
 	case errors.As(err, &bad):
 		s.h.note("data refused %d", bad.Reply.Code)
-		return smtp.OK // which the client must never hear
+		return []smtp.Reply{smtp.OK} // which the client must never hear
 	case err != nil:
 		s.h.note("data lost %v", err == io.ErrUnexpectedEOF && ctx.Err() != nil || isConn(err))
-		return smtp.OK
+		return []smtp.Reply{smtp.OK}
 	}
 	s.h.note("data %q", b)
 	_, word, found := strings.Cut(string(b), "X-Answer: ")
 	if !found {
-		return smtp.Reply{Code: 250, Text: "taken"}
+		return []smtp.Reply{{Code: 250, Text: "taken"}}
 	}
 	word, _, _ = strings.Cut(word, "\r\n")
-	return answer(word)
+	return []smtp.Reply{answer(word)}
 }
 
 // isConn reports whether err is one of a connection.

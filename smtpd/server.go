@@ -147,9 +147,10 @@ func (s *Server) accept(base context.Context, l net.Listener, wg *sync.WaitGroup
 
 // start serves a new connection, or turns it away.
 func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
-	c := &conn{server: s, nc: nc, peer: peerOf(nc.RemoteAddr()), base: base}
-	key := peerKey(c.peer.Addr())
-	if key.IsValid() && s.Exempt != nil && s.Exempt(c.peer.Addr()) {
+	c := &conn{server: s, nc: nc, base: base,
+		client: Client{Peer: addrOf(nc.RemoteAddr()), Local: addrOf(nc.LocalAddr())}}
+	key := peerKey(c.client.Peer.Addr())
+	if key.IsValid() && s.Exempt != nil && s.Exempt(c.client.Peer.Addr()) {
 		key = netip.Addr{}
 	}
 	if reply := s.admit(c, key); reply != nil {
@@ -323,9 +324,9 @@ func or[T int | time.Duration](v, zero T) T {
 	return v
 }
 
-// peerOf returns the address of a client, or the zero AddrPort where it has none
+// addrOf returns the address of an end, or the zero AddrPort where it has none
 // that we can read.
-func peerOf(a net.Addr) netip.AddrPort {
+func addrOf(a net.Addr) netip.AddrPort {
 	if a == nil {
 		return netip.AddrPort{}
 	}

@@ -287,7 +287,7 @@ type blocking struct {
 	entered chan struct{}
 }
 
-func (h *blocking) Open(context.Context, netip.AddrPort) (Session, smtp.Reply) {
+func (h *blocking) Open(context.Context, Client) (Session, smtp.Reply) {
 	return blockingSession{recorderSession{&h.recorder}, h.entered}, smtp.OK
 }
 

@@ -91,7 +91,7 @@ type sink struct {
 	files int
 }
 
-func (s *sink) Open(context.Context, netip.AddrPort) (smtpd.Session, smtp.Reply) {
+func (s *sink) Open(context.Context, smtpd.Client) (smtpd.Session, smtp.Reply) {
 	return sinkSession{s}, smtp.OK
 }
 
@@ -158,7 +158,11 @@ func (sinkSession) Rcpt(context.Context, smtp.Path, smtp.RcptParams) smtp.Reply 
 func (sinkSession) Reset()                                                      {}
 func (sinkSession) Close()                                                      {}
 
-func (c sinkSession) Data(_ context.Context, content io.Reader) smtp.Reply {
+func (c sinkSession) Data(_ context.Context, content io.Reader) []smtp.Reply {
+	return []smtp.Reply{c.take(content)}
+}
+
+func (c sinkSession) take(content io.Reader) smtp.Reply {
 	began := time.Now()
 	f, err := c.s.file()
 	if err != nil {
