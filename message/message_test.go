@@ -160,6 +160,10 @@ func TestReceived(t *testing.T) {
 			"Received: from a???X:?y???\r\n\tby mx with ESMTP; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"UTF-8 for", Received{Hello: "a", By: "mx", Protocol: "UTF8SMTP", For: "jörg@example.org", Time: when},
 			"Received: from a\r\n\tby mx with UTF8SMTP\r\n\tfor <jörg@example.org>; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
+		{"TLS", Received{Hello: "a", By: "mx", Protocol: "ESMTPSA", ID: "0", For: "b@c", TLS: "TLS_AES_128_GCM_SHA256", Time: when},
+			"Received: from a\r\n\tby mx with ESMTPSA id 0\r\n\tfor <b@c>\r\n\ttls TLS_AES_128_GCM_SHA256; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
+		{"TLS that is no name", Received{Hello: "a", By: "mx", Protocol: "ESMTPS", TLS: "x;\r\n(", Time: when},
+			"Received: from a\r\n\tby mx with ESMTPS\r\n\ttls x____; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"UTF-8 for without leave", Received{Hello: "a", By: "mx", Protocol: "ESMTP", For: "jörg@example.org", Time: when},
 			"Received: from a\r\n\tby mx with ESMTP; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 	}
@@ -177,7 +181,7 @@ func FuzzReceived(f *testing.F) {
 	f.Add(strings.Repeat("h", 500), strings.Repeat("p.", 300), make([]byte, 16), "mx", "UTF8SMTP", "0", strings.Repeat("x ", 120), int64(1<<40))
 	f.Fuzz(func(t *testing.T, hello, ptr string, addr []byte, by, protocol, id, to string, unix int64) {
 		a, _ := netip.AddrFromSlice(addr)
-		r := Received{Hello: hello, PTR: ptr, Addr: a, By: by, Protocol: protocol, ID: id, For: to,
+		r := Received{Hello: hello, PTR: ptr, Addr: a, By: by, Protocol: protocol, ID: id, For: to, TLS: id,
 			Time: time.Unix(unix%(1<<33), 0).UTC()}
 		out := r.Append([]byte("before"))
 		if !bytes.HasPrefix(out, []byte("before")) {

@@ -14,13 +14,14 @@ type Received struct {
 	PTR      string     // the name DNS has for Addr; empty: not known
 	Addr     netip.Addr // of the client; zero: there was no TCP connection
 	By       string     // our host name
-	Protocol string     // SMTP, ESMTP, UTF8SMTP
+	Protocol string     // SMTP, ESMTPSA, UTF8SMTP
 	ID       string     // our name for the message; empty: left out
 	// For is the forward-path without angle brackets, to be given only when the
 	// message has exactly one recipient: RFC 5321 4.4, "If the FOR clause appears,
 	// it MUST contain exactly one <path> entry", and RFC 5321 7.2 would not have
 	// one recipient learn of another.
 	For  string
+	TLS  string    // registered name of the cipher suite (RFC 8314 4.3); empty: in the clear
 	Time time.Time // in the zone to be shown
 }
 
@@ -54,6 +55,11 @@ func (r Received) Append(dst []byte) []byte {
 		f.fold()
 		f.word("for")
 		f.word("<" + r.For + ">")
+	}
+	if r.TLS != "" {
+		f.fold()
+		f.word("tls")
+		f.word(traceAtom(r.TLS))
 	}
 	f.dst = append(f.dst, ';')
 	f.column++
@@ -119,6 +125,17 @@ func traceName(name string) string {
 		}
 	}
 	return string(b)
+}
+
+// traceAtom returns the name of a cipher suite. RFC 8314 4.3: "ALPHA *(ALPHA /
+// DIGIT / "_")".
+func traceAtom(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, name[:min(len(name), traceNameMax)])
 }
 
 // A folder writes words with a space before each, and begins a new line before a

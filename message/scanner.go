@@ -3,11 +3,13 @@ package message
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
+	"unicode"
 )
 
 // A Scanner looks at a message as it streams by. It is an io.Writer that never
-// fails, keeps nothing of what it sees, and comes to the same answers however
-// the octets are cut into writes. The zero Scanner stands before the first octet.
+// fails, keeps nothing of what it sees but one Message-ID, and comes to the same
+// answers however the octets are cut into writes. The zero Scanner stands before the first octet.
 //
 // The header section ends before an empty line, and before a line that is
 // neither a field nor the continuation of one: what follows is body, as every
@@ -17,15 +19,23 @@ type Scanner struct {
 	header     int64 // octets of the header section so far, whole lines
 	hops       int
 	state      scanState
-	matched    int  // octets of the field name that agree with "received"; -1: it is another name
+	name       [nameMax]byte // of the field in hand, in lower case
+	named      int           // octets of it; over nameMax: it is a name that nobody looks for
+	id         string        // value of the first Message-ID, as it came, without ends of lines
+	inID       bool          // the field in hand is that one
+	hasID      bool
+	hasDate    bool
 	fields     bool // a field was seen, so that a line may continue it
 	eightBit   bool
 	headBit    bool // eightBit in the header section
 	headerDone bool
 }
 
-// receivedName is the name of the field that is counted, in lower case.
-const receivedName = "received"
+// Bounds of what a Scanner keeps, in octets.
+const (
+	nameMax = len("message-id") // of a field name
+	idMax   = LineMax           // of the value of Message-ID
+)
 
 // A scanState says where in a line of the header section the Scanner stands.
 type scanState uint8
@@ -56,6 +66,29 @@ func (s *Scanner) Write(p []byte) (int, error) {
 // a message has proven to be an effective, although rarely optimal, method of
 // detecting loops in mail systems."
 func (s *Scanner) Hops() int { return s.hops }
+
+// HasDate and HasMessageID report whether the header section holds such a field so
+// far, whatever stands in it.
+func (s *Scanner) HasDate() bool      { return s.hasDate }
+func (s *Scanner) HasMessageID() bool { return s.hasID }
+
+// MessageID returns what the first Message-ID of the header section holds between
+// its angle brackets, or all of it where there are none, without white space and
+// control characters: for people who search, not for anything that is sent. It is
+// valid UTF-8 of at most 998 octets, and empty where there is no such field.
+func (s *Scanner) MessageID() string {
+	id := s.id
+	if _, inner, ok := strings.Cut(id, "<"); ok {
+		id, _, _ = strings.Cut(inner, ">")
+	}
+	id = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(id, "?"))
+	return id
+}
 
 // EightBit reports an octet over 127 anywhere so far: the message cannot go to
 // a host without 8BITMIME as it is (RFC 6152).
@@ -92,8 +125,8 @@ func (s *Scanner) step(p []byte) []byte {
 		case s.fields && (c == ' ' || c == '\t'):
 			s.state = inValue
 		case isFtext(c):
-			s.state, s.matched = inName, 0
-			s.matchName(c)
+			s.state, s.named, s.inID = inName, 0, false
+			s.spell(c)
 		default: // LF, or what can begin no field
 			s.headerDone = true
 			return p
@@ -105,13 +138,11 @@ func (s *Scanner) step(p []byte) []byte {
 		switch {
 		case c == ':':
 			s.state, s.fields = inValue, true
-			if s.matched == len(receivedName) {
-				s.hops++
-			}
+			s.field()
 		case c == ' ' || c == '\t':
 			s.state = afterName
 		case s.state == inName && isFtext(c):
-			s.matchName(c)
+			s.spell(c)
 		default:
 			s.headerDone = true
 			return p
@@ -132,22 +163,41 @@ func (s *Scanner) value(p []byte) []byte {
 	if !s.headBit && hasEightBit(line) {
 		s.eightBit, s.headBit = true, true
 	}
+	if s.inID && len(s.id) < idMax {
+		text := bytes.TrimRight(line, "\r\n")
+		s.id += string(text[:min(len(text), idMax-len(s.id))])
+	}
 	if n > 0 {
 		s.header, s.state = s.size, atLineStart
 	}
 	return p[len(line):]
 }
 
-// matchName compares one more octet of a field name, without case.
-func (s *Scanner) matchName(c byte) {
+// spell takes one more octet of a field name.
+func (s *Scanner) spell(c byte) {
 	if 'A' <= c && c <= 'Z' {
 		c += 'a' - 'A'
 	}
-	if s.matched >= 0 && s.matched < len(receivedName) && receivedName[s.matched] == c {
-		s.matched++
-		return
+	if s.named < nameMax {
+		s.name[s.named] = c
 	}
-	s.matched = -1
+	if s.named <= nameMax {
+		s.named++
+	}
+}
+
+// field takes note of a field whose name is complete.
+func (s *Scanner) field() {
+	switch string(s.name[:min(s.named, nameMax)]) {
+	case "received":
+		s.hops++
+	case "date":
+		s.hasDate = true
+	case "message-id":
+		if s.named == nameMax {
+			s.inID, s.hasID = !s.hasID, true
+		}
+	}
 }
 
 // isFtext reports an octet of a field name. RFC 5322 3.6.8: "Printable US-ASCII
