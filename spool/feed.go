@@ -28,112 +28,156 @@ func (s *Spool) reader(name string) *feedReader {
 	return r
 }
 
-// Feed implements postrider.Spool.
+// Feed implements postrider.Spool. On a read-only spool it ends where the log
+// ends, and what it acknowledges is forgotten with the process.
 func (s *Spool) Feed(ctx context.Context, name string) iter.Seq2[postrider.Event, error] {
 	return func(yield func(postrider.Event, error) bool) {
-		s.mu.Lock()
-		r := s.reader(name)
-		busy := r.busy
-		r.busy = true
-		s.mu.Unlock()
-		if busy {
-			yield(postrider.Event{}, fmt.Errorf("spool: the feed has a reader %q already", name))
-			return
-		}
-		defer func() {
-			s.mu.Lock()
-			r.busy = false
-			s.mu.Unlock()
-		}()
-		f := &follower{s: s, r: r}
-		for {
-			rec, err := f.next(ctx)
+		for evs, err := range s.feed(ctx, name, 1) {
 			if err != nil {
 				yield(postrider.Event{}, err)
 				return
 			}
-			for _, ev := range events(&rec) {
+			for _, ev := range evs {
 				if !yield(ev, nil) {
 					return
 				}
 			}
+		}
+	}
+}
+
+// feedBatch is how many events Batches yields at once, the rest of the last
+// record on top.
+const feedBatch = 4096
+
+// Batches is Feed for a reader that makes durable what it reads: it yields what
+// there is at once, about 4096 events at most, and waits only for the first. To
+// ask for the next batch acknowledges the one before, so that one sync of the
+// reader serves all of a batch. A batch holds all events of an LSN, or none.
+func (s *Spool) Batches(ctx context.Context, name string) iter.Seq2[[]postrider.Event, error] {
+	return s.feed(ctx, name, feedBatch)
+}
+
+// feed yields the events of whole records: at least most of them, unless there
+// are no more at once.
+func (s *Spool) feed(ctx context.Context, name string, most int) iter.Seq2[[]postrider.Event, error] {
+	return func(yield func([]postrider.Event, error) bool) {
+		s.mu.Lock()
+		r := s.reader(name)
+		busy := r.busy
+		r.busy = true
+		f := &follower{s: s, read: r.lsn}
+		s.mu.Unlock()
+		if busy {
+			yield(nil, fmt.Errorf("spool: the feed has a reader %q already", name))
+			return
+		}
+		defer func() {
+			f.close()
 			s.mu.Lock()
-			r.lsn = rec.lsn
+			r.busy = false
 			s.mu.Unlock()
+		}()
+		for {
+			batch, changed, err := f.batch(most)
+			if len(batch) > 0 && !yield(batch, nil) {
+				return
+			}
+			s.mu.Lock()
+			r.lsn = max(r.lsn, f.read)
+			s.mu.Unlock()
+			if err == nil && changed != nil && len(batch) == 0 {
+				select {
+				case <-ctx.Done():
+					err = ctx.Err()
+				case <-changed:
+				}
+			}
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
 		}
 	}
 }
 
 // A follower walks along the log as it grows.
 type follower struct {
-	s   *Spool
-	r   *feedReader
-	seg *segment
-	sc  *scanner
-	max uint64 // LSN up to which sc may read
-	off int64  // in seg, of the first record that was not read
-	lsn uint64 // of that record, at least
+	s    *Spool
+	read uint64 // LSN up to which the log was read
+	seg  *segment
+	sc   *scanner
+	max  uint64 // LSN up to which sc may read
+	off  int64  // in seg, of the first record that was not read
+	lsn  uint64 // of that record, at least
 }
 
-// next returns the next durable record that its reader has not acknowledged.
-func (f *follower) next(ctx context.Context) (scanned, error) {
-	for {
-		if f.sc != nil {
-			rec, err := f.sc.next()
-			if err == nil && rec.lsn <= f.max {
-				f.off, f.lsn = f.sc.off, f.sc.lsn
-				if rec.lsn > f.r.lsn {
-					return rec, nil
-				}
-				continue
+// batch returns the events of the next records: at least most, unless the log
+// ends before. Then changed is closed when there may be more.
+func (f *follower) batch(most int) (batch []postrider.Event, changed <-chan struct{}, err error) {
+	for len(batch) < most {
+		if f.sc == nil {
+			if changed, err = f.open(); changed != nil || err != nil {
+				return batch, changed, err
 			}
-			f.s.dropSegments([]*segment{f.seg})
-			f.sc = nil
-			if err != nil && err != io.EOF {
-				return scanned{}, err
-			}
-			f.s.mu.Lock()
-			f.r.lsn = max(f.r.lsn, f.max) // what is missing is missing for good
-			f.s.mu.Unlock()
 		}
-		if err := f.open(ctx); err != nil {
-			return scanned{}, err
+		rec, err := f.sc.next()
+		if err != nil && err != io.EOF {
+			return batch, nil, err
 		}
+		if err == io.EOF || rec.lsn > f.max {
+			f.close()
+			f.read = max(f.read, f.max) // what is missing is missing for good
+			continue
+		}
+		f.off, f.lsn = f.sc.off, f.sc.lsn
+		if rec.lsn > f.read {
+			f.read = rec.lsn
+			batch = append(batch, events(&rec)...)
+		}
+	}
+	return batch, nil, nil
+}
+
+// close lets go of the segment.
+func (f *follower) close() {
+	if f.sc != nil {
+		f.s.dropSegments([]*segment{f.seg})
+		f.sc = nil
 	}
 }
 
-// open waits for records that are durable and not read, and opens their segment.
-func (f *follower) open(ctx context.Context) error {
+// open opens the segment with the next records that are durable and not read. If
+// there are none, changed is closed when there may be; a read-only spool gets no
+// more.
+func (f *follower) open() (changed <-chan struct{}, err error) {
 	s := f.s
-	for {
-		s.mu.Lock()
-		if s.closed {
-			s.mu.Unlock()
-			return postrider.ErrClosed
-		}
-		for _, g := range s.segments {
-			limit := min(g.last, s.synced)
-			if limit < g.first || limit <= f.r.lsn {
-				continue
-			}
-			off, lsn := int64(segmentHeaderLen), g.first
-			if f.seg == g {
-				off, lsn = f.off, f.lsn
-			}
-			g.hold()
-			f.seg, f.max, f.off, f.lsn = g, limit, off, lsn
-			f.sc = &scanner{f: g.f, epoch: g.epoch, off: off, lsn: lsn, size: g.end}
-			s.mu.Unlock()
-			return nil
-		}
-		changed := s.changed
-		s.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, postrider.ErrClosed
 	}
+	for _, g := range s.segments {
+		limit := min(g.last, s.synced)
+		if limit < g.first || limit <= f.read {
+			continue
+		}
+		off, lsn := int64(segmentHeaderLen), g.first
+		if f.seg == g {
+			off, lsn = f.off, f.lsn
+		}
+		g.hold()
+		f.seg, f.max, f.off, f.lsn = g, limit, off, lsn
+		f.sc = &scanner{f: g.f, epoch: g.epoch, off: off, lsn: lsn, size: g.end}
+		return nil, nil
+	}
+	if s.opt.ReadOnly {
+		return nil, io.EOF
+	}
+	return s.changed, nil
 }
 
 // events returns what a record tells.
