@@ -7,6 +7,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/postrider/postrider/route"
 )
 
 // A reader turns one file into a Config and gathers what is wrong with it.
@@ -14,6 +16,7 @@ type reader struct {
 	file  string
 	src   string
 	eval  *hcl.EvalContext
+	files route.Files // nil: no file is looked at
 	diags Diagnostics
 }
 

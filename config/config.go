@@ -2,8 +2,10 @@
 // or JSON by the same schema. What it does not know is an error; every mistake
 // is told with file, line, column, the line itself and what to do about it.
 //
-// It reads no file and opens no address: it turns octets into a Config, and
-// what can be found wrong without a machine to try it on is found here.
+// It opens no address and changes nothing: it turns octets into a Config, and what
+// can be found wrong without trying it is found here. Files that the
+// configuration names (aliases, certificates, passwords) are looked at through
+// what Load is given.
 package config
 
 import (
@@ -20,7 +22,9 @@ import (
 type Config struct {
 	Hostname   string    // the name that we give ourselves; empty: the machine's own name
 	DataDir    string    // spool, mail and control socket
-	Postmaster smtp.Path // where mail to a postmaster without a mailbox goes; null: nowhere
+	User       string    // whom to run as once the sockets are open, a name or a number; empty: who we are
+	Postmaster smtp.Path // where mail to a postmaster without a mailbox goes; null: to a mailbox of that name
+	TLS        TLS
 	Listeners  []Listener
 	Admin      Admin
 	DNS        DNS
@@ -28,15 +32,49 @@ type Config struct {
 	Routes     []Route // the first that matches wins
 	Queue      Queue
 	Limits     Limits
+	Journal    Journal
 
 	DataDirPos Pos
+	UserPos    Pos
 }
+
+// TLS says which certificate we show.
+type TLS struct {
+	Cert string // PEM file of the certificate and those that it was signed with
+	Key  string // PEM file
+	// SelfSigned: instead of them a certificate for Hostname that we make ourselves
+	// at the first start, and keep below DataDir.
+	SelfSigned bool
+	Pos        Pos // of cert or self_signed
+}
+
+// A Role is what a listener is for.
+type Role string
+
+// The roles of a listener.
+const (
+	RoleMX         Role = "mx"         // anyone hands in mail for our domains
+	RoleSubmission Role = "submission" // users hand in mail for anyone, after AUTH (RFC 6409)
+	RoleLMTP       Role = "lmtp"       // another server hands in mail for our domains (RFC 2033)
+)
+
+// A TLSMode says when a listener speaks TLS.
+type TLSMode string
+
+// The TLS modes of a listener.
+const (
+	TLSStart    TLSMode = "starttls" // when the client asks for it (RFC 3207)
+	TLSImplicit TLSMode = "implicit" // from the first octet (RFC 8314 3)
+	TLSNone     TLSMode = "none"
+)
 
 // A Listener is an address where we accept mail.
 type Listener struct {
 	Name      string
 	Address   string         // host:port; an empty host is every address of the machine
-	RelayFrom []netip.Prefix // client networks that may send to any domain
+	Role      Role           // never empty
+	TLS       TLSMode        // never empty
+	RelayFrom []netip.Prefix // client networks that may send to any domain; of RoleMX
 	Pos       Pos            // of the address
 }
 
@@ -54,9 +92,12 @@ type DNS struct {
 // A Domain is one that we accept mail for.
 type Domain struct {
 	Name      string   // lower case
-	Mailboxes []string // local parts; "*" is any
+	Mailboxes []string // local parts, beside the accounts; "*" is any
+	Aliases   string   // the alias file; empty: none
 	Deliver   postrider.Route
 	Pos       Pos // of the block
+
+	aliasesPos Pos
 }
 
 // A Route says how mail to other domains leaves.
@@ -75,11 +116,18 @@ type Queue struct {
 	MaxRecipients int             // waiting in all
 }
 
-// Limits bound what one message may be.
+// Limits bound what one message may be, and what it may take.
 type Limits struct {
 	MessageSize int64          // octets
 	Recipients  int            // of one message
 	Exempt      []netip.Prefix // client networks without limits per address
+	MinFree     int64          // octets of the spool's disk that new mail leaves free; 0: as the spool thinks fit for the disk
+}
+
+// Journal bounds what is kept of the story of each message.
+type Journal struct {
+	Keep    time.Duration // age at which it is forgotten
+	MaxSize int64         // octets; beyond, the oldest is forgotten earlier
 }
 
 // The defaults of interface values that a file may leave out.
@@ -91,6 +139,8 @@ const (
 	defaultMaxRecipients = 2_000_000
 	defaultMessageSize   = 50 << 20
 	defaultRecipients    = 1000
+	defaultKeep          = 90 * 24 * time.Hour
+	defaultJournalSize   = 20 << 30
 	// defaultMaildir is below DataDir.
 	defaultMaildir = "mail/{domain}/{user}"
 )
@@ -109,6 +159,7 @@ func loopback() []netip.Prefix {
 func defaults() *Config {
 	return &Config{
 		DataDir: DefaultDataDir,
+		TLS:     TLS{SelfSigned: true},
 		Queue: Queue{
 			Retry:         defaultRetry(),
 			Expire:        defaultExpire,
@@ -121,18 +172,23 @@ func defaults() *Config {
 			Recipients:  defaultRecipients,
 			Exempt:      loopback(),
 		},
+		Journal: Journal{Keep: defaultKeep, MaxSize: defaultJournalSize},
 	}
 }
 
 // Builtin is the configuration of a server that was given none. It listens on
-// loopback alone, takes any name at localhost, and holds all other mail.
+// loopback alone, takes any name at localhost, takes mail for other domains from
+// users alone, and holds it.
 func Builtin(dataDir string) *Config {
 	c := defaults()
 	if dataDir != "" {
 		c.DataDir = dataDir
 	}
 	c.Hostname = "localhost"
-	c.Listeners = []Listener{{Name: "mx", Address: "127.0.0.1:2525", RelayFrom: loopback()}}
+	c.Listeners = []Listener{
+		{Name: "mx", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart},
+		{Name: "submission", Address: "127.0.0.1:2587", Role: RoleSubmission, TLS: TLSStart},
+	}
 	c.Admin.Address = "127.0.0.1:8025"
 	c.Domains = []Domain{{
 		Name:      "localhost",
@@ -143,12 +199,13 @@ func Builtin(dataDir string) *Config {
 	return c
 }
 
-// Table is what a router is made from. Folders that are not absolute are below
+// Table is what a router is made from, but for what only a running server has:
+// the files, the accounts, its addresses. Folders that are not absolute are below
 // DataDir.
 func (c *Config) Table() route.Table {
 	t := route.Table{Hostname: c.Hostname, Postmaster: c.Postmaster}
 	for _, d := range c.Domains {
-		t.Domains = append(t.Domains, route.Domain{Name: d.Name, Mailboxes: d.Mailboxes, Deliver: c.below(d.Deliver)})
+		t.Domains = append(t.Domains, route.Domain{Name: d.Name, Mailboxes: d.Mailboxes, Aliases: d.Aliases, Deliver: c.below(d.Deliver)})
 	}
 	for _, r := range c.Routes {
 		t.Rules = append(t.Rules, route.Rule{Pattern: r.Pattern, To: c.below(r.To)})

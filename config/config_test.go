@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func TestWrong(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg, found := Load(filepath.Base(name), src, testEnv)
+			cfg, found := Load(filepath.Base(name), src, testEnv, testFiles())
 			if (cfg == nil) != found.HasErrors() {
 				t.Errorf("a Config comes just when there are no errors: %v, %v", cfg, found)
 			}
@@ -69,7 +70,7 @@ func TestWrong(t *testing.T) {
 			}
 		})
 	}
-	if files < 15 {
+	if files < 40 {
 		t.Errorf("%d wrong files: some are lost", files)
 	}
 }
@@ -78,24 +79,38 @@ func full() *Config {
 	return &Config{
 		Hostname:   "mx1.example.org",
 		DataDir:    "/srv/data",
+		User:       "postrider",
 		Postmaster: smtp.Path{Local: "alice", Domain: "example.org"},
+		TLS:        TLS{Cert: "/mx1.pem", Key: "/mx1.key"},
 		Listeners: []Listener{
-			{Name: "mx", Address: ":25", RelayFrom: []netip.Prefix{
+			{Name: "mx", Address: ":25", Role: RoleMX, TLS: TLSNone, RelayFrom: []netip.Prefix{
 				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128")}},
-			{Name: "second", Address: "127.0.0.1:2525"},
+			{Name: "second", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart},
+			{Name: "submission", Address: ":587", Role: RoleSubmission, TLS: TLSStart},
+			{Name: "submissions", Address: ":465", Role: RoleSubmission, TLS: TLSImplicit},
+			{Name: "lmtp", Address: "127.0.0.1:24", Role: RoleLMTP, TLS: TLSNone},
 		},
 		Admin: Admin{Address: "127.0.0.1:8025"},
 		DNS:   DNS{Servers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5353"), netip.MustParseAddrPort("[::1]:53")}},
 		Domains: []Domain{
-			{Name: "example.org", Mailboxes: []string{"alice", "bob smith"},
+			{Name: "example.org", Mailboxes: []string{"alice", "bob smith"}, Aliases: "/aliases",
 				Deliver: postrider.Route{Via: postrider.ViaMaildir, Dir: "/var/mail/{domain}/{user}"}},
+			{Name: "example.net", Mailboxes: []string{"alice", "bob"}, Aliases: "/aliases",
+				Deliver: postrider.Route{Via: postrider.ViaLMTP, Socket: "/run/dovecot/lmtp"}},
 			{Name: "backup.example", Mailboxes: []string{"*"},
 				Deliver: postrider.Route{Via: postrider.ViaMX, Port: 25}},
 		},
 		Routes: []Route{
 			{Pattern: "partner.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "gw.internal", Port: 2525, Private: true}},
 			{Pattern: "six.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "2001:db8::2", Port: 25, Private: true}},
-			{Pattern: ".odd.example", To: postrider.Route{Via: postrider.ViaMX, Port: 2526, Private: true}},
+			{Pattern: ".odd.example", To: postrider.Route{Via: postrider.ViaMX, Port: 2526, Private: true, TLS: postrider.TLSNone}},
+			{Pattern: "hub.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "hub.example.org", Port: 465, Private: true,
+				TLS: postrider.TLSVerify, Implicit: true, Username: "postrider@hub.example", Password: "s3cret words"}},
+			{Pattern: "smart.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "smart.example.org", Port: 587, Private: true,
+				TLS: postrider.TLSRequire, Username: "us", Password: "s3cret words"}},
+			{Pattern: "sure.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "192.0.2.1", Port: 4465, Private: true,
+				TLS: postrider.TLSRequire, Implicit: true}},
+			{Pattern: "mailstore.example", To: postrider.Route{Via: postrider.ViaLMTP, Host: "::1", Port: 24, Private: true, TLS: postrider.TLSNone}},
 			{Pattern: "closed.example", To: postrider.Route{Via: postrider.ViaError,
 				Reply: smtp.Reply{Code: 550, Status: smtp.Status{Class: 5, Subject: 1, Detail: 2}, Text: "We do not write there"}}},
 			{Pattern: "later.example", To: postrider.Route{Via: postrider.ViaHold}},
@@ -107,7 +122,8 @@ func full() *Config {
 			ExpireBounce:  12 * time.Hour,
 			MaxRecipients: 500,
 		},
-		Limits: Limits{MessageSize: 1 << 30, Recipients: 200},
+		Limits:  Limits{MessageSize: 1 << 30, Recipients: 200, MinFree: 2 << 30},
+		Journal: Journal{Keep: 30 * 24 * time.Hour, MaxSize: 1 << 30},
 	}
 }
 
@@ -117,11 +133,11 @@ func TestRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, found := Load(name, src, testEnv)
+		got, found := Load(name, src, testEnv, testFiles())
 		if len(found) != 0 {
 			t.Fatalf("%s: %v", name, found)
 		}
-		opts := cmp.Options{cmpopts.IgnoreTypes(Pos{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+		opts := cmp.Options{cmpopts.IgnoreTypes(Pos{}), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 			cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })}
 		if diff := cmp.Diff(full(), got, opts); diff != "" {
 			t.Errorf("%s: %s", name, diff)
@@ -129,9 +145,62 @@ func TestRight(t *testing.T) {
 	}
 }
 
+// To load a file again, as a reload does, gives the same and changes nothing.
+// What a command loads that looks at no files is the same but for the passwords.
+func TestLoadAgain(t *testing.T) {
+	src, err := os.ReadFile("testdata/good/full.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := Load("full.hcl", src, testEnv, testFiles())
+	again, _ := Load("full.hcl", src, testEnv, testFiles())
+	blind, found := Load("full.hcl", src, testEnv, nil)
+	if !reflect.DeepEqual(first, again) || len(found) != 0 {
+		t.Errorf("%v\n%v\n%v", first, again, found)
+	}
+	for i, r := range blind.Routes {
+		if r.To.Password != "" {
+			t.Errorf("route %q has a password from nowhere", r.Pattern)
+		}
+		blind.Routes[i].To.Password = first.Routes[i].To.Password
+	}
+	if !reflect.DeepEqual(first, blind) {
+		t.Errorf("%v\n%v", first, blind)
+	}
+}
+
+// What is wrong is told without the secrets that were read.
+func TestSecretsAreNotTold(t *testing.T) {
+	names, _ := filepath.Glob("testdata/bad/*.txt")
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil || strings.Contains(string(text), "s3cret") || strings.Contains(string(text), "PRIVATE") {
+			t.Errorf("%s: %v: it tells a secret", name, err)
+		}
+	}
+}
+
+func TestKeyPair(t *testing.T) {
+	files := testFiles()
+	if pair, err := (TLS{Cert: "/mx1.pem", Key: "/mx1.key"}).KeyPair(files); err != nil || pair.Leaf.DNSNames[0] != "mx1.example.org" {
+		t.Errorf("%v, %v", pair.Leaf, err)
+	}
+	for _, tt := range []struct{ cert, key, says string }{
+		{"/gone", "/mx1.key", "certificate /gone: file does not exist"},
+		{"/mx1.pem", "/gone", "key /gone: file does not exist"},
+		{"/mx1.pem", "/other.key", "certificate /mx1.pem with key /other.key: private key does not match"},
+		{"/pw", "/mx1.key", "certificate /pw with key /mx1.key: failed to find any PEM data"},
+	} {
+		_, err := TLS{Cert: tt.cert, Key: tt.key}.KeyPair(files)
+		if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%v does not say %q", err, tt.says)
+		}
+	}
+}
+
 // A file that says nothing but where to listen has the defaults.
 func TestDefaults(t *testing.T) {
-	cfg, found := Load("x.hcl", []byte(`listener "mx" { address = ":25" }`), nil)
+	cfg, found := Load("x.hcl", []byte(`listener "mx" { address = ":25" }`), nil, nil)
 	if len(found) != 0 {
 		t.Fatal(found)
 	}
@@ -142,6 +211,12 @@ func TestDefaults(t *testing.T) {
 	}
 	if l := cfg.Limits; l.MessageSize != 50<<20 || l.Recipients != 1000 || len(l.Exempt) != 2 {
 		t.Errorf("limits %+v", l)
+	}
+	if l := cfg.Listeners[0]; l.Role != RoleMX || l.TLS != TLSStart || !cfg.TLS.SelfSigned {
+		t.Errorf("%+v with %+v", l, cfg.TLS)
+	}
+	if j := cfg.Journal; j.Keep != 90*24*time.Hour || j.MaxSize != 20<<30 {
+		t.Errorf("journal %+v", j)
 	}
 	if len(cfg.Listeners[0].RelayFrom) != 0 || cfg.Admin.Address != "" {
 		t.Errorf("nobody relays, and no HTTP is served, unless the file says so: %+v", cfg)
@@ -157,9 +232,13 @@ func TestBuiltin(t *testing.T) {
 		addrs = append(addrs, l.Address)
 	}
 	for _, a := range addrs {
-		if ap, err := netip.ParseAddrPort(a); err != nil || !ap.Addr().IsLoopback() {
+		if ap, err := netip.ParseAddrPort(a); !loopbackOnly(a) || err != nil || !ap.Addr().IsLoopback() {
 			t.Errorf("%s is not loopback", a)
 		}
+	}
+	if l := cfg.Listeners; len(l) != 2 || l[0].Role != RoleMX || l[1].Role != RoleSubmission || l[1].TLS != TLSStart ||
+		len(l[0].RelayFrom)+len(l[1].RelayFrom) != 0 || !cfg.TLS.SelfSigned {
+		t.Errorf("users alone send to other domains, over TLS: %+v", cfg)
 	}
 	if len(cfg.Routes) != 1 || cfg.Routes[0].To.Via != postrider.ViaHold || cfg.Routes[0].Pattern != "*" {
 		t.Errorf("routes %+v", cfg.Routes)
@@ -173,7 +252,7 @@ func TestBuiltin(t *testing.T) {
 }
 
 func TestLatePosition(t *testing.T) {
-	cfg, _ := Load("x.hcl", []byte("listener \"mx\" {\n  address = \":25\"\n}\n"), nil)
+	cfg, _ := Load("x.hcl", []byte("listener \"mx\" {\n  address = \":25\"\n}\n"), nil, nil)
 	got := cfg.Listeners[0].Pos.Error("it is taken", "Stop the other one.").String()
 	want := "x.hcl:2,13: error: it is taken\n  2 |   address = \":25\"\n    |             ^^^^^\n  Stop the other one."
 	if got != want {
@@ -242,7 +321,7 @@ func FuzzLoad(f *testing.F) {
 		if json {
 			name = "f.json"
 		}
-		cfg, found := Load(name, src, testEnv)
+		cfg, found := Load(name, src, testEnv, testFiles())
 		if (cfg == nil) != found.HasErrors() {
 			t.Errorf("%v with %v", cfg, found)
 		}

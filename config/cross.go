@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/postrider/postrider/route"
 )
 
 // cross checks what no block can know alone.
@@ -12,11 +14,15 @@ func (r *reader) cross(c *Config) {
 	r.listeners(c)
 	domains := map[string]Pos{}
 	for _, d := range c.Domains {
-		if first, twice := domains[d.Name]; twice {
+		key, err := route.DomainKey(d.Name)
+		if err != nil {
+			key = d.Name // told already
+		}
+		if first, twice := domains[key]; twice {
 			r.say(d.Pos, fmt.Sprintf("The first is in line %d: write everything there.", first.Line), "a second domain %q", d.Name)
 			continue
 		}
-		domains[d.Name] = d.Pos
+		domains[key] = d.Pos
 	}
 	table := c.Table()
 	for _, fault := range table.Check() {
@@ -52,6 +58,10 @@ func (r *reader) listeners(c *Config) {
 			r.say(l.Pos, "Give it another name.", "a second listener %q", l.Name)
 		}
 		names[l.Name] = true
+		if l.Role == RoleSubmission && c.TLS == (TLS{SelfSigned: true}) && !loopbackOnly(l.Address) && l.Address != "" {
+			r.warn(l.Pos, `Add tls { cert = "..." key = "..." }, or tls { self_signed = true } where that is meant.`,
+				"listener %q shows a self-signed certificate, which mail programs do not trust", l.Name)
+		}
 		all = append(all, seen{fmt.Sprintf("listener %q", l.Name), l.Pos, l.Address})
 	}
 	all = append(all, seen{"admin", c.Admin.Pos, c.Admin.Address})

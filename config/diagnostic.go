@@ -168,3 +168,10 @@ func lowerFirst(s string) string {
 	}
 	return strings.ToLower(s[:1]) + s[1:]
 }
+
+// warn notes a warning at a Pos.
+func (r *reader) warn(p Pos, help, format string, args ...any) {
+	d := p.Error(fmt.Sprintf(format, args...), help)
+	d.Warning = true
+	r.diags = append(r.diags, d)
+}

@@ -4,41 +4,47 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/json"
+
+	"github.com/postrider/postrider/route"
 )
 
 // The shapes of the file and of its blocks. A key is here when something reads
 // it; everything else is a mistake of the writer.
 var (
 	fileShape = shape{
-		keys: []string{"hostname", "data_dir", "postmaster"},
+		keys: []string{"hostname", "data_dir", "user", "postmaster"},
 		blocks: map[string]string{
-			"listener": "name", "admin": "", "dns": "", "domain": "domain",
-			"route": "pattern", "queue": "", "limits": "",
+			"tls": "", "listener": "name", "admin": "", "dns": "", "domain": "domain",
+			"route": "pattern", "queue": "", "limits": "", "journal": "",
 		},
 	}
+	tlsShape      = shape{keys: []string{"cert", "key", "self_signed"}, blocks: map[string]string{"acme": ""}}
 	listenerShape = shape{keys: []string{"address", "role", "tls", "relay_from"}}
 	adminShape    = shape{keys: []string{"address"}}
 	dnsShape      = shape{keys: []string{"servers"}}
-	domainShape   = shape{keys: []string{"mailboxes", "deliver"}}
-	routeShape    = shape{keys: []string{"via", "port", "private", "tls"}}
+	domainShape   = shape{keys: []string{"mailboxes", "aliases", "allow_programs", "deliver"}}
+	routeShape    = shape{keys: []string{"via", "port", "private", "tls", "username", "password_file"}}
 	queueShape    = shape{keys: []string{"retry", "expire", "expire_bounce", "delay_notice", "max_recipients"}}
-	limitsShape   = shape{keys: []string{"message_size", "recipients", "exempt"}}
+	limitsShape   = shape{keys: []string{"message_size", "recipients", "exempt", "min_free"}}
+	journalShape  = shape{keys: []string{"keep", "max_size"}}
 )
 
 // Load reads a configuration: HCL, or JSON when the name ends in ".json". The
 // Config is nil when there are errors; there may be warnings with it. The
 // function env("NAME") asks env; nil: nothing is set.
-func Load(name string, src []byte, env Lookup) (*Config, Diagnostics) {
-	r := &reader{file: name, src: string(src), eval: env.context()}
+//
+// The files that the configuration names are looked at through files. Nil: they
+// are not, and no Password is set; so a command does that only wants to know
+// where the server is, and may not be allowed to read what the server reads.
+func Load(name string, src []byte, env Lookup, files route.Files) (*Config, Diagnostics) {
+	r := &reader{file: name, src: string(src), eval: env.context(), files: files}
 	var file *hcl.File
 	var found hcl.Diagnostics
 	if strings.HasSuffix(name, ".json") {
@@ -52,6 +58,7 @@ func Load(name string, src []byte, env Lookup) (*Config, Diagnostics) {
 	}
 	c := r.read(file.Body)
 	r.cross(c)
+	r.aliases(c)
 	if ds := r.sorted(); ds.HasErrors() {
 		return nil, ds
 	}
@@ -60,9 +67,18 @@ func Load(name string, src []byte, env Lookup) (*Config, Diagnostics) {
 
 func (r *reader) sorted() Diagnostics {
 	slices.SortStableFunc(r.diags, func(a, b Diagnostic) int {
-		return cmp.Or(a.Line-b.Line, a.Column-b.Column, strings.Compare(a.Message, b.Message))
+		return cmp.Or(r.order(a)-r.order(b), strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, strings.Compare(a.Message, b.Message))
 	})
 	return r.diags
+}
+
+// order is 0 for what is wrong in the file itself, and 1 for the files that it
+// names.
+func (r *reader) order(d Diagnostic) int {
+	if d.File == r.file {
+		return 0
+	}
+	return 1
 }
 
 func (r *reader) read(root hcl.Body) *Config {
@@ -77,8 +93,17 @@ func (r *reader) read(root hcl.Body) *Config {
 			r.errorf(t.rng, `Write a folder, such as "/var/lib/postrider".`, "data_dir is empty")
 		}
 	}
+	if t, ok := b.text("user"); ok {
+		c.User, c.UserPos = t.s, r.pos(t.rng)
+		if !plainName(t.s) {
+			r.errorf(t.rng, `Write the name or the number of a user of this machine, such as "postrider".`, "user: %q is no name of a user", t.s)
+		}
+	}
 	if t, ok := b.text("postmaster"); ok {
 		c.Postmaster = r.mailbox("postmaster", t)
+	}
+	if block, ok := b.only("tls"); ok {
+		c.TLS = r.tls(block, c.Hostname)
 	}
 	for _, block := range b.labelled("listener") {
 		c.Listeners = append(c.Listeners, r.listener(block))
@@ -103,6 +128,14 @@ func (r *reader) read(root hcl.Body) *Config {
 		in := r.open(block.Body, "limits", block.DefRange, limitsShape)
 		in.limits(&c.Limits)
 	}
+	if block, ok := b.only("journal"); ok {
+		in := r.open(block.Body, "journal", block.DefRange, journalShape)
+		in.duration("keep", &c.Journal.Keep)
+		in.size("max_size", 1<<20, &c.Journal.MaxSize)
+		if attr, ok := in.attrs["keep"]; ok && c.Journal.Keep == 0 {
+			r.errorf(attr.Expr.Range(), `Write a time such as "90d".`, "keep is no time at all")
+		}
+	}
 	return c
 }
 
@@ -118,6 +151,7 @@ func (b body) limits(to *Limits) {
 	b.size("message_size", 1, &to.MessageSize)
 	b.count("recipients", 1, 1_000_000, &to.Recipients)
 	b.networks("exempt", &to.Exempt)
+	b.size("min_free", 1, &to.MinFree)
 	if attr, ok := b.attrs["message_size"]; ok && to.MessageSize < sizeFloor {
 		b.warnf(attr.Expr.Range(), "Write at least "+FormatSize(sizeFloor)+" on a server that others write to.",
 			"message_size is below what RFC 5321 4.5.3.1.7 asks for")
@@ -126,50 +160,6 @@ func (b body) limits(to *Limits) {
 		b.warnf(attr.Expr.Range(), fmt.Sprintf("Write at least %d on a server that others write to.", rcptsFloor),
 			"recipients is below what RFC 5321 4.5.3.1.8 asks for")
 	}
-}
-
-func (r *reader) listener(block *hcl.Block) Listener {
-	l := Listener{Name: block.Labels[0]}
-	in := r.open(block.Body, fmt.Sprintf("listener %q", l.Name), block.DefRange, listenerShape)
-	if !plainName(l.Name) {
-		r.errorf(labelRange(block), "Use letters, digits, \"-\" and \"_\".", "%q is no name for a listener", l.Name)
-	}
-	l.Address, l.Pos = in.address(":25")
-	if t, ok := in.text("role"); ok && t.s != "mx" {
-		r.errorf(t.rng, `This version knows the role "mx" alone.`, "unknown role %q", t.s)
-	}
-	if t, ok := in.text("tls"); ok && t.s != "none" {
-		r.errorf(t.rng, `This version has no TLS yet: write tls = "none", or leave it out.`, "tls = %q is not to be had", t.s)
-	}
-	in.networks("relay_from", &l.RelayFrom)
-	return l
-}
-
-// address reads the key "address" of a listener, which must be there.
-func (b body) address(such string) (string, Pos) {
-	if _, given := b.attrs["address"]; !given {
-		b.errorf(b.rng, fmt.Sprintf("Add the key: address = %q.", such), "%s has no address", b.what)
-		return "", Pos{}
-	}
-	t, ok := b.text("address")
-	if !ok {
-		return "", Pos{}
-	}
-	help := fmt.Sprintf(`Write IP:PORT or :PORT, such as %q.`, such)
-	host, port, err := net.SplitHostPort(t.s)
-	if err != nil {
-		b.errorf(t.rng, help, "%q is no address to listen on", t.s)
-		return "", Pos{}
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		b.errorf(t.rng, help, "%q is no port number", port)
-		return "", Pos{}
-	}
-	if _, err := netip.ParseAddr(host); host != "" && host != "localhost" && err != nil {
-		b.errorf(t.rng, help, "%q is no IP address of this machine", host)
-		return "", Pos{}
-	}
-	return t.s, b.pos(t.rng)
 }
 
 func (r *reader) dns(block *hcl.Block, to *DNS) {

@@ -15,10 +15,17 @@ import (
 )
 
 // viaHelp lists every way that mail can go.
-const viaHelp = `Write one of "mx", "smtp://HOST:PORT", "maildir:PATH", "hold", "discard", "error:550 5.1.2 TEXT".`
+const viaHelp = `Write one of "mx", "smtp://HOST:PORT", "smtps://HOST:PORT", "lmtp://HOST:PORT", "lmtp:///SOCKET", "maildir:PATH", "hold", "discard", "error:550 5.1.2 TEXT".`
 
-// smtpPort is where SMTP is spoken (RFC 5321 4.5.4.2).
-const smtpPort = 25
+// Where SMTP is spoken (RFC 5321 4.5.4.2, RFC 8314 7.3).
+const (
+	smtpPort  = 25
+	smtpsPort = 465
+)
+
+// socketMax is the shortest limit of the systems that we know to the name of a
+// Unix socket, in octets.
+const socketMax = 103
 
 func (r *reader) domain(block *hcl.Block) Domain {
 	label := text{block.Labels[0], labelRange(block)}
@@ -31,7 +38,7 @@ func (r *reader) domain(block *hcl.Block) Domain {
 	if !smtp.IsDomain(d.Name) && !smtp.IsLiteral(d.Name) {
 		r.errorf(label.rng, `Write a domain such as "example.org".`, "%q is no domain", label.s)
 	}
-	list, given := in.list("mailboxes")
+	list, _ := in.list("mailboxes")
 	for _, t := range list {
 		if t.s != "*" {
 			if _, err := smtp.ParsePath(smtp.QuoteLocal(t.s) + "@x"); t.s == "" || err != nil {
@@ -42,10 +49,7 @@ func (r *reader) domain(block *hcl.Block) Domain {
 		}
 		d.Mailboxes = append(d.Mailboxes, t.s)
 	}
-	if _, wrong := in.attrs["mailboxes"]; !given && !wrong || given && len(list) == 0 {
-		r.warnf(label.rng, `Write mailboxes = ["alice", "bob"], or ["*"] for any name.`,
-			"domain %q has no mailboxes: all mail for it is refused", label.s)
-	}
+	in.aliases(&d)
 	if t, ok := in.text("deliver"); ok {
 		d.Deliver = r.target("deliver", t)
 	}
@@ -71,14 +75,13 @@ func (r *reader) route(block *hcl.Block) Route {
 	to.To = r.target("via", via)
 	to.To.Port = in.port(to.To)
 	if private, rng := in.flag("private"); private {
-		if v := to.To.Via; v != "" && v != postrider.ViaMX && v != postrider.ViaSMTP {
+		if v := to.To.Via; v != "" && v != postrider.ViaMX && v != postrider.ViaSMTP && v != postrider.ViaLMTP {
 			r.errorf(rng, "Take it away.", "private says nothing with via = %q", via.s)
 		}
 		to.To.Private = true
 	}
-	if t, ok := in.text("tls"); ok && t.s != "none" {
-		r.errorf(t.rng, `This version has no TLS yet: write tls = "none", or leave it out.`, "tls = %q is not to be had", t.s)
-	}
+	in.policy(&to.To, via)
+	in.login(&to.To, via)
 	return to
 }
 
@@ -90,8 +93,8 @@ func (b body) port(to postrider.Route) uint16 {
 	}
 	n := 0
 	b.count("port", 1, 65535, &n)
-	if to.Via == postrider.ViaSMTP {
-		b.errorf(attr.NameRange, `Write it in via: "smtp://`+net.JoinHostPort(to.Host, "PORT")+`".`, "port is for via = \"mx\" alone")
+	if to.Host != "" {
+		b.errorf(attr.NameRange, `Write it in via: "`+scheme(to)+"://"+net.JoinHostPort(to.Host, "PORT")+`".`, "port is for via = \"mx\" alone")
 	} else if to.Via != "" && to.Via != postrider.ViaMX {
 		b.errorf(attr.NameRange, "Take it away.", "port says nothing with this via")
 	}
@@ -110,14 +113,20 @@ func (r *reader) target(key string, t text) postrider.Route {
 		r.warnf(t.rng, `Write "hold" to keep it instead.`, "%s = \"discard\" throws mail away, and tells nobody", key)
 		return postrider.Route{Via: postrider.ViaDiscard}
 	case kind == "smtp" && strings.HasPrefix(rest, "//"):
-		return r.host(key, t, rest[2:])
+		return r.host(key, t, postrider.Route{Via: postrider.ViaSMTP, Host: rest[2:], Port: smtpPort})
+	case kind == "smtps" && strings.HasPrefix(rest, "//"):
+		return r.host(key, t, postrider.Route{Via: postrider.ViaSMTP, Host: rest[2:], Port: smtpsPort, Implicit: true, TLS: postrider.TLSRequire})
+	case kind == "lmtp" && strings.HasPrefix(rest, "///"):
+		return r.socket(key, t, rest[2:])
+	case kind == "lmtp" && strings.HasPrefix(rest, "//"):
+		return r.lmtp(key, t, rest[2:])
 	case kind == "maildir" && colon:
 		return r.maildir(key, t, rest)
 	case kind == "error" && colon:
 		return r.refusal(key, t, rest)
 	}
 	help := viaHelp
-	if n := nearest(kind, []string{"mx", "smtp", "maildir", "hold", "discard", "error"}); n != "" && n != kind {
+	if n := nearest(kind, []string{"mx", "smtp", "smtps", "lmtp", "maildir", "hold", "discard", "error"}); n != "" && n != kind {
 		help = `Did you mean "` + n + `"? ` + viaHelp
 	} else if !colon && smtp.IsDomain(t.s) && strings.Contains(t.s, ".") {
 		help = `Did you mean "smtp://` + t.s + `"? ` + viaHelp
@@ -126,10 +135,22 @@ func (r *reader) target(key string, t text) postrider.Route {
 	return postrider.Route{}
 }
 
-// host reads what follows "smtp://". The operator names the host, so it may lie
-// in private space.
-func (r *reader) host(key string, t text, where string) postrider.Route {
-	to := postrider.Route{Via: postrider.ViaSMTP, Host: where, Port: smtpPort, Private: true}
+// scheme is how a Route to a host begins.
+func scheme(to postrider.Route) string {
+	switch {
+	case to.Via == postrider.ViaLMTP:
+		return "lmtp"
+	case to.Implicit:
+		return "smtps"
+	}
+	return "smtp"
+}
+
+// host reads Host of to, which is what follows "smtp://". The operator names the
+// host, so it may lie in private space.
+func (r *reader) host(key string, t text, to postrider.Route) postrider.Route {
+	where := to.Host
+	to.Private = true
 	if host, port, err := net.SplitHostPort(where); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 {
@@ -145,10 +166,40 @@ func (r *reader) host(key string, t text, where string) postrider.Route {
 	}
 	to.Host = domainName(to.Host)
 	if !smtp.IsDomain(to.Host) {
-		r.errorf(t.rng, `Write smtp://HOST or smtp://HOST:PORT, such as "smtp://gw.example.net:25".`, "%s: %q is no host", key, where)
+		r.errorf(t.rng, fmt.Sprintf(`Write %[1]s://HOST:PORT, such as "%[1]s://gw.example.net:2525".`, scheme(to)), "%s: %q is no host", key, where)
 		return postrider.Route{}
 	}
 	return to
+}
+
+// lmtp reads what follows "lmtp://". RFC 2033 5: "As LMTP is a different protocol
+// than SMTP, it MUST NOT be used on the TCP service port 25."
+func (r *reader) lmtp(key string, t text, where string) postrider.Route {
+	to := r.host(key, t, postrider.Route{Via: postrider.ViaLMTP, Host: where})
+	switch {
+	case to.Host == "":
+		return to
+	case to.Port == 0:
+		r.errorf(t.rng, `Write it after the host, such as "lmtp://127.0.0.1:24".`, "%s: LMTP has no port of its own", key)
+	case to.Port == smtpPort:
+		r.errorf(t.rng, "Ask its operator for the port of LMTP, or write smtp://.", "%s: port 25 is for SMTP and never for LMTP (RFC 2033 5)", key)
+	default:
+		return to
+	}
+	return postrider.Route{}
+}
+
+// socket reads the path in "lmtp:///path".
+func (r *reader) socket(key string, t text, path string) postrider.Route {
+	switch {
+	case strings.Trim(path, "/") == "":
+		r.errorf(t.rng, `Write the file of the socket, such as "lmtp:///run/dovecot/lmtp".`, "%s: no socket", key)
+	case len(path) > socketMax:
+		r.errorf(t.rng, "Let it listen on a shorter path.", "%s: the name of the socket has %d octets, and the system takes %d", key, len(path), socketMax)
+	default:
+		return postrider.Route{Via: postrider.ViaLMTP, Socket: path}
+	}
+	return postrider.Route{}
 }
 
 var placeholder = regexp.MustCompile(`\{[^}]*\}?`)

@@ -79,7 +79,9 @@ func (w *world) wait(want map[string]string) map[string]any {
 // base is a configuration on free ports.
 func base(dir string) *config.Config {
 	c := config.Builtin(filepath.Join(dir, "data"))
+	c.Listeners = c.Listeners[:1]
 	c.Listeners[0].Address = "127.0.0.1:0"
+	c.Listeners[0].RelayFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	c.Admin.Address = "127.0.0.1:0"
 	return c
 }
@@ -389,7 +391,7 @@ func TestCannotStart(t *testing.T) {
 func TestErrorHasItsPlace(t *testing.T) {
 	first := start(t, base(t.TempDir()), dns.NewZone())
 	text := fmt.Sprintf("data_dir = %q\nlistener \"mx\" { address = %q }\n", t.TempDir(), first.Addr("mx"))
-	cfg, found := config.Load("place.hcl", []byte(text), nil)
+	cfg, found := config.Load("place.hcl", []byte(text), nil, nil)
 	if found.HasErrors() {
 		t.Fatal(found)
 	}

@@ -68,7 +68,8 @@ func (t *Table) Check() []Fault {
 	var faults []Fault
 	domains := map[string]int{}
 	for i, d := range t.Domains {
-		if key, err := DomainKey(d.Name); err == nil {
+		key, err := DomainKey(d.Name)
+		if _, twice := domains[key]; err == nil && !twice {
 			domains[key] = i
 		}
 	}

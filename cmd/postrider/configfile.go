@@ -8,6 +8,9 @@ import (
 	"os"
 
 	"github.com/postrider/postrider/config"
+	"github.com/postrider/postrider/node"
+	"github.com/postrider/postrider/route"
+	"github.com/postrider/postrider/vfs"
 )
 
 // Where the configuration is looked for when nobody names it.
@@ -25,7 +28,8 @@ type found struct {
 }
 
 // loadConfig finds and reads the configuration. Only commands that are asked to
-// run or to check it take the one of the working directory (local).
+// run or to check it take the one of the working directory (local), and look at
+// the files that it names: others may not be allowed to.
 //
 // A file that was named and is not there is an error, and so is no file at all
 // when a service manager started us: a server that quietly serves another
@@ -41,7 +45,11 @@ func (a *app) loadConfig(local bool) (found, error) {
 		}
 		return found{Config: config.Builtin(a.cli.DataDir)}, nil
 	}
-	cfg, said := config.Load(name, src, os.LookupEnv)
+	var files route.Files
+	if local {
+		files = node.Files(vfs.OS())
+	}
+	cfg, said := config.Load(name, src, os.LookupEnv, files)
 	if said.HasErrors() {
 		return found{file: name, warnings: said}, said
 	}

@@ -114,7 +114,7 @@ type Machine struct {
 
 // Start boots the machine.
 func (m *Machine) Start(ctx context.Context) error {
-	cfg, diags := config.Load(m.name+".hcl", []byte(m.conf), nil)
+	cfg, diags := config.Load(m.name+".hcl", []byte(m.conf), nil, node.Files(m.disk))
 	if cfg == nil {
 		return fmt.Errorf("sim: %v", diags)
 	}

@@ -5,7 +5,7 @@ listener "c"   { address = "127.0.0.1:smtp" }
 listener "d"   { address = "mail.example.org:25" }
 listener "e" {
   address = ":2525"
-  role    = "submission"
-  tls     = "starttls"
+  role    = "relay"
+  tls     = "startls"
 }
 admin {}

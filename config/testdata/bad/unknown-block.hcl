@@ -2,6 +2,6 @@ listener "mx" { address = "127.0.0.1:2525" }
 domains "example.org" {
   mailboxes = ["alice"]
 }
-journal {
+cluster {
   keep = "90d"
 }

@@ -4,4 +4,4 @@ data_dirr = "/var/lib/postrider"
 listener "mx" {
 	adress = ":25"
 }
-user = "postrider"
+run_as = "postrider"

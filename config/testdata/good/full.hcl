@@ -1,6 +1,12 @@
 hostname   = "mx1.example.org"
 data_dir   = env("DATA")
+user       = "postrider"
 postmaster = "alice@example.org"
+
+tls {
+  cert = "/mx1.pem"
+  key  = "/mx1.key"
+}
 
 listener "mx" {
   address    = ":25"
@@ -9,13 +15,33 @@ listener "mx" {
   relay_from = ["192.0.2.0/24", "2001:db8::1"]
 }
 listener "second" { address = "127.0.0.1:2525" }
+listener "submission" {
+  address = ":587"
+  role    = "submission"
+}
+listener "submissions" {
+  address = ":465"
+  role    = "submission"
+  tls     = "implicit"
+}
+listener "lmtp" {
+  address = "127.0.0.1:24"
+  role    = "lmtp"
+}
 
 admin { address = "127.0.0.1:8025" }
 dns   { servers = ["127.0.0.1:5353", "::1"] }
 
 domain "Example.org" {
   mailboxes = ["alice", "bob smith"]
+  aliases   = "/aliases"
   deliver   = "maildir:/var/mail/{domain}/{user}"
+}
+domain "example.net" {
+  aliases        = "/aliases"
+  allow_programs = false
+  mailboxes      = ["alice", "bob"]
+  deliver        = "lmtp:///run/dovecot/lmtp"
 }
 domain "backup.example" {
   mailboxes = ["*"]
@@ -29,6 +55,23 @@ route ".odd.example" {
   port    = 2526
   private = true
   tls     = "none"
+}
+route "hub.example" {
+  via           = "smtps://hub.example.org"
+  tls           = "verify"
+  username      = "postrider@hub.example"
+  password_file = "/pw"
+}
+route "smart.example" {
+  via           = "smtp://smart.example.org:587"
+  tls           = "require"
+  username      = "us"
+  password_file = "/pw"
+}
+route "sure.example" { via = "smtps://192.0.2.1:4465" }
+route "mailstore.example" {
+  via = "lmtp://[::1]:24"
+  tls = "none"
 }
 route "closed.example" { via = "error:550 5.1.2 We do not write there" }
 route "later.example"  { via = "hold" }
@@ -45,4 +88,9 @@ limits {
   message_size = "1GiB"
   recipients   = 200
   exempt       = []
+  min_free     = "2GiB"
+}
+journal {
+  keep     = "30d"
+  max_size = "1GiB"
 }

@@ -1,0 +1,103 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+func (r *reader) listener(block *hcl.Block) Listener {
+	l := Listener{Name: block.Labels[0], Role: RoleMX}
+	in := r.open(block.Body, fmt.Sprintf("listener %q", l.Name), block.DefRange, listenerShape)
+	if !plainName(l.Name) {
+		r.errorf(labelRange(block), "Use letters, digits, \"-\" and \"_\".", "%q is no name for a listener", l.Name)
+	}
+	l.Address, l.Pos = in.address(":25")
+	if t, ok := in.text("role"); ok {
+		l.Role = Role(r.word("role", t, string(RoleMX), string(RoleSubmission), string(RoleLMTP)))
+	}
+	in.listenerTLS(&l)
+	in.networks("relay_from", &l.RelayFrom)
+	if attr, ok := in.attrs["relay_from"]; ok && l.Role != RoleMX && l.Role != "" {
+		help := "Take it away, or use a listener of role mx."
+		if l.Role == RoleSubmission {
+			help = "Take it away: who sends here has an account. Or use a listener of role mx."
+		}
+		r.errorf(attr.NameRange, help, "relay_from says nothing with role = %q", l.Role)
+	}
+	if _, port, _ := net.SplitHostPort(l.Address); l.Role == RoleLMTP && port == strconv.Itoa(smtpPort) {
+		r.say(l.Pos, `Write another port, such as "127.0.0.1:24".`, "port 25 is for SMTP and never for LMTP (RFC 2033 5)")
+	}
+	return l
+}
+
+// listenerTLS reads the key "tls". A user's password goes over TLS alone, so
+// submission cannot do without. RFC 8314 3.3: port 465 is where TLS is spoken from
+// the first octet.
+func (b body) listenerTLS(l *Listener) {
+	l.TLS = TLSStart
+	if l.Role == RoleLMTP {
+		l.TLS = TLSNone
+	}
+	t, given := b.text("tls")
+	if given {
+		l.TLS = TLSMode(b.word("tls", t, string(TLSStart), string(TLSImplicit), string(TLSNone)))
+	}
+	if l.TLS == TLSNone && l.Role == RoleSubmission {
+		b.errorf(t.rng, `Write tls = "starttls" or "implicit".`, "submission needs TLS: without it AUTH is not offered, and nobody could send")
+	}
+	switch _, port, _ := net.SplitHostPort(l.Address); {
+	case port == "465" && l.TLS == TLSStart:
+		b.warn(l.Pos, `Write tls = "implicit".`, "on port 465 mail programs speak TLS from the first octet (RFC 8314 3.3)")
+	case (port == "25" || port == "587") && l.TLS == TLSImplicit:
+		b.warn(l.Pos, `Write tls = "starttls", or port 465.`, "on port %s mail programs speak no TLS before STARTTLS", port)
+	}
+}
+
+// word reads one of known, or "" for a mistake.
+func (r *reader) word(key string, t text, known ...string) string {
+	for _, k := range known {
+		if t.s == k {
+			return k
+		}
+	}
+	r.errorf(t.rng, didYouMean(t.s, known), "%s cannot be %q", key, t.s)
+	return ""
+}
+
+// address reads the key "address" of a listener, which must be there.
+func (b body) address(such string) (string, Pos) {
+	if _, given := b.attrs["address"]; !given {
+		b.errorf(b.rng, fmt.Sprintf("Add the key: address = %q.", such), "%s has no address", b.what)
+		return "", Pos{}
+	}
+	t, ok := b.text("address")
+	if !ok {
+		return "", Pos{}
+	}
+	help := fmt.Sprintf(`Write IP:PORT or :PORT, such as %q.`, such)
+	host, port, err := net.SplitHostPort(t.s)
+	if err != nil {
+		b.errorf(t.rng, help, "%q is no address to listen on", t.s)
+		return "", Pos{}
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		b.errorf(t.rng, help, "%q is no port number", port)
+		return "", Pos{}
+	}
+	if _, err := netip.ParseAddr(host); host != "" && host != "localhost" && err != nil {
+		b.errorf(t.rng, help, "%q is no IP address of this machine", host)
+		return "", Pos{}
+	}
+	return t.s, b.pos(t.rng)
+}
+
+// loopbackOnly reports whether an address is reached from this machine alone.
+func loopbackOnly(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}

@@ -1,0 +1,6 @@
+listener "mx" { address = "127.0.0.1:2525" }
+domain "example.org" {
+  mailboxes = ["alice"]
+  aliases   = "/aliases.wrong"
+}
+domain "example.net" { aliases = "/aliases.far" }

@@ -1,0 +1,4 @@
+listener "mx" { address = "127.0.0.1:2525" }
+tls {
+  acme { email = "ops@example.org" }
+}
