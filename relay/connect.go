@@ -38,7 +38,7 @@ func (a *attempt) key(t target) key {
 	if k.tls == postrider.TLSVerify {
 		k.verified = t.host
 	}
-	if a.fixed() {
+	if a.authenticates() {
 		k.username, k.password = r.Username, r.Password
 	}
 	return k
@@ -53,6 +53,9 @@ func (a *attempt) connect(ctx context.Context, t target) (*link, next) {
 	}
 	l := &link{conn: conn, key: a.key(t)}
 	if n, ok := a.secure(ctx, l, t); !ok {
+		return nil, n
+	}
+	if n, ok := a.login(ctx, l, t); !ok {
 		return nil, n
 	}
 	return l, nextAddress

@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -10,10 +11,13 @@ import (
 )
 
 // policy is what TLS must be to a target. A socket leads out of no machine, and
-// nobody is in between.
+// nobody is in between. Where a password is sent, the clear is no alternative.
 func (a *attempt) policy(t target) postrider.TLSPolicy {
-	if t.socket != "" {
+	switch {
+	case t.socket != "":
 		return postrider.TLSNone
+	case a.d.Route.TLS == postrider.TLSOpportunistic && a.authenticates():
+		return postrider.TLSRequire
 	}
 	return a.d.Route.TLS
 }
@@ -44,25 +48,31 @@ func (a *attempt) insecure(t target, err error) postrider.Outcome {
 	cert, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
 	case lacks:
-		return deferred(7, 4, "%s does not offer %s, and the route asks for tls = %q: %s", t, need.Ext, policyName(a.policy(t)), remedy)
+		return deferred(7, 4, "%s does not offer %s, %s", t, need.Ext, a.remedy())
 	case untrusted:
 		return deferred(7, 5, "the certificate of %s cannot be trusted: %v: let the host show one for %s that an authority signed, "+
 			`or set tls = "require" in the route to take any`, t, cert.Err, t.host)
 	case e == nil:
 		return deferred(7, 5, "TLS with %s failed: %v", t, err)
 	case e.Err == nil:
-		return deferred(7, 4, "%s refused STARTTLS (%s), and the route asks for tls = %q: %s", t, e.Reply, policyName(a.policy(t)), remedy)
+		return deferred(7, 4, "%s refused STARTTLS (%s), %s", t, e.Reply, a.remedy())
 	case e.Stage != smtpc.StageTLS:
 		return lost(t, e)
 	}
 	if a.d.Route.Implicit {
 		return deferred(7, 5, "TLS with %s failed: %s: check that the host speaks TLS from the first octet on this port", t, cause(e.Err))
 	}
-	return deferred(7, 5, "TLS with %s failed: %s: %s", t, cause(e.Err), remedy)
+	return deferred(7, 5, "TLS with %s failed: %s, %s", t, cause(e.Err), a.remedy())
 }
 
-// remedy is what an operator can do about a host without TLS.
-const remedy = `mail waits until the host can, or the route says tls = "opportunistic"`
+// remedy is why mail waits for TLS, and what an operator can do.
+func (a *attempt) remedy() string {
+	if a.authenticates() {
+		return "and a password is never sent in the clear: mail waits until the host can, or use smtps:// if it speaks TLS at once"
+	}
+	return fmt.Sprintf(`and the route says tls = %q: mail waits until the host can, or the route says tls = "opportunistic"`,
+		policyName(a.d.Route.TLS))
+}
 
 // policyName is a policy in the words of the configuration.
 func policyName(p postrider.TLSPolicy) string {

@@ -158,6 +158,13 @@ func (d dialogue) play(t *testing.T, conn net.Conn) {
 			c, err = NewConn(t.Context(), conn, o)
 		case "starttls":
 			err = c.StartTLS(t.Context(), clientTLS(args))
+		case "auth":
+			f := append(strings.Fields(args), "", "")
+			m := smtp.PlainClient(f[1], f[2])
+			if f[0] == "LOGIN" {
+				m = smtp.LoginClient(f[1], f[2])
+			}
+			err = c.Auth(t.Context(), m)
 		case "offers":
 			_, ok := c.Ext(args)
 			got = strconv.FormatBool(ok)
@@ -269,6 +276,8 @@ func describeError(err error) string {
 		return "ok"
 	case errors.As(err, &e) && e.Err != nil:
 		return fmt.Sprintf("broke %s", e.Stage)
+	case e != nil && e.Stage == StageAuth:
+		return fmt.Sprintf("%s %s: %s", short(e.Reply), e.Stage, e.Reply.Text)
 	case e != nil:
 		return fmt.Sprintf("%s %s", short(e.Reply), e.Stage)
 	}

@@ -57,8 +57,8 @@ func (s Stage) String() string {
 	return "doing nothing"
 }
 
-// An Error ends a connection, but for one with a Reply to STARTTLS or AUTH, after
-// which the dialogue may go on (see Conn.Usable). It tells where, and either what
+// An Error ends a connection, but for some of STARTTLS and AUTH, after which the
+// dialogue may go on: see Conn.Usable. It tells where, and either what
 // the peer said or what broke.
 type Error struct {
 	Stage Stage
