@@ -25,10 +25,11 @@ type Verdict struct {
 // A Transaction is what is known of a message on its way in, at the phase that
 // a check runs in.
 type Transaction struct {
-	Source   Source
-	From     smtp.Path
-	Params   smtp.MailParams
-	Accepted int // recipients taken so far
+	Source    Source
+	Submitter Submitter // who the client has authenticated as; nil: it has not
+	From      smtp.Path
+	Params    smtp.MailParams
+	Accepted  int // recipients taken so far
 
 	// In the phase of RCPT: the recipient in question.
 	To         smtp.Path

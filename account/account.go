@@ -40,6 +40,10 @@ type Account struct {
 	SendAs  []string  // what else: addresses, and "*@domain" for all of a domain
 }
 
+// Name returns the address. With MaySend it makes an Account a
+// postrider.Submitter.
+func (a Account) Name() string { return a.Address.String() }
+
 // Errors of a Store.
 var (
 	ErrExists    = errors.New("account: there is such an account")

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -17,19 +18,19 @@ var (
 	tooMany       = smtp.Reply{Code: 454, Status: smtp.Status{Class: 4, Subject: 7, Detail: 0}, Text: "Too many failed logins from your address, try again later"}
 )
 
-// Verify answers a client at peer that says it is user: 235 with the account,
+// Verify answers a client at peer that says it is user: 235 with its Account,
 // 535 where name and password do not agree, and 454 where the client is put off.
 // It waits: for its turn, and as long as the guard puts off an address that has
 // guessed wrong before. When ctx ends meanwhile it is 454.
-func (s *Store) Verify(ctx context.Context, peer netip.Addr, user, password string) (Account, smtp.Reply) {
+func (s *Store) Verify(ctx context.Context, peer netip.Addr, user, password string) (postrider.Submitter, smtp.Reply) {
 	pass, reply := s.guard.enter(ctx, peer, s.o.Now)
 	if !reply.IsZero() {
-		return Account{}, reply
+		return nil, reply
 	}
 	e, reply := s.verify(ctx, user, password)
 	pass.leave(reply.Code == invalid.Code, s.o.Now())
 	if e == nil {
-		return Account{}, reply
+		return nil, reply
 	}
 	return Account{Address: e.Address, SendAs: slices.Clone(e.SendAs)}, reply
 }

@@ -19,8 +19,10 @@ type Chains struct {
 
 // Options are the options of Standard.
 type Options struct {
+	// Role is that of the listener.
+	Role postrider.Role
 	// RelayFrom are the client networks that may send to domains that are not
-	// ours. None: nobody may.
+	// ours without having authenticated. None: nobody may. Only RoleMX has it.
 	RelayFrom []netip.Prefix
 	// Waiting returns how many recipients wait in the spool, and MaxWaiting is how
 	// many may. Nil, or zero: no limit.
@@ -30,8 +32,23 @@ type Options struct {
 
 // Standard returns the checks of a listener in their order.
 func Standard(o Options) Chains {
+	full := Full{Waiting: o.Waiting, Max: o.MaxWaiting}
+	switch o.Role {
+	case postrider.RoleSubmission:
+		return Chains{
+			Mail: Chain{Authenticated{}, SendAs{}, Sender{}, full},
+			Rcpt: Chain{Authenticated{}, Relay{}, Qualified{}, Recipient{}},
+			Data: Chain{Authenticated{}, Loop{}},
+		}
+	case postrider.RoleLMTP:
+		return Chains{
+			Mail: Chain{Sender{}, full},
+			Rcpt: Chain{Local{}, Recipient{}},
+			Data: Chain{Loop{}},
+		}
+	}
 	return Chains{
-		Mail: Chain{Sender{}, Full{Waiting: o.Waiting, Max: o.MaxWaiting}},
+		Mail: Chain{SendAs{}, Sender{}, full},
 		Rcpt: Chain{Relay{From: o.RelayFrom}, Recipient{}},
 		Data: Chain{Loop{}},
 	}
