@@ -189,7 +189,7 @@ func TestIntoMaildir(t *testing.T) {
 	if _, err := time.ParseDuration(fmt.Sprint(line["delay"])); err != nil {
 		t.Errorf("delay: %v", err)
 	}
-	box := folder(t, w.dir, "localhost", "anyone+tag")
+	box := folder(t, w.dir, "localhost", "anyone")
 	if len(box) != 1 || !bytes.HasSuffix(box[0], []byte(content)) || !bytes.HasPrefix(box[0], []byte("Return-Path: <s@client.example>\r\n")) {
 		t.Errorf("in the mailbox: %q", box)
 	}
