@@ -40,3 +40,11 @@ type Transaction struct {
 	Size int64
 	Hops int // Received fields in the header section
 }
+
+// A Submitter is who a client has authenticated as.
+type Submitter interface {
+	// Name is that of the account, for Source.Account.
+	Name() string
+	// MaySend reports whether mail of the account may have the reverse-path from.
+	MaySend(from smtp.Path) bool
+}

@@ -17,10 +17,19 @@ type Chains struct {
 	Data Chain
 }
 
+// A Role is what a listener is for.
+type Role string
+
+// The roles of a listener. The empty Role is RoleMX.
+const (
+	RoleMX         Role = "mx"         // anyone hands in mail for our domains
+	RoleSubmission Role = "submission" // users hand in mail for anyone, after AUTH (RFC 6409)
+	RoleLMTP       Role = "lmtp"       // another server hands in mail for our domains (RFC 2033)
+)
+
 // Options are the options of Standard.
 type Options struct {
-	// Role is that of the listener.
-	Role postrider.Role
+	Role Role // of the listener
 	// RelayFrom are the client networks that may send to domains that are not
 	// ours without having authenticated. None: nobody may. Only RoleMX has it.
 	RelayFrom []netip.Prefix
@@ -34,13 +43,13 @@ type Options struct {
 func Standard(o Options) Chains {
 	full := Full{Waiting: o.Waiting, Max: o.MaxWaiting}
 	switch o.Role {
-	case postrider.RoleSubmission:
+	case RoleSubmission:
 		return Chains{
 			Mail: Chain{Authenticated{}, SendAs{}, Sender{}, full},
 			Rcpt: Chain{Authenticated{}, Relay{}, Qualified{}, Recipient{}},
 			Data: Chain{Authenticated{}, Loop{}},
 		}
-	case postrider.RoleLMTP:
+	case RoleLMTP:
 		return Chains{
 			Mail: Chain{Sender{}, full},
 			Rcpt: Chain{Local{}, Recipient{}},

@@ -24,7 +24,7 @@ var relayTricks = []string{
 // "alice" is all we have: at a listener of no role, whatever sender it names and
 // over TLS or not.
 func TestNoOpenRelay(t *testing.T) {
-	for _, role := range []postrider.Role{"", postrider.RoleMX, postrider.RoleSubmission, postrider.RoleLMTP} {
+	for _, role := range []Role{"", RoleMX, RoleSubmission, RoleLMTP} {
 		for _, from := range []string{"", "alice@our.example", "u@far.example"} {
 			for _, tls := range []string{"", "TLS 1.3 TLS_AES_128_GCM_SHA256"} {
 				noOpenRelay(t, role, from, tls)
@@ -33,7 +33,7 @@ func TestNoOpenRelay(t *testing.T) {
 	}
 }
 
-func noOpenRelay(t *testing.T, role postrider.Role, from, tls string) {
+func noOpenRelay(t *testing.T, role Role, from, tls string) {
 	t.Helper()
 	router, err := route.New(route.Table{
 		Hostname: "mx.our.example",
@@ -70,7 +70,7 @@ func noOpenRelay(t *testing.T, role postrider.Role, from, tls string) {
 	for _, s := range []string{"alice@our.example", "ALICE@OUR.example", "alice@[198.51.100.5]", "postmaster", "Postmaster@our.example",
 		"@far.example:alice@our.example"} {
 		taken, to := try(s)
-		if role == postrider.RoleSubmission {
+		if role == RoleSubmission {
 			if taken {
 				t.Errorf("%q was taken without AUTH", s)
 			}
@@ -85,7 +85,7 @@ func noOpenRelay(t *testing.T, role postrider.Role, from, tls string) {
 // An account relays from its own addresses and from no other, whatever the
 // listener; and what it may send to is an address that can be delivered to.
 func TestAccountsRelayAsThemselves(t *testing.T) {
-	for _, role := range []postrider.Role{"", postrider.RoleMX, postrider.RoleSubmission} {
+	for _, role := range []Role{"", RoleMX, RoleSubmission} {
 		chains := Standard(Options{Role: role})
 		for _, from := range append(relayTricks, "bob@our.example", `"alice@our.example"@far.example`, "alice@our.example.", "alice") {
 			p, err := smtp.ParsePath(from)

@@ -29,9 +29,9 @@ func parse(t *testing.T, s string) smtp.Path {
 }
 
 func TestMailOfSubmitters(t *testing.T) {
-	const sub, mx = postrider.RoleSubmission, postrider.RoleMX
+	const sub, mx = RoleSubmission, RoleMX
 	for _, tt := range []struct {
-		role postrider.Role
+		role Role
 		who  postrider.Submitter
 		tls  string
 		from string
@@ -54,7 +54,7 @@ func TestMailOfSubmitters(t *testing.T) {
 		{mx, alice, "TLS 1.3 X", "alice@our.example", "250 2.1.0"},
 		{mx, alice, "TLS 1.3 X", "", "250 2.1.0"},
 		{mx, alice, "TLS 1.3 X", "bob@far.example", "550 5.7.1"},
-		{postrider.RoleLMTP, nil, "", "bob@far.example", "250 2.1.0"},
+		{RoleLMTP, nil, "", "bob@far.example", "250 2.1.0"},
 	} {
 		mail := Standard(Options{Role: tt.role}).Mail
 		v := mail.Check(t.Context(), &postrider.Transaction{Source: postrider.Source{TLS: tt.tls}, Submitter: tt.who, From: parse(t, tt.from)})
@@ -65,10 +65,10 @@ func TestMailOfSubmitters(t *testing.T) {
 }
 
 func TestRcptOfSubmitters(t *testing.T) {
-	const sub, mx, lmtp = postrider.RoleSubmission, postrider.RoleMX, postrider.RoleLMTP
+	const sub, mx, lmtp = RoleSubmission, RoleMX, RoleLMTP
 	const ours, far, nobody = postrider.KindMailbox, postrider.KindRemote, postrider.KindUnknown
 	for _, tt := range []struct {
-		role postrider.Role
+		role Role
 		who  postrider.Submitter
 		kind postrider.Kind
 		to   string
@@ -108,7 +108,7 @@ func TestRcptOfSubmitters(t *testing.T) {
 // Nobody gets as far as a message without the checks of the phases before; if
 // somebody does, it is refused.
 func TestDataOfSubmitters(t *testing.T) {
-	data := Standard(Options{Role: postrider.RoleSubmission}).Data
+	data := Standard(Options{Role: RoleSubmission}).Data
 	if v := data.Check(t.Context(), &postrider.Transaction{}); !v.Refuse || v.Reply.Code != 530 {
 		t.Errorf("%+v", v)
 	}
