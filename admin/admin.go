@@ -21,7 +21,10 @@ type Options struct {
 	Active func() map[postrider.ID][]int     // recipients under way; nil: unknown
 	// Hurry ends the waits of dead destinations, so that what is retried or
 	// released is tried now and not when they are looked at next; nil: nobody waits.
-	Hurry   func(ctx context.Context, dests []postrider.Dest) error
+	Hurry func(ctx context.Context, dests []postrider.Dest) error
+	// Reload applies the configuration as it is now, and tells what of it needs a
+	// restart. A mistake in it is ErrConfig. Nil: it cannot be done.
+	Reload  func(ctx context.Context) ([]string, error)
 	Ready   func() bool // whether mail is accepted
 	Metrics *Metrics
 	Now     func() time.Time // the wall clock
@@ -44,6 +47,7 @@ func Control(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/queue/{id}", o.show)
 	mux.HandleFunc("GET /api/v1/queue/stat", o.stat)
 	mux.HandleFunc("POST /api/v1/queue/{verb}", o.do)
+	mux.HandleFunc("POST /api/v1/reload", o.reload)
 	return mux
 }
 
@@ -129,4 +133,28 @@ func (o Options) show(w http.ResponseWriter, r *http.Request) {
 	}
 	defer c.Close()
 	answer(w, http.StatusOK, View(c.Message(), o.Dest, o.active()[id]))
+}
+
+// ErrConfig is a mistake in the configuration: what ran before goes on.
+var ErrConfig = errors.New("the configuration is wrong")
+
+// Reloaded is the answer to a reload.
+type Reloaded struct {
+	// Later are the keys whose change takes effect at the next start.
+	Later []string `json:"later"`
+}
+
+func (o Options) reload(w http.ResponseWriter, r *http.Request) {
+	if o.Reload == nil {
+		answer(w, http.StatusNotImplemented, fault{"this server has nothing to reload"})
+		return
+	}
+	switch later, err := o.Reload(r.Context()); {
+	case errors.Is(err, ErrConfig):
+		answer(w, http.StatusUnprocessableEntity, fault{err.Error()})
+	case err != nil:
+		answer(w, http.StatusInternalServerError, fault{err.Error()})
+	default:
+		answer(w, http.StatusOK, Reloaded{append([]string{}, later...)})
+	}
 }

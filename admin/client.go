@@ -78,6 +78,22 @@ func (c Client) Message(ctx context.Context, id postrider.ID) (Message, error) {
 	return m, c.fetch(ctx, http.MethodGet, "/api/v1/queue/"+url.PathEscape(string(id)), nil, &m)
 }
 
+// Reload makes the server apply its configuration. ErrConfig: that is wrong, and
+// the server goes on as before.
+func (c Client) Reload(ctx context.Context) (Reloaded, error) {
+	var r Reloaded
+	return r, c.fetch(ctx, http.MethodPost, "/api/v1/reload", nil, &r)
+}
+
+// A toldError is an error of the server, in its words.
+type toldError struct {
+	text string
+	is   error
+}
+
+func (e toldError) Error() string { return e.text }
+func (e toldError) Unwrap() error { return e.is }
+
 func (c Client) fetch(ctx context.Context, method, path string, v url.Values, to any) error {
 	body, err := c.call(ctx, method, path, v)
 	if err != nil {
@@ -108,8 +124,11 @@ func (c Client) call(ctx context.Context, method, path string, v url.Values) (io
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&f); err != nil || f.Error == "" {
 		f.Error = resp.Status
 	}
-	if resp.StatusCode == http.StatusNotFound {
+	switch resp.StatusCode {
+	case http.StatusNotFound:
 		return nil, fmt.Errorf("%s: %w", f.Error, postrider.ErrNotFound)
+	case http.StatusUnprocessableEntity:
+		return nil, toldError{f.Error, ErrConfig}
 	}
 	return nil, errors.New(f.Error)
 }

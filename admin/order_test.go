@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"net/url"
@@ -147,5 +148,30 @@ func TestStat(t *testing.T) {
 	}
 	if diff := cmp.Diff(want[1:2], stat(Filter{State: StateHeld, From: "<>", To: "dora*"})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A reload tells a mistake of the configuration from a failure of the server.
+func TestReload(t *testing.T) {
+	o := options(queue())
+	c := Client{serve{Control(o)}}
+	if _, err := c.Reload(t.Context()); err == nil || errors.Is(err, ErrConfig) {
+		t.Errorf("nothing to reload: %v", err)
+	}
+	for _, tt := range []struct {
+		err     error
+		mistake bool
+	}{{nil, false}, {fmt.Errorf("x.hcl:1: %w", ErrConfig), true}, {errors.New("port taken"), false}} {
+		o.Reload = func(context.Context) ([]string, error) { return []string{"dns"}, tt.err }
+		done, err := Client{serve{Control(o)}}.Reload(t.Context())
+		if (err == nil) != (tt.err == nil) || errors.Is(err, ErrConfig) != tt.mistake || err != nil && err.Error() != tt.err.Error() {
+			t.Errorf("%v came as %v", tt.err, err)
+		}
+		if err == nil && !cmp.Equal(done.Later, []string{"dns"}) {
+			t.Errorf("%+v", done)
+		}
+	}
+	if code, _ := get(Public(o), "/api/v1/reload"); code != 404 {
+		t.Errorf("the public address reloads: %d", code)
 	}
 }

@@ -31,6 +31,12 @@ type Env struct {
 	// Addrs are the addresses of this machine, for listeners that take every one
 	// of them. Nil: there are none beside loopback.
 	Addrs func() ([]netip.Addr, error)
+	// Load reads the configuration anew, for a reload. Its errors are those of the
+	// file, with their places. Nil: there is nothing to read.
+	Load func() (*config.Config, error)
+	// Descriptors is how many files and connections the process may have open. 0:
+	// nobody knows.
+	Descriptors int
 	// Control makes the listener of the control socket, a file that only its
 	// owner may open. Nil: there is none.
 	Control func(ctx context.Context, name string) (net.Listener, error)
@@ -49,6 +55,8 @@ func System(cfg *config.Config) Env {
 		Log:     slog.Default(),
 		Addrs:   systemAddrs,
 		Control: listenControl,
+
+		Descriptors: descriptors(),
 	}
 }
 

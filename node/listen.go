@@ -8,27 +8,14 @@ import (
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/admin"
-	"github.com/postrider/postrider/route"
 )
-
-// listen opens the listeners for mail. Who connects waits until begin.
-func (n *Node) listen(ctx context.Context) error {
-	for _, l := range n.cfg.Listeners {
-		got, err := n.env.Net.Listen(ctx, "tcp", l.Address)
-		if err != nil {
-			return listenError(l.Pos, l.Address, err)
-		}
-		n.smtp = append(n.smtp, &door{name: l.Name, listener: got})
-		n.metrics.Listener(l.Name)
-	}
-	return nil
-}
 
 // listenAdmin opens the HTTP address, if there is one, and the control socket.
 func (n *Node) listenAdmin(ctx context.Context) error {
 	o := admin.Options{
 		Spool: n.spool, Dest: n.dest, Active: n.active, Ready: n.ready.Load, Metrics: n.metrics, Now: n.env.Now,
-		Hurry: func(ctx context.Context, dests []postrider.Dest) error { return n.queue.Probe(ctx, dests...) },
+		Hurry:  func(ctx context.Context, dests []postrider.Dest) error { return n.queue.Probe(ctx, dests...) },
+		Reload: n.Reload,
 	}
 	if a := n.cfg.Admin; a.Address != "" {
 		l, err := n.env.Net.Listen(ctx, "tcp", a.Address)
@@ -52,9 +39,11 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 // Addr is where the listener of a name is bound; nil before Start, or when there
 // is none.
 func (n *Node) Addr(listener string) net.Addr {
-	for _, d := range n.smtp {
-		if d.name == listener {
-			return d.listener.Addr()
+	if g := n.gen.Load(); g != nil {
+		for _, d := range g.doors {
+			if d.name == listener {
+				return d.socket.Addr()
+			}
 		}
 	}
 	return nil
@@ -66,8 +55,12 @@ func (n *Node) AdminAddr() net.Addr { return n.adminAt }
 // Local reports whether we listen for mail on ap ourselves.
 func (n *Node) Local(ap netip.AddrPort) bool {
 	ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	for _, d := range n.smtp {
-		bound := addrPort(d.listener.Addr())
+	g := n.gen.Load()
+	if g == nil {
+		return false
+	}
+	for _, d := range g.doors {
+		bound := addrPort(d.socket.Addr())
 		switch {
 		case bound.Port() != ap.Port():
 		case bound.Addr() == ap.Addr():
@@ -100,24 +93,6 @@ func (n *Node) machine() []netip.Addr {
 		n.env.Log.Warn("cannot tell the addresses of this machine", "error", err)
 	}
 	return all
-}
-
-// addLiterals makes the addresses that we listen on domains of ours.
-func (n *Node) addLiterals() error {
-	table := n.cfg.Table()
-	for _, d := range n.smtp {
-		if a := addrPort(d.listener.Addr()).Addr(); a.IsUnspecified() {
-			table.Addrs = append(table.Addrs, n.machine()...)
-		} else if a.IsValid() {
-			table.Addrs = append(table.Addrs, a)
-		}
-	}
-	router, err := route.New(table)
-	if err != nil {
-		return err
-	}
-	n.router = router
-	return nil
 }
 
 // addrPort is the address of a listener, the zero AddrPort when it has none that

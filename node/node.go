@@ -22,7 +22,6 @@ import (
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/route"
 	"github.com/postrider/postrider/smtp"
-	"github.com/postrider/postrider/smtpd"
 	"github.com/postrider/postrider/spool"
 )
 
@@ -46,29 +45,25 @@ type Node struct {
 	env Env
 
 	metrics *admin.Metrics
-	router  *route.Router
 	store   *spool.Spool
 	spool   postrider.Spool // store, timed
 	relay   *relay.Relay
 	queue   *queue.Queue
-	smtp    []*door
+	gen     atomic.Pointer[generation]
 	http    []*page
 	adminAt net.Addr
 
 	ready   atomic.Bool
-	counted atomic.Pointer[count] // waiting recipients
-	failed  chan error            // the first failure of what runs
-	work    sync.WaitGroup        // the queue and the servers
+	loading chan struct{}  // holds a token while a reload is under way
+	ending  chan struct{}  // closed by Stop
+	failed  chan error     // the first failure of what runs
+	work    sync.WaitGroup // the queue and the servers
 	admins  sync.WaitGroup
 	feed    sync.WaitGroup
 	stop    context.CancelFunc // ends the queue
-}
 
-// A door is a listener with the server behind it.
-type door struct {
-	name     string
-	listener net.Listener
-	server   *smtpd.Server
+	mu      sync.Mutex
+	retired map[*served]bool // whose connections have not all ended
 }
 
 // A page is a listener with an HTTP server behind it.
@@ -80,11 +75,14 @@ type page struct {
 
 // New checks what a configuration says and touches nothing.
 func New(cfg *config.Config, env Env) (*Node, error) {
-	router, err := route.New(cfg.Table())
-	if err != nil {
+	if _, err := route.New(cfg.Table()); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
-	return &Node{cfg: cfg, env: env, metrics: admin.NewMetrics(), router: router, failed: make(chan error, 1)}, nil
+	return &Node{
+		cfg: cfg, env: env, metrics: admin.NewMetrics(), failed: make(chan error, 1), loading: make(chan struct{}, 1),
+		ending:  make(chan struct{}),
+		retired: map[*served]bool{},
+	}, nil
 }
 
 // Run starts the node, serves until ctx ends or something fails, and stops.
@@ -120,14 +118,18 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.openSpool(ctx); err != nil {
 		return err
 	}
-	if err := n.listen(ctx); err != nil {
+	doors, _, err := n.listen(ctx, n.cfg, nil)
+	if err != nil {
 		return err
 	}
-	if err := n.addLiterals(); err != nil {
+	g, err := n.newGeneration(n.cfg, doors)
+	if err != nil {
+		closeDoors(doors)
 		return err
 	}
+	n.gen.Store(g)
 	n.makeQueue()
-	n.makeServers()
+	n.makeServers(g, nil)
 	if err := n.listenAdmin(ctx); err != nil {
 		return err
 	}
@@ -144,13 +146,8 @@ func (n *Node) begin(ctx context.Context) {
 			n.fail(err)
 		}
 	})
-	for _, d := range n.smtp {
-		n.work.Go(func() {
-			if err := d.server.Serve(context.WithoutCancel(ctx), d.listener); err != nil {
-				n.fail(fmt.Errorf("node: listener %q: %w", d.name, err))
-			}
-		})
-		n.env.Log.Info("listening", "listener", d.name, "address", d.listener.Addr().String())
+	for _, d := range n.gen.Load().doors {
+		n.open(d)
 	}
 	for _, p := range n.http {
 		n.env.Log.Info("listening", "listener", p.name, "address", p.listener.Addr().String())
@@ -202,21 +199,16 @@ func (n *Node) makeQueue() {
 	n.relay = relay.New(relay.Options{
 		Hello: n.cfg.Hostname, Resolver: n.env.DNS, Network: n.env.Net, Local: n.Local, Rand: n.env.Rand("relay"),
 	})
-	q := n.cfg.Queue
-	plan := queue.Plan{Retry: q.Retry, Expire: q.Expire, ExpireBounce: q.ExpireBounce, DelayNotice: q.DelayNotice}
-	if plan.DelayNotice == 0 {
-		plan.DelayNotice = -1 // never
-	}
 	n.queue = queue.New(queue.Options{
-		Spool: n.spool, Router: func() postrider.Router { return n.router }, Transports: n.transports(n.relay),
-		Plan: plan, Hostname: n.cfg.Hostname, Postmaster: n.cfg.Postmaster, Now: n.env.Now, Rand: n.env.Rand("queue"),
+		Spool: n.spool, Router: func() postrider.Router { return n.gen.Load().router }, Transports: n.transports(n.relay),
+		Plan: n.gen.Load().plan(), Hostname: n.cfg.Hostname, Postmaster: n.cfg.Postmaster, Now: n.env.Now, Rand: n.env.Rand("queue"),
 		Drain: attemptDrain,
 		Alarm: func(what string, err error) { n.env.Log.Error("queue: "+what, "error", err) },
 	})
 }
 
 // dest says where a recipient waits.
-func (n *Node) dest(to smtp.Path) postrider.Dest { return n.router.Route(to).Dest }
+func (n *Node) dest(to smtp.Path) postrider.Dest { return n.gen.Load().router.Route(to).Dest }
 
 // active are the recipients under way, by message.
 func (n *Node) active() map[postrider.ID][]int {
@@ -231,12 +223,16 @@ func (n *Node) active() map[postrider.ID][]int {
 // ctx ends, and closes the spool.
 func (n *Node) Stop(ctx context.Context) error {
 	n.ready.Store(false)
+	close(n.ending)
+	n.loading <- struct{}{} // for good
 	n.stop()
 	var cut sync.WaitGroup
-	for _, d := range n.smtp {
+	for _, s := range n.servers() {
 		cut.Go(func() {
-			if err := d.server.Shutdown(ctx); err != nil {
-				n.env.Log.Warn("sessions were cut off", "listener", d.name, "error", err)
+			s.over.Store(true)
+			s.socket.Close()
+			if err := s.Shutdown(ctx); err != nil {
+				n.env.Log.Warn("sessions were cut off", "listener", s.terms.listener, "error", err)
 			}
 		})
 	}
@@ -247,8 +243,8 @@ func (n *Node) Stop(ctx context.Context) error {
 
 // close takes down what there is. What settles mail has ended before.
 func (n *Node) close(ctx context.Context) error {
-	for _, d := range n.smtp {
-		d.listener.Close() // after a Shutdown it is closed already
+	if g := n.gen.Load(); g != nil {
+		closeDoors(g.doors) // after a Stop they are closed already
 	}
 	for _, s := range n.http {
 		if s.server.Shutdown(ctx) != nil {

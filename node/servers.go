@@ -1,71 +1,185 @@
 package node
 
 import (
-	"net/netip"
-	"time"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
 
 	"github.com/postrider/postrider/config"
-	"github.com/postrider/postrider/policy"
 	"github.com/postrider/postrider/receive"
 	"github.com/postrider/postrider/smtpd"
 )
 
-// makeServers puts a server behind each listener.
-func (n *Node) makeServers() {
-	for i, l := range n.cfg.Listeners {
-		d := n.smtp[i]
-		d.server = &smtpd.Server{
-			Handler:  watched{n.receiver(l), l.Name, n.env, n.metrics},
-			Hostname: n.cfg.Hostname,
-			MaxSize:  n.cfg.Limits.MessageSize,
-			MaxRcpts: n.cfg.Limits.Recipients,
-			Exempt:   n.exempt,
-			Alarm:    func(err error) { n.env.Log.Error("listener", "listener", l.Name, "error", err) },
+// A door is a listener of the configuration with the server behind it.
+type door struct {
+	name   string
+	conf   config.Listener
+	socket *socket
+	served *served
+}
+
+// A served socket is one with a server at it.
+type served struct {
+	*smtpd.Server
+	socket *socket
+	slot   *slot
+	terms  terms
+	over   atomic.Bool // another server has taken over, or nobody listens there any more
+}
+
+// terms are what a server cannot change while it runs. A reload that changes
+// them puts another server behind the socket; connections that are there end
+// under the terms that they began with.
+type terms struct {
+	listener string
+	size     int64
+	rcpts    int
+	conns    int
+}
+
+// listen opens the listeners of a configuration, but for those that are open in
+// old, whose sockets it takes. Opened are the new ones.
+func (n *Node) listen(ctx context.Context, cfg *config.Config, old []*door) (doors, opened []*door, err error) {
+	left := slices.Clone(old)
+	take := func(same func(*door) bool) *door {
+		if i := slices.IndexFunc(left, same); i >= 0 {
+			d := left[i]
+			left = slices.Delete(left, i, i+1)
+			return d
+		}
+		return nil
+	}
+	doors = make([]*door, len(cfg.Listeners))
+	for i, l := range cfg.Listeners {
+		if d := take(func(d *door) bool { return d.conf.Address == l.Address && d.name == l.Name }); d != nil {
+			doors[i] = &door{name: l.Name, conf: l, socket: d.socket}
 		}
 	}
+	for i, l := range cfg.Listeners {
+		if doors[i] != nil {
+			continue
+		}
+		doors[i] = &door{name: l.Name, conf: l}
+		if d := take(func(d *door) bool { return d.conf.Address == l.Address }); d != nil {
+			doors[i].socket = d.socket
+			continue
+		}
+		got, err := n.env.Net.Listen(ctx, "tcp", l.Address)
+		if err != nil {
+			closeDoors(opened)
+			return nil, nil, listenError(l.Pos, l.Address, err)
+		}
+		doors[i].socket = newSocket(got)
+		opened = append(opened, doors[i])
+	}
+	return doors, opened, nil
+}
+
+// makeServers puts a server behind each door that is not open yet. Where the
+// terms are those of before, that is the one that is there.
+func (n *Node) makeServers(g *generation, old []*door) {
+	for _, d := range g.doors {
+		want := terms{d.name, g.cfg.Limits.MessageSize, g.cfg.Limits.Recipients, n.maxConns(len(g.doors))}
+		i := slices.IndexFunc(old, func(o *door) bool { return o.socket == d.socket && o.served.terms == want })
+		if i >= 0 {
+			d.served = old[i].served
+			continue
+		}
+		d.served = &served{Server: n.server(d, want), socket: d.socket, slot: d.socket.slot(), terms: want}
+	}
+}
+
+// server makes the server of a door.
+func (n *Node) server(d *door, t terms) *smtpd.Server {
+	return &smtpd.Server{
+		Handler:  watched{n.receiver(d), d.name, n},
+		Hostname: n.cfg.Hostname,
+		MaxSize:  t.size,
+		MaxRcpts: t.rcpts,
+		MaxConns: t.conns,
+		Exempt:   n.exempt,
+		Alarm:    func(err error) { n.env.Log.Error("listener", "listener", d.name, "error", err) },
+	}
+}
+
+// open lets the server of a door go.
+func (n *Node) open(d *door) {
+	n.metrics.Listener(d.name)
+	s := d.served
+	n.work.Go(func() {
+		err := s.Serve(context.Background(), s.slot)
+		n.mu.Lock()
+		delete(n.retired, s)
+		n.mu.Unlock()
+		if err != nil && !s.over.Load() {
+			n.fail(fmt.Errorf("node: listener %q: %w", s.terms.listener, err))
+		}
+	})
+	d.socket.open()
+	n.env.Log.Info("listening", "listener", d.name, "address", d.socket.Addr().String())
+}
+
+// retire takes a server from its socket. Its connections go on; those
+// of a socket that is closed with it end when no transaction is open.
+func (n *Node) retire(s *served, closed bool) {
+	n.mu.Lock()
+	n.retired[s] = true
+	n.mu.Unlock()
+	s.over.Store(true)
+	s.slot.Close()
+	if closed {
+		s.socket.Close()
+		n.work.Go(func() { s.Shutdown(context.Background()) }) // Stop cuts it short
+		n.env.Log.Info("no longer listening", "listener", s.terms.listener, "address", s.socket.Addr().String())
+	}
+}
+
+// servers are those that accept connections, and those that only have some yet.
+func (n *Node) servers() []*served {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := slices.Collect(maps.Keys(n.retired))
+	for _, d := range n.gen.Load().doors {
+		all = append(all, d.served)
+	}
+	return all
+}
+
+func closeDoors(doors []*door) {
+	for _, d := range doors {
+		d.socket.Close()
+	}
+}
+
+// Descriptors that a server needs beside those of its connections, and those
+// that each connection may need: its own, and the file of a large content.
+const (
+	descriptorsKept    = 512
+	descriptorsPerConn = 2
+	connsMin           = 10
+	connsMax           = 1000
+)
+
+// maxConns is how many connections a listener may have, of so many.
+func (n *Node) maxConns(listeners int) int {
+	if n.env.Descriptors == 0 {
+		return connsMax
+	}
+	return min(connsMax, max(connsMin, (n.env.Descriptors-descriptorsKept)/descriptorsPerConn/max(1, listeners)))
 }
 
 // receiver takes the mail of one listener in.
-func (n *Node) receiver(l config.Listener) *receive.Receiver {
-	checks := policy.Standard(policy.Options{RelayFrom: l.RelayFrom, Waiting: n.waiting, MaxWaiting: n.cfg.Queue.MaxRecipients})
+func (n *Node) receiver(d *door) *receive.Receiver {
 	return receive.New(receive.Options{
-		Spool: n.spool, Router: n.router, Mail: checks.Mail, Rcpt: checks.Rcpt, Data: checks.Data,
-		Hostname: n.cfg.Hostname, Listener: l.Name, Wake: n.queue.FirstWake, Now: n.env.Now,
+		Spool: n.spool, Router: currentRouter{n},
+		Mail:     currentCheck{n, d.name, phaseMail},
+		Rcpt:     currentCheck{n, d.name, phaseRcpt},
+		Data:     currentCheck{n, d.name, phaseData},
+		Hostname: n.cfg.Hostname, Listener: d.name, Wake: n.queue.FirstWake, Now: n.env.Now,
 		Alarm: func(err error) {
-			n.env.Log.Error("mail could not be taken in, and will come again", "listener", l.Name, "error", err)
+			n.env.Log.Error("mail could not be taken in, and will come again", "listener", d.name, "error", err)
 		},
 	})
-}
-
-// exempt reports whether a client is without limits per address.
-func (n *Node) exempt(client netip.Addr) bool {
-	for _, p := range n.cfg.Limits.Exempt {
-		if p.Contains(client.Unmap().WithZone("")) {
-			return true
-		}
-	}
-	return false
-}
-
-// waitingEvery is how old the count of waiting recipients may be that MAIL is
-// answered by. The spool itself keeps to the limit exactly.
-const waitingEvery = time.Second
-
-// A count is a number and when it was found.
-type count struct {
-	n  int
-	at time.Time
-}
-
-// waiting is how many recipients wait.
-func (n *Node) waiting() int {
-	now := n.env.Now()
-	if last := n.counted.Load(); last != nil {
-		if age := now.Sub(last.at); age >= 0 && age < waitingEvery {
-			return last.n
-		}
-	}
-	found := &count{n.store.Stat().Recipients, now}
-	n.counted.Store(found)
-	return found.n
 }

@@ -27,13 +27,12 @@ func (s timedSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	return err
 }
 
-// A watched handler counts the connections of a listener, and takes down how
-// long DATA takes.
+// A watched handler counts the connections of a listener, takes down how long
+// DATA takes, and gives each transaction its generation.
 type watched struct {
 	smtpd.Handler
 	listener string
-	env      Env
-	metrics  *admin.Metrics
+	n        *Node
 }
 
 func (h watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
@@ -41,24 +40,24 @@ func (h watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.
 	if s == nil {
 		return nil, r
 	}
-	w := watchedSession{Session: s, h: h, closed: h.metrics.Connected(h.listener)}
+	w := &watchedSession{Session: s, h: h, closed: h.n.metrics.Connected(h.listener)}
 	v, verifies := s.(smtpd.Verifier)
 	a, authenticates := s.(smtpd.Authenticator)
 	switch {
 	case verifies && authenticates:
 		return struct {
-			watchedSession
+			*watchedSession
 			smtpd.Verifier
 			smtpd.Authenticator
 		}{w, v, a}, r
 	case verifies:
 		return struct {
-			watchedSession
+			*watchedSession
 			smtpd.Verifier
 		}{w, v}, r
 	case authenticates:
 		return struct {
-			watchedSession
+			*watchedSession
 			smtpd.Authenticator
 		}{w, a}, r
 	}
@@ -69,18 +68,41 @@ type watchedSession struct {
 	smtpd.Session
 	h      watched
 	closed func()
+	gen    *generation // of the transaction at hand
 }
 
-func (s watchedSession) Data(ctx context.Context, content io.Reader) []smtp.Reply {
-	began := s.h.env.Now()
-	r := s.Session.Data(ctx, content)
-	if slices.ContainsFunc(r, smtp.Reply.Positive) {
-		s.h.metrics.Answered(s.h.env.Now().Sub(began))
+func (s *watchedSession) context(ctx context.Context) context.Context {
+	if s.gen == nil {
+		return ctx
 	}
+	return context.WithValue(ctx, generationKey{}, s.gen)
+}
+
+func (s *watchedSession) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply {
+	s.gen = s.h.n.gen.Load()
+	return s.Session.Mail(s.context(ctx), from, p)
+}
+
+func (s *watchedSession) Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smtp.Reply {
+	return s.Session.Rcpt(s.context(ctx), to, p)
+}
+
+func (s *watchedSession) Data(ctx context.Context, content io.Reader) []smtp.Reply {
+	began := s.h.n.env.Now()
+	r := s.Session.Data(s.context(ctx), content)
+	if slices.ContainsFunc(r, smtp.Reply.Positive) {
+		s.h.n.metrics.Answered(s.h.n.env.Now().Sub(began))
+	}
+	s.gen = nil
 	return r
 }
 
-func (s watchedSession) Close() {
+func (s *watchedSession) Reset() {
+	s.gen = nil
+	s.Session.Reset()
+}
+
+func (s *watchedSession) Close() {
 	s.closed()
 	s.Session.Close()
 }

@@ -25,10 +25,11 @@ type cli struct {
 	DataDir string `help:"Data directory, in place of the one in the configuration." placeholder:"DIR"`
 	JSON    bool   `help:"Print one JSON object a line."`
 
-	Serve serveCmd `cmd:"" help:"Run the server. Without any configuration it serves loopback, and holds what would leave the machine."`
-	Check checkCmd `cmd:"" help:"Tell what is wrong with the configuration."`
-	Send  sendCmd  `cmd:"" help:"Send a message to a server."`
-	Queue struct {
+	Serve  serveCmd  `cmd:"" help:"Run the server. Without any configuration it serves loopback, and holds what would leave the machine."`
+	Check  checkCmd  `cmd:"" help:"Tell what is wrong with the configuration."`
+	Reload reloadCmd `cmd:"" help:"Have the running server apply its configuration, all of it or, when it is wrong, nothing."`
+	Send   sendCmd   `cmd:"" help:"Send a message to a server."`
+	Queue  struct {
 		Ls      queueLsCmd      `cmd:"" help:"List messages. Works with the server down too."`
 		Show    queueShowCmd    `cmd:"" help:"Show one message."`
 		Stat    queueStatCmd    `cmd:"" help:"Count what waits, by destination and state."`

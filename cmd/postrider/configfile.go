@@ -45,8 +45,14 @@ func (a *app) loadConfig(local bool) (found, error) {
 		}
 		return found{Config: config.Builtin(a.cli.DataDir)}, nil
 	}
+	return a.parse(name, src, local)
+}
+
+// parse makes a configuration of the content of its file, and looks at the files
+// that it names where it is asked to.
+func (a *app) parse(name string, src []byte, look bool) (found, error) {
 	var files route.Files
-	if local {
+	if look {
 		files = node.Files(vfs.OS())
 	}
 	cfg, said := config.Load(name, src, os.LookupEnv, files)
@@ -57,11 +63,23 @@ func (a *app) loadConfig(local bool) (found, error) {
 		cfg.DataDir, cfg.DataDirPos = a.cli.DataDir, config.Pos{}
 	}
 	if cfg.Hostname == "" {
-		if cfg.Hostname, err = os.Hostname(); err != nil || cfg.Hostname == "" {
-			cfg.Hostname = "localhost"
+		host, err := os.Hostname()
+		if err != nil || host == "" {
+			host = "localhost"
 		}
+		cfg.Hostname = host
 	}
 	return found{cfg, name, said}, nil
+}
+
+// reread reads the file of a running server again.
+func (a *app) reread(name string) (*config.Config, error) {
+	src, err := readConfig(name, name == localConfig)
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.parse(name, src, true)
+	return f.Config, err
 }
 
 // findConfig returns the name and the content of the first configuration that

@@ -9,15 +9,21 @@ import (
 	"github.com/postrider/postrider/admin"
 )
 
+// extend adds to a file.
+func extend(t *testing.T, name, more string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, string(text)+more)
+}
+
 // The verbs of the queue: what they ask for before they destroy anything, what
 // they say, and what is left.
 func TestSteering(t *testing.T) {
 	conf := site(t, "hold")
-	text, err := os.ReadFile(conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, conf, string(text)+`dns { servers = ["127.0.0.1:1"] }`) // nobody answers there, at once
+	extend(t, conf, `dns { servers = ["127.0.0.1:1"] }`) // nobody answers there, at once
 	p, addr := serve(t, conf)
 	var ids []string
 	for _, to := range []string{"a@far.example", "b@far.example", "c@near.example"} {

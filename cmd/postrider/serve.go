@@ -8,9 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/config"
@@ -30,6 +33,9 @@ func (serveCmd) Run(a *app) error {
 	fmt.Fprint(a.stderr, cfg.warnings)
 	env := node.System(cfg.Config)
 	env.Log = a.logger()
+	if cfg.file != "" {
+		env.Load = func() (*config.Config, error) { return a.reread(cfg.file) }
+	}
 	n, err := node.New(cfg.Config, env)
 	if err != nil {
 		return usageError{err}
@@ -43,7 +49,24 @@ func (serveCmd) Run(a *app) error {
 	if !a.cli.JSON {
 		welcome(a.stdout, cfg, n)
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	ended := make(chan struct{})
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for {
+			select {
+			case <-hup:
+				n.Reload(a.ctx) // the log tells what came of it
+			case <-ended:
+				return
+			}
+		}
+	})
 	err = n.Wait(a.ctx)
+	close(ended)
+	reloads.Wait()
 	env.Log.Info("stopped")
 	return err
 }
