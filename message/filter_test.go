@@ -159,3 +159,18 @@ func TestMessageID(t *testing.T) {
 		}
 	}
 }
+
+func TestNoHeader(t *testing.T) {
+	for in, want := range map[string]bool{"": false, "hello\r\n": true, " x\r\n": true, "hello world\r\n": true, "\r\nx\r\n": false, "\nx": false,
+		"A: b\r\n": false, "A: b\r\nhello\r\n": false, "\xff: b\r\n": true, ": b\r\n": true, "A b: c\r\n": true} {
+		for _, pieces := range [][]string{{in}, strings.Split(in, "")} {
+			var s Scanner
+			for _, p := range pieces {
+				io.WriteString(&s, p)
+			}
+			if s.NoHeader() != want {
+				t.Errorf("%q: %v", in, s.NoHeader())
+			}
+		}
+	}
+}

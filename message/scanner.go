@@ -29,6 +29,7 @@ type Scanner struct {
 	eightBit   bool
 	headBit    bool // eightBit in the header section
 	headerDone bool
+	noHeader   bool
 }
 
 // Bounds of what a Scanner keeps, in octets.
@@ -100,6 +101,10 @@ func (s *Scanner) HeaderEightBit() bool { return s.headBit }
 // HeaderDone reports that the end of the header section was seen.
 func (s *Scanner) HeaderDone() bool { return s.headerDone }
 
+// NoHeader reports that the message begins with its body: there is no field, nor
+// an empty line before the body.
+func (s *Scanner) NoHeader() bool { return s.noHeader }
+
 // HeaderSize returns the octets of the header section, without the empty line
 // behind it; while HeaderDone is false, all octets that may still belong to it.
 func (s *Scanner) HeaderSize() int64 {
@@ -128,7 +133,7 @@ func (s *Scanner) step(p []byte) []byte {
 			s.state, s.named, s.inID = inName, 0, false
 			s.spell(c)
 		default: // LF, or what can begin no field
-			s.headerDone = true
+			s.headerDone, s.noHeader = true, s.header == 0 && c != '\n'
 			return p
 		}
 	case afterCR:
@@ -144,7 +149,7 @@ func (s *Scanner) step(p []byte) []byte {
 		case s.state == inName && isFtext(c):
 			s.spell(c)
 		default:
-			s.headerDone = true
+			s.headerDone, s.noHeader = true, s.header == 0
 			return p
 		}
 	}

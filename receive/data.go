@@ -19,8 +19,9 @@ const copySize = 32 << 10
 
 // Replies to a content that we could not keep.
 var (
-	notKept = smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3, Detail: 0}, Text: "The message could not be stored, try again later"}
-	noSpace = smtp.Reply{Code: 452, Status: smtp.Status{Class: 4, Subject: 3, Detail: 1}, Text: "Insufficient system storage, try again later"}
+	notKept   = smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3, Detail: 0}, Text: "The message could not be stored, try again later"}
+	noSpace   = smtp.Reply{Code: 452, Status: smtp.Status{Class: 4, Subject: 3, Detail: 1}, Text: "Insufficient system storage, try again later"}
+	queueFull = smtp.Reply{Code: 452, Status: smtp.Status{Class: 4, Subject: 3, Detail: 1}, Text: "The queue is full, try again later"}
 )
 
 // Data implements smtpd.Session. It answers 250 only after the content has come
@@ -36,45 +37,80 @@ func (s *session) data(ctx context.Context, content io.Reader) smtp.Reply {
 	if t == nil || len(t.rcpts) == 0 {
 		return outOfOrder
 	}
+	var scan message.Scanner
+	r, size := s.take(ctx, t, content, &scan)
+	if !r.Positive() && !r.IsZero() { // zero: the client is gone
+		tos := make([]smtp.Path, len(t.rcpts))
+		for i := range t.rcpts {
+			tos[i] = t.rcpts[i].To
+		}
+		s.refused(t, r, postrider.Event{Tos: tos, Size: size, HeaderID: scan.MessageID()})
+	}
+	return r
+}
+
+// take keeps a content, or says why not, and how many octets of it came.
+func (s *session) take(ctx context.Context, t *transaction, content io.Reader, scan *message.Scanner) (smtp.Reply, int64) {
 	draft, err := s.o.Spool.Create(ctx, "")
 	if err != nil {
-		return s.failed("open a draft", err)
+		return s.failed("open a draft", err), 0
 	}
 	defer draft.Discard() // does nothing after a commit
 
-	var scan message.Scanner
-	if err := stream(content, draft, &scan); err != nil {
-		return s.unread(err)
+	if err := s.stream(content, sink{draft, scan}); err != nil {
+		return s.unread(err), draft.Size()
 	}
-	v := check(ctx, s.o.Data, &postrider.Transaction{Source: t.source, From: t.from, Params: t.params,
-		Accepted: len(t.rcpts), Size: draft.Size(), Hops: scan.Hops()})
-	if v.Refuse {
-		return v.Reply
+	phase := s.phase(t)
+	phase.Size, phase.Hops = draft.Size(), scan.Hops()
+	if v := check(ctx, s.o.Data, phase); v.Refuse {
+		return v.Reply.Normal(), draft.Size()
 	}
-	if err := s.o.Spool.Commit(ctx, postrider.Batch{Add: []postrider.Addition{s.addition(t, draft, &scan)}}); err != nil {
-		return s.failed("commit "+string(draft.ID()), err)
+	if err := s.o.Spool.Commit(ctx, postrider.Batch{Add: []postrider.Addition{s.addition(t, draft, scan)}}); err != nil {
+		return s.failed("commit "+string(draft.ID()), err), draft.Size()
 	}
-	return smtp.Reply{Code: 250, Status: smtp.Status{Class: 2}, Text: string(draft.ID()) + " queued"}
+	return smtp.Reply{Code: 250, Status: smtp.Status{Class: 2}, Text: string(draft.ID()) + " queued"}, draft.Size()
 }
 
-// stream copies content to its end into draft, past scan.
-func stream(content io.Reader, draft io.Writer, scan *message.Scanner) error {
+// stream copies content to its end into out. What users submit loses its Bcc
+// fields on the way: RFC 5322 3.6.3, "the "Bcc:" line is removed even though all
+// of the recipients (including those specified in the "Bcc:" field) are sent a
+// copy of the message".
+func (s *session) stream(content io.Reader, out io.Writer) error {
+	flush := func() error { return nil }
+	if s.o.Submission {
+		f := message.NewFilter(out, "Bcc", "Resent-Bcc")
+		out, flush = f, f.Flush
+	}
 	buf := make([]byte, copySize)
 	for {
 		n, err := content.Read(buf)
-		_, _ = scan.Write(buf[:n]) // never fails
 		if n > 0 {
-			if _, err := draft.Write(buf[:n]); err != nil {
-				return &draftError{err}
+			if _, err := out.Write(buf[:n]); err != nil {
+				return err
 			}
 		}
 		if err == io.EOF {
-			return nil
+			return flush()
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// A sink is where a content goes: past a Scanner into a draft.
+type sink struct {
+	draft io.Writer
+	scan  *message.Scanner
+}
+
+func (w sink) Write(p []byte) (int, error) {
+	_, _ = w.scan.Write(p) // never fails
+	n, err := w.draft.Write(p)
+	if err != nil {
+		err = &draftError{err}
+	}
+	return n, err
 }
 
 // A draftError is a failure to write, rather than to read.
@@ -100,8 +136,11 @@ func (s *session) unread(err error) smtp.Reply {
 // failed answers for what failed in us.
 func (s *session) failed(what string, err error) smtp.Reply {
 	s.o.Alarm(fmt.Errorf("receive: %s: %w", what, err))
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return noSpace
+	case errors.Is(err, postrider.ErrFull):
+		return queueFull
 	}
 	return notKept
 }
@@ -110,6 +149,9 @@ func (s *session) failed(what string, err error) smtp.Reply {
 func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.Scanner) postrider.Addition {
 	now := s.o.Now()
 	head := s.received(t, draft.ID(), now).Append(nil)
+	if s.o.Submission {
+		head = s.complete(head, draft.ID(), now, scan)
+	}
 	var own message.Scanner
 	_, _ = own.Write(head)
 
@@ -122,13 +164,32 @@ func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.
 		EightBit:   scan.EightBit() || own.EightBit(),
 		Arrived:    now,
 		Size:       draft.Size() + int64(len(head)),
+		HeaderID:   scan.MessageID(),
 		Source:     t.source,
 		Recipients: t.rcpts,
+	}
+	if m.HeaderID == "" {
+		m.HeaderID = own.MessageID()
 	}
 	for i := range m.Recipients {
 		m.Recipients[i].Due = now
 	}
 	return postrider.Addition{Draft: draft, Message: m, Head: head, Wake: s.o.Wake(m)}
+}
+
+// complete appends what a submitted message lacks (RFC 6409 8.2 and 8.3), and the
+// empty line before a body that came without a header.
+func (s *session) complete(head []byte, id postrider.ID, now time.Time, scan *message.Scanner) []byte {
+	if !scan.HasDate() {
+		head = append(message.AppendDate(append(head, "Date: "...), now), "\r\n"...)
+	}
+	if !scan.HasMessageID() {
+		head = append(head, "Message-ID: <"+string(id)+"@"+s.o.Hostname+">\r\n"...)
+	}
+	if scan.NoHeader() {
+		head = append(head, "\r\n"...)
+	}
+	return head
 }
 
 // received returns our trace field.
@@ -139,6 +200,7 @@ func (s *session) received(t *transaction, id postrider.ID, now time.Time) messa
 		By:       s.o.Hostname,
 		Protocol: t.source.Protocol,
 		ID:       string(id),
+		TLS:      s.suite,
 		Time:     now,
 	}
 	if len(t.named) == 1 {

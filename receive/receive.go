@@ -1,10 +1,13 @@
-// Package receive takes mail in: it implements smtpd.Handler, runs the checks of
-// each phase, puts our trace field on top and commits the message to the spool.
-// Nothing is answered 250 for content before Commit has returned nil.
+// Package receive takes mail in: it implements smtpd.Handler, finds out who the
+// client is, runs the checks of each phase, puts our trace field on top and
+// commits the message to the spool. Nothing is answered 250 for content before
+// Commit has returned nil. What users submit it also makes presentable.
 package receive
 
 import (
 	"context"
+	"crypto/tls"
+	"net/netip"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -24,6 +27,19 @@ type Options struct {
 	// Hostname is our name in trace fields, Listener that of the listener.
 	Hostname string
 	Listener string
+	// Accounts knows who may authenticate. Nil: AUTH is not offered. It is offered
+	// under TLS only, and never with LMTP.
+	Accounts Accounts
+	// Submission: the clients are mail programs of users (RFC 6409). A Date and a
+	// Message-ID are added where there is none, and Bcc is taken out. Who may
+	// submit is for the checks to say.
+	Submission bool
+	// Room reports whether there is room for a message of so many octets; 0: its
+	// size is not known. It is asked at MAIL. Nil: there always is.
+	Room func(size int64) bool
+	// Refused is told of each sender, recipient and message that was not taken, in
+	// an Event of EventRefused. It must not wait. Nil: nobody is told.
+	Refused func(postrider.Event)
 	// Wake says when the queue wants to look at a new message for the first time.
 	// Nil: at once.
 	Wake func(m *postrider.Message) time.Time
@@ -31,6 +47,12 @@ type Options struct {
 	// Alarm is called for what is wrong with us: the sender was answered 4yz for
 	// it. Nil: nobody is told.
 	Alarm func(error)
+}
+
+// Accounts says who a client is that gives a name and a password: 235 and who it
+// is, or nil and the reply that says why not. It may wait, but not beyond ctx.
+type Accounts interface {
+	Verify(ctx context.Context, peer netip.Addr, user, password string) (postrider.Submitter, smtp.Reply)
 }
 
 // A Receiver takes the mail of one listener. It implements smtpd.Handler.
@@ -46,6 +68,12 @@ func New(o Options) *Receiver {
 	if o.Wake == nil {
 		o.Wake = func(m *postrider.Message) time.Time { return m.Arrived }
 	}
+	if o.Room == nil {
+		o.Room = func(int64) bool { return true }
+	}
+	if o.Refused == nil {
+		o.Refused = func(postrider.Event) {}
+	}
 	if o.Alarm == nil {
 		o.Alarm = func(error) {}
 	}
@@ -54,5 +82,10 @@ func New(o Options) *Receiver {
 
 // Open implements smtpd.Handler: everyone is greeted.
 func (r *Receiver) Open(_ context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
-	return &session{o: &r.o, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer}}, smtp.Reply{}
+	s := &session{o: &r.o, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer}}
+	if c.TLS != nil {
+		s.suite = tls.CipherSuiteName(c.TLS.CipherSuite)
+		s.source.TLS = tls.VersionName(c.TLS.Version) + " " + s.suite
+	}
+	return s, smtp.Reply{}
 }

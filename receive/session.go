@@ -12,10 +12,13 @@ import (
 // A session is one connection: it gathers a transaction until its content comes.
 // It implements smtpd.Session.
 type session struct {
-	o      *Options
-	source postrider.Source
-	esmtp  bool
-	mail   *transaction // nil: none is open
+	o         *Options
+	source    postrider.Source
+	submitter postrider.Submitter // nil: nobody has authenticated
+	suite     string              // of TLS; empty: in the clear
+	lmtp      bool
+	esmtp     bool
+	mail      *transaction // nil: none is open
 }
 
 // A transaction is what MAIL and RCPT have said so far.
@@ -31,15 +34,29 @@ type transaction struct {
 // A mailboxKey is the same for the spellings of one mailbox.
 type mailboxKey struct{ local, domain string }
 
-// protocol returns the "with" of the trace field (RFC 5321 4.4, RFC 6531 3.7.3).
-func protocol(esmtp, utf8 bool) string {
+// protocol returns the "with" of the trace field: RFC 5321 4.4, RFC 3848 for those
+// with "S" for TLS and "A" for AUTH, RFC 6531 4.3 for those that begin with UTF8.
+func (s *session) protocol(utf8 bool) string {
+	var p string
 	switch {
+	case utf8 && s.lmtp:
+		p = "UTF8LMTP"
 	case utf8:
-		return "UTF8SMTP"
-	case esmtp:
-		return "ESMTP"
+		p = "UTF8SMTP"
+	case s.lmtp:
+		p = "LMTP"
+	case s.esmtp:
+		p = "ESMTP"
+	default:
+		return "SMTP" // of HELO there is but one
 	}
-	return "SMTP"
+	if s.suite != "" {
+		p += "S"
+	}
+	if s.submitter != nil {
+		p += "A"
+	}
+	return p
 }
 
 // Hello implements smtpd.Session. The reply is the server's own.
@@ -53,14 +70,36 @@ func (s *session) Hello(_ context.Context, name string, esmtp bool) smtp.Reply {
 func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply {
 	s.Reset()
 	t := &transaction{source: s.source, from: from, params: p, taken: map[mailboxKey]bool{}}
-	t.source.Protocol = protocol(s.esmtp, p.UTF8)
-	v := check(ctx, s.o.Mail, &postrider.Transaction{Source: t.source, From: from, Params: p})
+	t.source.Protocol = s.protocol(p.UTF8)
+	v := check(ctx, s.o.Mail, s.phase(t))
+	if !v.Refuse && !s.o.Room(p.Size) {
+		v = postrider.Verdict{Refuse: true, Reply: noSpace} // RFC 1870 6.1
+	}
 	if v.Refuse {
+		s.refused(t, v.Reply, postrider.Event{Size: p.Size})
 		return v.Reply
 	}
 	s.mail = t
 	return positive(v.Reply, smtp.Reply{Code: 250, Status: smtp.Status{Class: 2, Subject: 1, Detail: 0}, Text: "Sender OK"})
 }
+
+// phase returns what a check sees of a transaction so far.
+func (s *session) phase(t *transaction) *postrider.Transaction {
+	return &postrider.Transaction{Source: t.source, Submitter: s.submitter, From: t.from, Params: t.params, Accepted: len(t.rcpts)}
+}
+
+// refused tells that something of a transaction was not taken, beside what about
+// says of it.
+func (s *session) refused(t *transaction, r smtp.Reply, about postrider.Event) {
+	about.Time, about.Kind = s.o.Now(), postrider.EventRefused
+	about.From, about.Source = t.from, t.source
+	about.Reply = r.Normal()
+	about.Reply.Text = strings.ToValidUTF8(about.Reply.Text[:min(len(about.Reply.Text), refusedTextMax)], "")
+	s.o.Refused(about)
+}
+
+// refusedTextMax is how much of a reply is told of, in octets.
+const refusedTextMax = 512
 
 // Rcpt implements smtpd.Session. What it answers is decided by the checks; what
 // is kept is what the Router made of the address. A mailbox that is named twice
@@ -70,13 +109,22 @@ func (s *session) Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smt
 	if t == nil {
 		return outOfOrder
 	}
+	r := s.rcpt(ctx, t, to, p)
+	if !r.Positive() {
+		s.refused(t, r, postrider.Event{To: to, Tos: []smtp.Path{to}, Size: t.params.Size})
+	}
+	return r
+}
+
+func (s *session) rcpt(ctx context.Context, t *transaction, to smtp.Path, p smtp.RcptParams) smtp.Reply {
 	res, err := s.o.Router.Resolve(ctx, to, t.source)
 	if err != nil {
 		s.o.Alarm(fmt.Errorf("receive: resolve a recipient: %w", err))
 		return smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 4, Detail: 3}, Text: "Cannot look up this recipient now, try again later"}
 	}
-	v := check(ctx, s.o.Rcpt, &postrider.Transaction{Source: t.source, From: t.from, Params: t.params,
-		Accepted: len(t.rcpts), To: to, RcptParams: p, Resolution: res})
+	phase := s.phase(t)
+	phase.To, phase.RcptParams, phase.Resolution = to, p, res
+	v := check(ctx, s.o.Rcpt, phase)
 	if v.Refuse {
 		return v.Reply
 	}
