@@ -2,7 +2,9 @@ package relay
 
 import (
 	"bytes"
-	"crypto/ed25519"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -21,7 +23,7 @@ import (
 // An authority signs certificates.
 type authority struct {
 	cert *x509.Certificate
-	key  ed25519.PrivateKey
+	key  *ecdsa.PrivateKey
 }
 
 // authorities are one that is trusted and one that is not, made once.
@@ -39,14 +41,14 @@ var authorities = sync.OnceValue(func() [2]authority {
 // sign makes a key and its certificate, which the zero authority lets sign itself.
 func (a authority) sign(template *x509.Certificate) authority {
 	template.SerialNumber, template.NotBefore = big.NewInt(1), time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
-	public, private, err := ed25519.GenerateKey(nil)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // which TLS 1.1 knows too
 	if err != nil {
 		panic(err)
 	}
 	if a.cert == nil {
 		a = authority{template, private}
 	}
-	der, err := x509.CreateCertificate(nil, template, a.cert, public, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &private.PublicKey, a.key)
 	if err != nil {
 		panic(err)
 	}

@@ -1,10 +1,14 @@
 package smtpc
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	gosasl "github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
@@ -19,8 +23,9 @@ func (patient) Mechanism() string             { return "PATIENT" }
 func (p patient) Start() ([]byte, error)      { return p.initial, nil }
 func (patient) Next(c []byte) ([]byte, error) { return c, nil }
 
-// TestChallengesMax: a peer that asks on and on is left after a while, and one
-// that keeps silent about its mechanism hears an empty response as "=".
+// TestChallengesMax: a peer that asks on and on is left after a while. RFC 4954 4:
+// an initial response of zero length is "a single equals sign"; one to a challenge
+// is an empty line.
 func TestChallengesMax(t *testing.T) {
 	client, server := pair(t)
 	heard := make(chan []string, 1)
@@ -29,9 +34,13 @@ func TestChallengesMax(t *testing.T) {
 		answer(tls.Server(server, serverTLS()), func(line string) string {
 			lines = append(lines, line)
 			switch {
+			case line == "" && len(lines) > 1:
+				return "334 AAAA\r\n"
 			case strings.HasPrefix(line, "EHLO"):
 				return "250-mx.example\r\n250 AUTH PATIENT\r\n"
-			case strings.HasPrefix(line, "AUTH"), line == "AAAA":
+			case strings.HasPrefix(line, "AUTH"):
+				return "334 \r\n"
+			case line == "AAAA":
 				return "334 AAAA\r\n"
 			case line == "*":
 				return "501 5.7.0 Cancelled\r\n"
@@ -49,8 +58,58 @@ func TestChallengesMax(t *testing.T) {
 	}
 	c.Close()
 	lines := <-heard
-	if len(lines) != challengesMax+2 || lines[0] != "AUTH PATIENT =" || lines[len(lines)-1] != "*" {
+	if len(lines) != challengesMax+2 || lines[0] != "AUTH PATIENT =" || lines[1] != "" || lines[len(lines)-1] != "*" {
 		t.Errorf("the server heard %q", lines)
+	}
+}
+
+// TestAuthCancelled: the end of the context ends a wait for a reply to STARTTLS
+// and to AUTH.
+func TestAuthCancelled(t *testing.T) {
+	for name, do := range map[string]func(ctx context.Context, c *Conn) error{
+		"STARTTLS": func(ctx context.Context, c *Conn) error { return c.StartTLS(ctx, clientTLS("mx.example")) },
+		"AUTH": func(ctx context.Context, c *Conn) error {
+			c.tls = &tls.ConnectionState{} // as if
+			return c.Auth(ctx, smtp.PlainClient("test", "1234"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				go answer(server, func(line string) string {
+					switch {
+					case strings.HasPrefix(line, "EHLO"):
+						return "250-mx.example\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n"
+					case line != "":
+						time.Sleep(time.Hour)
+						return ""
+					}
+					return polite(line)
+				})
+				c, err := NewConn(t.Context(), client, Options{Hello: "c.example"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				start := time.Now()
+				if err := do(ctx, c); err == nil || c.Usable() || time.Since(start) != time.Second {
+					t.Errorf("%v after %v, usable %v", err, time.Since(start), c.Usable())
+				}
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}
+
+// TestWithhold: only what repeats credentials is withheld.
+func TestWithhold(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = b": "a = b", "bad AHRlc3Q= bad": "(the text is withheld, for it repeats the credentials)", "": "",
+	} {
+		if got := withhold(smtp.Reply{Text: text}, []string{"=", "", "AHRlc3Q="}).Text; got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
 	}
 }
 
