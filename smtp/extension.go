@@ -13,6 +13,8 @@ const (
 	ExtSMTPUTF8                                   // RFC 6531
 	ExtEnhancedStatusCodes                        // RFC 2034
 	ExtDSN                                        // RFC 3461
+	ExtStartTLS                                   // RFC 3207
+	ExtAuth                                       // RFC 4954
 )
 
 // keywords are the EHLO keywords of the extensions.
@@ -26,6 +28,8 @@ var keywords = [...]struct {
 	{ExtSMTPUTF8, "SMTPUTF8"},
 	{ExtEnhancedStatusCodes, "ENHANCEDSTATUSCODES"},
 	{ExtDSN, "DSN"},
+	{ExtStartTLS, "STARTTLS"},
+	{ExtAuth, "AUTH"},
 }
 
 // Has reports whether all of x are in e.

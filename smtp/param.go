@@ -7,10 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of RFC 3461 5.4, in characters.
+// Limits of RFC 3461 5.4 and RFC 4954 3, in characters.
 const (
 	envidMax = 100
 	orcptMax = 500
+	authMax  = 500
 )
 
 // A param is an esmtp-param of RFC 5321 4.1.2.
@@ -97,6 +98,8 @@ func setMailParam(p *MailParams, kv param, ext Extensions) *Reply {
 	case kv.keyword == "ENVID" && ext.Has(ExtDSN):
 		p.EnvID, ok = DecodeXtext(kv.value)
 		ok = ok && kv.hasValue && len(kv.value) <= envidMax && isPrintable(p.EnvID)
+	case kv.keyword == "AUTH" && ext.Has(ExtAuth):
+		ok = isAuthParam(kv.value)
 	default:
 		return unknownParam(kv)
 	}
@@ -149,6 +152,17 @@ func parseSize(s string) (int64, bool) {
 		return math.MaxInt64, true
 	}
 	return n, true
+}
+
+// isAuthParam reports whether s may be the value of AUTH=: a mailbox as xtext, or
+// "<>". What it says is not kept. RFC 4954 5: one that trusts nobody "does nothing
+// more than parse and discard syntactically valid AUTH parameters".
+func isAuthParam(s string) bool {
+	if s == "<>" {
+		return true
+	}
+	decoded, ok := DecodeXtext(s)
+	return ok && len(s) <= authMax && isPrintable(decoded) && decoded != ""
 }
 
 // isORcpt reports whether s is an original-recipient-address, addr-type ";"

@@ -47,6 +47,7 @@ var (
 	anyTime = in(greeted, ready, mailing, rcpting)
 	always  = anyTime | in(refused)
 	inMail  = in(mailing, rcpting)
+	between = in(greeted, ready)
 )
 
 // lookup returns the row of a verb, or nil. The verb is in upper case. No part
@@ -64,6 +65,7 @@ func lookup(name string) *verb {
 var verbs = [...]verb{
 	{name: "EHLO", in: anyTime, arg: needsArg, run: (*conn).ehlo},
 	{name: "HELO", in: anyTime, arg: needsArg, run: (*conn).helo},
+	{name: "LHLO", in: anyTime, arg: needsArg, run: (*conn).ehlo},
 	{name: "MAIL", in: in(ready), arg: needsArg, group: true, run: (*conn).mail},
 	{name: "RCPT", in: inMail, arg: needsArg, group: true, run: (*conn).rcpt},
 	{name: "DATA", in: in(rcpting), arg: noArg, run: (*conn).data},
@@ -72,15 +74,17 @@ var verbs = [...]verb{
 	{name: "VRFY", in: anyTime, arg: needsArg, run: (*conn).vrfy},
 	{name: "HELP", in: anyTime, arg: mayArg, run: (*conn).help},
 	{name: "QUIT", in: always, arg: noArg, run: (*conn).quit},
+	{name: "STARTTLS", in: between, arg: noArg, run: (*conn).startTLS},
+	{name: "AUTH", in: in(ready), arg: needsArg, run: (*conn).auth},
 
 	// RFC 5321 4.2.4: "502 SHOULD be used when the command is actually recognized
 	// by the SMTP server, but not implemented."
 	{name: "EXPN"}, {name: "TURN"}, {name: "SEND"}, {name: "SOML"}, {name: "SAML"}, // RFC 821
-	{name: "ETRN"}, {name: "ATRN"}, {name: "STARTTLS"}, {name: "AUTH"}, {name: "BDAT"}, {name: "BURL"}, {name: "LHLO"},
+	{name: "ETRN"}, {name: "ATRN"}, {name: "BDAT"}, {name: "BURL"},
 }
 
 // helpText names the verbs that are implemented; a test compares it with verbs.
-const helpText = "Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321"
+const helpText = "Commands: EHLO HELO LHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH\nSee RFC 5321"
 
 // isHTTP reports whether a verb is a method of HTTP. A web browser that was led
 // to send a form here, with commands in its body, gets no further than that.
@@ -100,22 +104,53 @@ func (c *conn) hello(ctx context.Context, arg string, esmtp bool) smtp.Reply {
 	if name == "" {
 		return *no(501, 5, 4, "Say who you are: EHLO, a space, and your host name")
 	}
-	r := c.session.Hello(ctx, name, esmtp)
+	r, ext := c.session.Hello(ctx, name, esmtp), smtp.Extensions(0)
 	if r.IsZero() || r.Positive() {
 		// RFC 2034 4: no status in "any response to HELO or EHLO".
 		r = smtp.Reply{Code: 250, Text: c.server.hostname() + " greets " + name}
 		if esmtp {
-			r.Text += "\n" + c.server.extensions()
+			ext = c.offers()
+			r.Text += "\n" + c.keywords(ext)
 		}
 	} else {
 		r = final(r)
 	}
 	wasOpen := c.state.open()
-	c.state.hello(esmtp, r)
+	c.state.hello(ext, r)
 	if wasOpen && !c.state.open() {
 		c.session.Reset()
 	}
 	return r
+}
+
+// offers are the extensions that EHLO lists now. RFC 3207 4.2: "A server MUST NOT
+// return the STARTTLS extension in response to an EHLO command received after a
+// TLS handshake has completed."
+func (c *conn) offers() smtp.Extensions {
+	ext := offered
+	switch {
+	case c.client.TLS == nil && c.server.config() != nil:
+		ext |= smtp.ExtStartTLS
+	case c.client.TLS != nil && len(c.mechanisms()) > 0:
+		ext |= smtp.ExtAuth
+	}
+	return ext
+}
+
+// keywords are the lines of an EHLO response after the first.
+func (c *conn) keywords(ext smtp.Extensions) string {
+	words := ext.Keywords()
+	for i, w := range words {
+		switch w {
+		case "SIZE":
+			// RFC 1870 3: "A parameter value of 0 (zero) indicates that no fixed maximum
+			// message size is in force."
+			words[i] += " " + strconv.FormatInt(c.server.MaxSize, 10)
+		case "AUTH":
+			words[i] += " " + strings.Join(c.mechanisms(), " ")
+		}
+	}
+	return strings.Join(append(words, "HELP"), "\n")
 }
 
 // helloName makes the argument of EHLO safe to write down. RFC 5321 4.1.1.1: it

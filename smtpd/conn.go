@@ -3,6 +3,7 @@ package smtpd
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -19,6 +20,9 @@ const (
 	// 4.5.3.1.4, and what SIZE (26), SMTPUTF8 (10) and DSN (108 to MAIL, 528 to
 	// RCPT) add. One limit for all verbs, with room to spare.
 	lineMax = 2048
+	// authMax is the longest line of an authentication with its CRLF. RFC 4954 4:
+	// "12288 octets is considered to be a sufficient line length limit".
+	authMax = 12288 + len("\r\n")
 	// swallowMax is how much of a line over lineMax is read away to find its end.
 	swallowMax = 1 << 20
 	// readSize is the buffer of an idle connection. A line that fits lineMax fits.
@@ -33,20 +37,23 @@ const (
 
 // Why no further command is read, beside the errors of the connection.
 var (
-	errTooLong  = errors.New("smtpd: command line too long")
-	errEndless  = errors.New("smtpd: command line without an end")
-	errDraining = errors.New("smtpd: shutting down")
+	errTooLong     = errors.New("smtpd: command line too long")
+	errAuthTooLong = errors.New("smtpd: line of an authentication too long")
+	errEndless     = errors.New("smtpd: command line without an end")
+	errDraining    = errors.New("smtpd: shutting down")
 )
 
 // A conn is one connection. One goroutine owns it; idle alone is shared.
 type conn struct {
 	server  *Server
-	nc      net.Conn
+	raw     net.Conn // as it was accepted
+	nc      net.Conn // raw, or TLS over it
 	client  Client
 	base    context.Context // ends when the server stops at once
 	cancel  context.CancelFunc
 	session Session
 	state   state
+	upgrade *tls.Config // STARTTLS was answered 220
 
 	in       *bufio.Reader
 	pre      []byte // read already by a content reader: comes before the connection
@@ -58,18 +65,19 @@ type conn struct {
 	dead     error  // why there is nothing more to read, or to write
 	deaf     bool   // the client does not take what we write
 	quitting bool   // QUIT was said
+	closing  bool   // a 421 was said
 
 	idle atomic.Bool // waiting for a command outside of a transaction
 }
 
 // serve speaks with the client to the end.
 func (c *conn) serve(ctx context.Context) {
-	defer c.nc.Close()
+	defer c.close()
 	ctx, c.cancel = context.WithCancel(ctx)
 	defer c.cancel()
 	// Read and flush look at base after they have set a deadline, so that this one
 	// either stays or is not needed.
-	stop := context.AfterFunc(c.base, func() { _ = c.nc.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(c.base, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if c.guard(func() { c.talk(ctx) }) {
 		c.bye(4, 3, 0, "Something went wrong here, try again later")
@@ -94,7 +102,7 @@ func (c *conn) guard(f func()) (panicked bool) {
 }
 
 func (c *conn) talk(ctx context.Context) {
-	if !c.greet(ctx) {
+	if c.server.Implicit && !c.implicit() || !c.greet(ctx) {
 		return
 	}
 	for c.next(ctx) {
@@ -103,21 +111,30 @@ func (c *conn) talk(ctx context.Context) {
 
 // greet opens the session and sends the greeting.
 func (c *conn) greet(ctx context.Context) bool {
+	r := c.openSession(ctx)
+	if r.IsZero() {
+		c.state.phase = greeted
+		r = smtp.Reply{Code: 220, Text: c.server.hostname() + " ESMTP"}
+		if c.client.LMTP {
+			r.Text = c.server.hostname() + " LMTP"
+		}
+	}
+	c.answer(r, false)
+	return r.Code != 421
+}
+
+// openSession asks the Handler for a session, and returns the zero Reply if there
+// is one to use, and else what the client hears of it.
+func (c *conn) openSession(ctx context.Context) smtp.Reply {
 	session, r := c.server.Handler.Open(ctx, c.client)
 	c.session = session
 	switch {
 	case !r.IsZero() && !r.Positive():
-		r = final(r)
-		c.state.phase = refused
+		return final(r)
 	case session == nil:
-		c.bye(4, 3, 0, "No session here, try again later")
-		return false
-	default:
-		r = smtp.Reply{Code: 220, Text: c.server.hostname() + " ESMTP"}
-		c.state.phase = greeted
+		return c.farewell(4, 3, 0, "No session here, try again later")
 	}
-	c.answer(r, false)
-	return r.Code != 421
+	return smtp.Reply{}
 }
 
 // closeSession ends the session in the order that it was promised.
@@ -135,15 +152,18 @@ func (c *conn) closeSession() {
 
 // next answers one command, and reports whether there is another.
 func (c *conn) next(ctx context.Context) bool {
-	line, err := c.readLine()
-	if err != nil && err != errTooLong {
+	line, err := c.readLine(lineMax)
+	if err != nil && err != errTooLong && err != errAuthTooLong {
 		c.lost(err)
 		return false
 	}
 	r, group := smtp.Reply{}, false
+	cmd, bad := smtp.Command{}, (*smtp.Reply)(nil)
 	if err == errTooLong {
 		r = *no(500, 5, 2, "Command line too long")
-	} else if cmd, bad := smtp.ParseCommand(line); bad != nil {
+	} else if err != nil {
+		cmd.Verb, r = "AUTH", *authTooLong
+	} else if cmd, bad = smtp.ParseCommand(line); bad != nil {
 		r = *bad
 	} else if isHTTP(cmd.Verb) {
 		c.bye(4, 7, 0, "This is SMTP, and you speak HTTP")
@@ -158,11 +178,14 @@ func (c *conn) next(ctx context.Context) bool {
 		return false
 	}
 	c.answer(r, group)
-	if c.state.answered(r, c.server.maxErrors()) {
+	if c.state.answered(cmd.Verb, r, c.server.maxErrors()) {
 		c.bye(4, 7, 0, "Too many errors")
 		return false
 	}
-	return !c.quitting && r.Code != 421 && c.dead == nil
+	if c.quitting || c.closing || r.Code == 421 || c.dead != nil {
+		return false
+	}
+	return c.upgrade == nil || c.secure(ctx)
 }
 
 // lost says goodbye to a client that does not go on, if it can still hear it.
@@ -179,11 +202,16 @@ func (c *conn) lost(err error) {
 
 // bye puts a 421 into the last replies.
 func (c *conn) bye(class uint8, subject, detail uint16, text string) {
-	c.out = smtp.Reply{
+	c.out = c.farewell(class, subject, detail, text).AppendTo(c.out)
+}
+
+// farewell makes a 421.
+func (c *conn) farewell(class uint8, subject, detail uint16, text string) smtp.Reply {
+	return smtp.Reply{
 		Code:   421,
 		Status: smtp.Status{Class: class, Subject: subject, Detail: detail},
 		Text:   c.server.hostname() + " " + text,
-	}.AppendTo(c.out)
+	}
 }
 
 // answer gathers a reply. It is sent now unless it is of a group, and else with
@@ -206,9 +234,9 @@ func (c *conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	_ = c.nc.SetWriteDeadline(time.Now().Add(c.server.writeTimeout()))
+	_ = c.raw.SetWriteDeadline(time.Now().Add(c.server.writeTimeout()))
 	if c.base.Err() != nil {
-		_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+		_ = c.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	}
 	_, err := c.nc.Write(c.out)
 	if c.out = c.out[:0]; cap(c.out) > 512 {
@@ -231,10 +259,11 @@ func (c *conn) die(err error) error {
 	return err
 }
 
-// readLine reads a command line and returns it without its CRLF, valid until
-// the next read. Only CRLF ends it. The deadline is that of the whole line, so
+// readLine reads a line and returns it without its CRLF, valid until the next
+// read. It may have limit octets with the CRLF, and authMax if it is an AUTH
+// command. Only CRLF ends it. The deadline is that of the whole line, so
 // that a client which sends an octet now and then gains nothing by it.
-func (c *conn) readLine() ([]byte, error) {
+func (c *conn) readLine(limit int) ([]byte, error) {
 	c.deadline = time.Time{}
 	c.line = c.line[:0]
 	tooLong, cr := false, false
@@ -244,13 +273,19 @@ func (c *conn) readLine() ([]byte, error) {
 			return nil, err
 		}
 		n := len(part)
+		if size == 0 && limit == lineMax && c.isAuth(part) {
+			limit = authMax
+		}
 		size += n
 		end := err == nil && (n > 1 && part[n-2] == '\r' || n == 1 && cr)
 		cr = part[n-1] == '\r'
-		tooLong = tooLong || size > lineMax
+		tooLong = tooLong || size > limit
 		switch {
 		case end && tooLong:
 			c.line = nil
+			if limit == authMax {
+				return nil, errAuthTooLong
+			}
 			return nil, errTooLong
 		case end && size == n:
 			return part[:n-2], nil
@@ -286,7 +321,8 @@ func (c *conn) Read(p []byte) (int, error) {
 		} else if c.deadline.IsZero() {
 			c.deadline = time.Now().Add(c.server.commandTimeout())
 		}
-		_ = c.nc.SetReadDeadline(c.deadline)
+		// TLS may have to write in order to read.
+		_ = c.raw.SetDeadline(c.deadline)
 		c.idle.Store(idle)
 		if c.base.Err() != nil || idle && c.server.draining() {
 			return 0, c.die(errDraining)
@@ -305,6 +341,16 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
+// close ends the connection; TLS with a close_notify, unless the client is known
+// to take nothing more.
+func (c *conn) close() {
+	if c.deaf {
+		_ = c.raw.Close()
+		return
+	}
+	_ = c.nc.Close()
+}
+
 // linger reads on for a moment before the connection is closed, where the
 // kernel would answer unread input with a reset.
 func (c *conn) linger() {
@@ -312,6 +358,6 @@ func (c *conn) linger() {
 	if !ok || c.base.Err() != nil || half.CloseWrite() != nil {
 		return
 	}
-	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	_ = c.raw.SetDeadline(time.Now().Add(lingerTime))
 	_, _ = io.CopyN(io.Discard, c.nc, lingerMax)
 }

@@ -18,34 +18,47 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 	if c.dead != nil {
 		return smtp.Reply{}
 	}
+	want := 1
+	if c.client.LMTP {
+		want = c.state.rcpts
+	}
 	// The transaction ends here, whatever comes: RFC 5321 4.1.1.4: "on the
 	// completion of this command these buffers are cleared".
 	c.state.reset()
 	c.content = true
 	r := c.openContent()
-	reply := first(c.session.Data(ctx, r))
+	replies := c.session.Data(ctx, r)
 	_, _ = io.Copy(io.Discard, r)
 	c.closeContent(r)
 	c.content = false
 
 	var bad *ContentError
 	if errors.As(r.err, &bad) {
-		reply = final(bad.Reply)
+		replies = []smtp.Reply{bad.Reply}
 	} else if r.err != io.EOF {
 		// The client was lost before the end. There is nobody to answer, and what
 		// the session did with half a message is undone by the error that it saw.
 		_ = c.die(r.err)
+		return smtp.Reply{}
 	}
-	c.state.data(reply)
-	return reply
+	return c.verdicts(replies, want)
 }
 
-// first is the reply to a content.
-func first(replies []smtp.Reply) smtp.Reply {
-	if len(replies) == 0 {
-		return final(smtp.Reply{})
+// verdicts answers a content so many times, and returns the last of the replies.
+func (c *conn) verdicts(replies []smtp.Reply, want int) (last smtp.Reply) {
+	for i := range want {
+		if i > 0 {
+			c.answer(last, true)
+		}
+		last = smtp.Reply{}
+		if n := len(replies); n > 0 {
+			last = replies[min(i, n-1)]
+		}
+		last = final(last)
+		c.state.data(last)
+		c.closing = c.closing || last.Code == 421
 	}
-	return final(replies[0])
+	return last
 }
 
 // A content is the reader that Session.Data is given.

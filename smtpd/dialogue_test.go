@@ -3,8 +3,14 @@ package smtpd
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -67,7 +73,7 @@ func (c addrConn) RemoteAddr() net.Addr { return c.remote }
 // A step is one line of a dialogue.
 type step struct {
 	line int
-	kind string // C, R, S, H, X, E, T
+	kind string // a letter; see readDialogue
 	text string
 }
 
@@ -81,6 +87,9 @@ type step struct {
 //	H: call           the recorder has this call, after the one before
 //	T: duration       time passes
 //	E:                the client closes the connection
+//	D:                the connection is lost, under TLS without a close_notify
+//	L:                the client goes over to TLS
+//	L: 1.1            the client offers this version at most, and is refused
 //	X:                the server has closed it, and said nothing more
 //
 // Lines of C and R that follow each other are sent as one group.
@@ -103,7 +112,7 @@ func readDialogue(t *testing.T, file string, s *Server, h *recorder) []step {
 			continue
 		}
 		kind, rest, ok := strings.Cut(text, ":")
-		if !ok || len(kind) != 1 || !strings.Contains("CRSHTEX", kind) {
+		if !ok || len(kind) != 1 || !strings.Contains("CRSHTEXDL", kind) {
 			t.Fatalf("%s:%d: no step: %q", file, n, text)
 		}
 		rest = strings.TrimPrefix(rest, " ")
@@ -134,6 +143,19 @@ func set(t *testing.T, s *Server, h *recorder, name, value string) {
 		s.MaxErrors = n
 	case "Verifier":
 		h.verify = true
+	case "Auth":
+		h.auth = strings.Fields(value)
+	case "TLS":
+		s.TLS = func() *tls.Config { return nil }
+		if value != "later" {
+			s.TLS = testConfig
+		}
+		s.Implicit = value == "implicit"
+	case "Whole": // only in one piece; see TestDialogues
+	case "LMTP":
+		s.LMTP = true
+	case "OpenTLS":
+		h.tlsOpen = smtp.Reply{Code: n, Text: "not here"}
 	case "Nobody":
 		h.nobody = true
 	case "Open":
@@ -144,14 +166,21 @@ func set(t *testing.T, s *Server, h *recorder, name, value string) {
 }
 
 // TestDialogues plays every file of testdata twice: with each group of the
-// client in one piece, and octet by octet.
+// client in one piece, and octet by octet, unless the file sets Whole.
 func TestDialogues(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d dialogues, %v", len(files), err)
 	}
 	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, pieces := range []string{"whole", "octets"} {
+			if pieces == "octets" && strings.Contains(string(text), "\nset Whole") {
+				continue
+			}
 			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+pieces, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { play(t, file, pieces == "octets") })
 			})
@@ -178,7 +207,7 @@ func play(t *testing.T, file string, octets bool) {
 	// What the client sends goes out beside, as over a network that buffers.
 	var sends sync.WaitGroup
 	defer func() {
-		client.Close()
+		client.Close() // without a close_notify that nobody may be there to read
 		sends.Wait()
 		if err := s.Shutdown(context.Background()); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -190,7 +219,7 @@ func play(t *testing.T, file string, octets bool) {
 			t.Errorf("%d alarms of a panic", panics)
 		}
 	}()
-	p := &player{t: t, file: file, client: client, in: bufio.NewReader(client), h: h}
+	p := &player{t: t, file: file, raw: client, client: client, in: bufio.NewReader(client), h: h}
 	for i := 0; i < len(steps); {
 		var group strings.Builder
 		for ; i < len(steps) && (steps[i].kind == "C" || steps[i].kind == "R"); i++ {
@@ -198,7 +227,8 @@ func play(t *testing.T, file string, octets bool) {
 		}
 		if group.Len() > 0 {
 			sends.Wait()
-			sends.Go(func() { send(client, group.String(), octets) })
+			to := p.client
+			sends.Go(func() { send(to, group.String(), octets) })
 			continue
 		}
 		if !p.step(steps[i], sends.Wait) {
@@ -226,7 +256,8 @@ func send(w io.Writer, group string, octets bool) {
 type player struct {
 	t      *testing.T
 	file   string
-	client net.Conn
+	raw    net.Conn
+	client net.Conn // raw, or TLS over it
 	in     *bufio.Reader
 	h      *recorder
 	seen   int // calls of the recorder that were compared
@@ -252,6 +283,12 @@ func (p *player) step(st step, sent func()) bool {
 	case "E":
 		sent()
 		p.client.Close()
+	case "D":
+		sent()
+		p.raw.Close()
+	case "L":
+		sent()
+		return p.handshake(where, st.text)
 	case "X":
 		_ = p.client.SetReadDeadline(time.Now().Add(time.Second))
 		rest, err := io.ReadAll(p.in)
@@ -272,4 +309,44 @@ func (p *player) step(st step, sent func()) bool {
 		return false
 	}
 	return true
+}
+
+// handshake goes over to TLS, or wants to be refused.
+func (p *player) handshake(where, version string) bool {
+	p.t.Helper()
+	config := &tls.Config{InsecureSkipVerify: true}
+	if version != "" {
+		config.MinVersion, config.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	}
+	client := tls.Client(p.raw, config)
+	_ = p.raw.SetDeadline(time.Now().Add(time.Second))
+	err := client.Handshake()
+	_ = p.raw.SetDeadline(time.Time{})
+	if (err != nil) != (version != "") {
+		p.t.Errorf("%s: the handshake ended with %v", where, err)
+		return false
+	}
+	if err == nil {
+		p.client, p.in = client, bufio.NewReader(client)
+	}
+	return true
+}
+
+// testCertificate is one for nobody.
+var testCertificate = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+})
+
+// testConfig asks for less than a server may speak.
+func testConfig() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{testCertificate()}, MinVersion: tls.VersionTLS10}
 }

@@ -1,7 +1,9 @@
 package smtpd
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +18,11 @@ import (
 // found in the words it is given: the local part of an address, the name of an
 // EHLO, or a line "X-Answer: word" of the content.
 type recorder struct {
-	open   smtp.Reply // of Open
-	verify bool       // the sessions are Verifiers
-	nobody bool       // Open gives no session
+	open    smtp.Reply // of Open
+	verify  bool       // the sessions are Verifiers
+	nobody  bool       // Open gives no session
+	auth    []string   // the mechanisms of the sessions; none: they are no Authenticators
+	tlsOpen smtp.Reply // of Open under TLS
 
 	mu    sync.Mutex
 	calls []string
@@ -37,14 +41,25 @@ func (h *recorder) log() []string {
 }
 
 func (h *recorder) Open(_ context.Context, c Client) (Session, smtp.Reply) {
-	h.note("open")
+	open := h.open
 	switch {
-	case h.nobody:
-		return nil, h.open
-	case h.verify:
-		return verifySession{recorderSession{h}}, h.open
+	case c.TLS != nil:
+		h.note("open tls %s", tls.VersionName(c.TLS.Version))
+		open = h.tlsOpen
+	case c.LMTP:
+		h.note("open lmtp")
+	default:
+		h.note("open")
 	}
-	return recorderSession{h}, h.open
+	switch {
+	case len(h.auth) > 0:
+		return authSession{recorderSession{h}}, open
+	case h.nobody:
+		return nil, open
+	case h.verify:
+		return verifySession{recorderSession{h}}, open
+	}
+	return recorderSession{h}, open
 }
 
 type recorderSession struct{ h *recorder }
@@ -57,6 +72,41 @@ func (s verifySession) Verify(_ context.Context, what string) smtp.Reply {
 		return smtp.Reply{Code: 250, Text: "Mark Crispin <Admin.MRC@foo.com>"}
 	}
 	return answer(what)
+}
+
+type authSession struct{ recorderSession }
+
+func (s authSession) Mechanisms() []string { return s.h.auth }
+
+// Auth has PLAIN, LOGIN, LOOP without an end, and WEAK, which is refused.
+func (s authSession) Auth(_ context.Context, mechanism string) (smtp.SASLServer, smtp.Reply) {
+	s.h.note("auth %s", mechanism)
+	switch mechanism {
+	case "PLAIN":
+		return smtp.PlainServer(s.verify), smtp.Reply{}
+	case "LOGIN":
+		return smtp.LoginServer(func(user, password string) smtp.Reply { return s.verify("", user, password) }), smtp.Reply{}
+	case "LOOP":
+		return loop{}, smtp.Reply{}
+	case "WEAK":
+		return nil, smtp.Reply{Code: 534, Status: smtp.Status{Class: 5, Subject: 7, Detail: 9}, Text: "too weak"}
+	}
+	return nil, smtp.OK // which is no answer
+}
+
+func (s authSession) verify(identity, user, password string) smtp.Reply {
+	s.h.note("verify %q %q %q", identity, user, password)
+	if user == "test" && password != "test" || identity != "" {
+		return smtp.Reply{Code: 535, Status: smtp.Status{Class: 5, Subject: 7, Detail: 8}, Text: "wrong"}
+	}
+	return answer(user)
+}
+
+// A loop has always one more challenge.
+type loop struct{}
+
+func (loop) Next([]byte) ([]byte, bool, smtp.Reply) {
+	return bytes.Repeat([]byte("again"), 200), false, smtp.Reply{}
 }
 
 // answer is what a word asks for.
@@ -126,7 +176,14 @@ func (s recorderSession) Data(ctx context.Context, content io.Reader) []smtp.Rep
 		return []smtp.Reply{{Code: 250, Text: "taken"}}
 	}
 	word, _, _ = strings.Cut(word, "\r\n")
-	return []smtp.Reply{answer(word)}
+	if word == "none" {
+		return nil
+	}
+	var replies []smtp.Reply
+	for one := range strings.SplitSeq(word, " ") {
+		replies = append(replies, answer(one))
+	}
+	return replies
 }
 
 // isConn reports whether err is one of a connection.

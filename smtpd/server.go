@@ -3,14 +3,13 @@ package smtpd
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,13 +17,22 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
-// A Server serves SMTP on listeners. Handler must be set; every other field may
+// A Server serves SMTP or LMTP on listeners. Handler must be set; every other field may
 // be left zero. No field may change once Serve was called.
 type Server struct {
 	Handler Handler
 
 	// Hostname is the name that the server gives itself. Empty: "localhost".
 	Hostname string
+	// TLS returns the configuration of TLS; it is asked for each handshake, so that
+	// a certificate can be changed. What it returns is copied: TLS 1.2 is the least
+	// that is spoken, and there are no session tickets. Nil: STARTTLS is neither
+	// offered nor known. A nil *tls.Config: TLS is not to be had at present.
+	TLS func() *tls.Config
+	// Implicit: TLS is spoken from the first octet (RFC 8314 3.3), and TLS is set.
+	Implicit bool
+	// LMTP: the protocol is that of RFC 2033.
+	LMTP bool
 	// MaxSize is the largest content in octets, announced as SIZE (RFC 1870).
 	// Zero: no limit.
 	MaxSize int64
@@ -69,6 +77,8 @@ type Timeouts struct {
 	Data time.Duration
 	// Write is the time for the client to take our replies. Zero: 2 minutes.
 	Write time.Duration
+	// Handshake is the time for all of a TLS handshake. Zero: 1 minute.
+	Handshake time.Duration
 }
 
 // A PanicError is a panic in a Handler or Session. Its connection was closed
@@ -147,14 +157,14 @@ func (s *Server) accept(base context.Context, l net.Listener, wg *sync.WaitGroup
 
 // start serves a new connection, or turns it away.
 func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
-	c := &conn{server: s, nc: nc, base: base,
-		client: Client{Peer: addrOf(nc.RemoteAddr()), Local: addrOf(nc.LocalAddr())}}
+	c := &conn{server: s, raw: nc, nc: nc, base: base, state: state{lmtp: s.LMTP},
+		client: Client{Peer: addrOf(nc.RemoteAddr()), Local: addrOf(nc.LocalAddr()), LMTP: s.LMTP}}
 	key := peerKey(c.client.Peer.Addr())
 	if key.IsValid() && s.Exempt != nil && s.Exempt(c.client.Peer.Addr()) {
 		key = netip.Addr{}
 	}
 	if reply := s.admit(c, key); reply != nil {
-		if s.turned.Add(1) > turnedMax {
+		if s.turned.Add(1) > turnedMax || s.Implicit {
 			s.turned.Add(-1)
 			_ = nc.Close()
 			return
@@ -224,7 +234,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range conns {
 		// See conn.Read: it looks for draining after it has declared itself idle.
 		if c.idle.Load() {
-			_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+			_ = c.raw.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
 	select {
@@ -293,18 +303,8 @@ func (s *Server) maxErrors() int                { return or(s.MaxErrors, 20) }
 func (s *Server) commandTimeout() time.Duration { return or(s.Timeouts.Command, 5*time.Minute) }
 func (s *Server) dataTimeout() time.Duration    { return or(s.Timeouts.Data, 5*time.Minute) }
 func (s *Server) writeTimeout() time.Duration   { return or(s.Timeouts.Write, 2*time.Minute) }
-
-// extensions returns the lines of an EHLO response after the first.
-func (s *Server) extensions() string {
-	words := offered.Keywords()
-	for i, w := range words {
-		if w == "SIZE" {
-			// RFC 1870 3: "A parameter value of 0 (zero) indicates that no fixed maximum
-			// message size is in force."
-			words[i] += " " + strconv.FormatInt(s.MaxSize, 10)
-		}
-	}
-	return strings.Join(append(words, "HELP"), "\n")
+func (s *Server) handshakeTimeout() time.Duration {
+	return or(s.Timeouts.Handshake, time.Minute)
 }
 
 // closeOnce closes ch unless it is closed. The caller holds mu.

@@ -20,17 +20,21 @@ const (
 // begin, which says whether it is allowed; its handler does the work; and the
 // method of its verb takes note of the reply.
 type state struct {
+	lmtp   bool // LHLO takes the place of EHLO and HELO
 	phase  phase
 	ext    smtp.Extensions // in force: what EHLO offered, nothing after HELO
 	utf8   bool            // the transaction has SMTPUTF8
 	rcpts  int             // recipients of the transaction
-	faults int             // commands answered 500 to 504 since the last message
+	authed bool            // AUTH has succeeded
+	faults int             // commands that failed since the last message; see answered
 	// excused is how many more of the commands that depend on a refused MAIL are
 	// no fault: a client that pipelines sent them before it could know.
 	excused int
+	// refusal answers in the phase refused. Zero: the greeting has said it already.
+	refusal smtp.Reply
 }
 
-// offered is what EHLO lists. All of it is true.
+// offered is what EHLO lists on every connection. All of it is true.
 const offered = smtp.ExtPipelining | smtp.ExtSize | smtp.Ext8BitMIME | smtp.ExtSMTPUTF8 |
 	smtp.ExtEnhancedStatusCodes | smtp.ExtDSN
 
@@ -43,7 +47,11 @@ func (s *state) begin(cmd smtp.Command) (*verb, *smtp.Reply) {
 		return v, s.outOfOrder(cmd.Verb)
 	case v == nil:
 		return nil, no(500, 5, 2, "Command not recognized")
-	case v.run == nil:
+	case s.lmtp && (v.name == "EHLO" || v.name == "HELO"):
+		// RFC 2033 4.1: "A LMTP server MUST NOT return a Postive Completion reply code
+		// to these commands. The 500 reply code is recommended."
+		return v, no(500, 5, 1, "This is LMTP: say LHLO")
+	case v.run == nil, v.name == "LHLO" && !s.lmtp:
 		return v, no(502, 5, 1, "Command not implemented")
 	case !v.in.has(s.phase):
 		return v, s.outOfOrder(cmd.Verb)
@@ -60,14 +68,24 @@ func (s *state) begin(cmd smtp.Command) (*verb, *smtp.Reply) {
 // outOfOrder is the reply to a verb that is not allowed in this phase.
 func (s *state) outOfOrder(verb string) *smtp.Reply {
 	switch {
+	case s.phase == refused && !s.refusal.IsZero():
+		return &s.refusal
 	case s.phase == refused:
 		// RFC 5321 3.1: "SHOULD respond to any intervening commands with "503 bad
 		// sequence of commands"".
 		return no(503, 5, 1, "No service here, say QUIT")
+	case s.phase == greeted && s.lmtp:
+		return no(503, 5, 1, "Say LHLO first")
 	case s.phase == greeted:
 		return no(503, 5, 1, "Say EHLO or HELO first")
-	case verb == "MAIL":
+	case verb == "MAIL", s.open() && (verb == "STARTTLS" || verb == "AUTH"):
+		// RFC 4954 4: "An AUTH command issued during a mail transaction MUST be
+		// rejected with a 503 reply."
 		return no(503, 5, 1, "A transaction is open already")
+	case verb == "DATA" && s.phase == mailing && s.lmtp:
+		// RFC 2033 4.2: "when there have been no successful RCPT commands in the mail
+		// transaction, the DATA command MUST fail with a 503 reply code".
+		return no(503, 5, 1, "No valid recipients")
 	case verb == "DATA" && s.phase == mailing:
 		// RFC 5321 3.3: "If there was no MAIL, or no RCPT, command, or all such
 		// commands were rejected, the server MAY return a "command out of sequence"
@@ -77,19 +95,30 @@ func (s *state) outOfOrder(verb string) *smtp.Reply {
 	return no(503, 5, 1, "Say MAIL first")
 }
 
-// hello takes note of an EHLO or HELO that was answered with r. RFC 5321 4.1.4:
+// hello takes note of an EHLO or HELO that was answered with r and offered ext,
+// which is nothing in the answer to HELO. RFC 5321 4.1.4:
 // an EHLO that is refused leaves the state as it was, and one that is accepted
 // clears "exactly as if a RSET command had been issued".
-func (s *state) hello(esmtp bool, r smtp.Reply) {
+func (s *state) hello(ext smtp.Extensions, r smtp.Reply) {
 	if !r.Positive() {
 		return
 	}
 	s.reset()
-	s.phase, s.ext = ready, 0
-	if esmtp {
-		s.ext = offered
-	}
+	s.phase, s.ext = ready, ext
 }
+
+// auth takes note of an AUTH that was answered with r.
+func (s *state) auth(r smtp.Reply) { s.authed = s.authed || r.Positive() }
+
+// secured takes note of a TLS handshake. RFC 3207 4.2: "Upon completion of the TLS
+// handshake, the SMTP protocol is reset to the initial state". What we have
+// noticed ourselves stays: the faults.
+func (s *state) secured() { *s = state{lmtp: s.lmtp, phase: greeted, faults: s.faults} }
+
+// refuse takes note that no session was opened after a TLS handshake. RFC 3207 4.1:
+// the server "SHOULD reply to every SMTP command from the client (other than a QUIT
+// command)" with why.
+func (s *state) refuse(r smtp.Reply) { s.phase, s.refusal = refused, r }
 
 // mail takes note of a MAIL that was answered with r.
 func (s *state) mail(utf8 bool, r smtp.Reply, excuse int) {
@@ -137,9 +166,11 @@ func (s *state) reset() {
 func (s *state) open() bool { return s.phase == mailing || s.phase == rcpting }
 
 // answered counts the reply to a command, and reports whether the connection
-// has made too many faults.
-func (s *state) answered(r smtp.Reply, limit int) bool {
-	if r.Code < 500 || r.Code > 504 {
+// has made too many faults: commands answered 500 to 504, every AUTH that failed,
+// and all that is said where nothing is served.
+func (s *state) answered(verb string, r smtp.Reply, limit int) bool {
+	fault := r.Code >= 500 && r.Code <= 504 || !r.Positive() && (verb == "AUTH" || s.phase == refused)
+	if !fault {
 		return false
 	}
 	if r.Code == 503 && s.excused > 0 {
