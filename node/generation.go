@@ -20,6 +20,7 @@ type generation struct {
 	router *route.Router
 	checks map[string]policy.Chains // by listener
 	doors  []*door
+	cert   *certificate
 }
 
 // newGeneration makes what a configuration says, and opens nothing: doors are
@@ -35,6 +36,9 @@ func (n *Node) newGeneration(cfg *config.Config, doors []*door) (*generation, er
 		}
 	}
 	var err error
+	if g.cert, err = n.openCertificate(cfg.TLS); err != nil {
+		return nil, err
+	}
 	if g.router, err = route.New(table); err != nil {
 		return nil, err
 	}

@@ -157,6 +157,7 @@ func (n *Node) begin(ctx context.Context) {
 			}
 		})
 	}
+	n.work.Go(func() { n.watchFiles(ctx) })
 	n.ready.Store(true)
 }
 
