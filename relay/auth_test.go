@@ -16,22 +16,12 @@ import (
 // password, also where the host repeats it.
 func TestAuth(t *testing.T) {
 	const (
-		user, password = "us@example.org", "hunter2-secret"
-		at             = "smart.example[192.0.2.9]:25"
-		advice         = ": check username and password_file of the route"
+		at     = "smart.example[192.0.2.9]:25"
+		advice = ": check username and password_file of the route"
 	)
-	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
-	word := base64.StdEncoding.EncodeToString([]byte(password))
-	name := base64.StdEncoding.EncodeToString([]byte(user))
+	plain, name, word := encoded("\x00"+user+"\x00"+password), encoded(user), encoded(password)
 	dest := func(s string) string { return "1 deferred/dest 451 " + s }
-	for _, test := range []struct {
-		name    string
-		replies map[string]string
-		secured string // the extension under TLS; "AUTH LOGIN PLAIN" if there is none
-		policy  postrider.TLSPolicy
-		clear   bool // STARTTLS is not offered, and AUTH is
-		want    string
-	}{
+	for _, test := range []authTest{
 		{name: "PLAIN", replies: map[string]string{"AUTH": "504 5.5.4 no", "AUTH PLAIN " + plain: "235 2.7.0 welcome"}, want: "1 tls"},
 		{name: "LOGIN", secured: "AUTH LOGIN NTLM", want: "1 tls", replies: map[string]string{
 			"AUTH": "504 5.5.4 no", "AUTH LOGIN": "334 VXNlcm5hbWU6", name: "334 UGFzc3dvcmQ6", word: "235 2.7.0 welcome"}},
@@ -66,29 +56,46 @@ func TestAuth(t *testing.T) {
 			want: dest("4.7.0 " + at + " wants TLS or authentication before mail (530 5.7.0 Authentication required)")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := offering(trusted("smart.example"), test.replies)
-				p.secured = []string{"AUTH LOGIN PLAIN"}
-				if test.secured != "" {
-					p.secured = []string{test.secured}
-				}
-				if test.clear {
-					p.exts = p.secured
-				}
-				route := smart(test.policy)
-				route.Username, route.Password = user, password
-				got := policied(t, p, route)
-				if !strings.HasPrefix(got, test.want) {
-					t.Errorf("got  %s\nwant %s", got, test.want)
-				}
-				if strings.Contains(got, password) || strings.Contains(got, plain) || strings.Contains(got, word) {
-					t.Errorf("the password can be read: %s", got)
-				}
-				if auth := p.said("AUTH"); (test.clear || test.policy == postrider.TLSNone) && len(auth) > 0 {
-					t.Errorf("in the clear the host heard %q", auth)
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { test.run(t, plain, word) })
 		})
+	}
+}
+
+const user, password = "us@example.org", "hunter2-secret"
+
+func encoded(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+type authTest struct {
+	name    string
+	replies map[string]string
+	secured string // the extension under TLS; "AUTH LOGIN PLAIN" if there is none
+	policy  postrider.TLSPolicy
+	clear   bool // STARTTLS is not offered, and AUTH is
+	want    string
+}
+
+func (test authTest) run(t *testing.T, secrets ...string) {
+	p := offering(trusted("smart.example"), test.replies)
+	p.secured = []string{"AUTH LOGIN PLAIN"}
+	if test.secured != "" {
+		p.secured = []string{test.secured}
+	}
+	if test.clear {
+		p.exts = p.secured
+	}
+	route := smart(test.policy)
+	route.Username, route.Password = user, password
+	got := policied(t, p, route)
+	if !strings.HasPrefix(got, test.want) {
+		t.Errorf("got  %s\nwant %s", got, test.want)
+	}
+	for _, secret := range append(secrets, password) {
+		if strings.Contains(got, secret) {
+			t.Errorf("the password can be read: %s", got)
+		}
+	}
+	if auth := p.said("AUTH"); (test.clear || test.policy == postrider.TLSNone) && len(auth) > 0 {
+		t.Errorf("in the clear the host heard %q", auth)
 	}
 }
 

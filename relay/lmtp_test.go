@@ -70,10 +70,6 @@ func TestLMTP(t *testing.T) {
 			to:    three, set: toStore, dials: []string{lmtpAddr},
 			want: slices.Repeat([]string{"deferred/message 451 4.3.0 later (store.example)"}, 3),
 		}, {
-			name:  "a host that speaks SMTP is a mistake of the operator",
-			world: delivers(map[string]string{"LHLO": "500 5.5.1 what"}), set: toStore, dials: []string{lmtpAddr},
-			want: []string{"deferred/dest 451 4.3.5 store.example[10.0.0.1]:2424 refused to talk LMTP: 500 5.5.1 what"},
-		}, {
 			name:  "a success that the peer will report, and a failure that it will not",
 			world: delivers(map[string]string{".<d@example.org>": "550 5.2.1 disabled"}, "DSN"), to: three, dials: []string{lmtpAddr},
 			set: func(d *postrider.Delivery) {
@@ -81,6 +77,17 @@ func TestLMTP(t *testing.T) {
 				d.Message.Recipients[0].Notify, d.Message.Recipients[2].Notify = smtp.NotifySuccess, smtp.NotifySuccess
 			},
 			want: []string{"delivered/recipient 250 2.0.0 ok (store.example) dsn final", good, "failed/recipient 550 5.2.1 disabled (store.example)"},
+		},
+	})
+}
+
+// TestLMTPHost: which host it is, or which socket.
+func TestLMTPHost(t *testing.T) {
+	play(t, []story{
+		{
+			name:  "a host that speaks SMTP is a mistake of the operator",
+			world: delivers(map[string]string{"LHLO": "500 5.5.1 what"}), set: toStore, dials: []string{lmtpAddr},
+			want: []string{"deferred/dest 451 4.3.5 store.example[10.0.0.1]:2424 refused to talk LMTP: 500 5.5.1 what"},
 		}, {
 			name:  "one of our own listeners",
 			world: func(w *world) { delivers(nil)(w); w.own[lmtpAddr] = true }, set: toStore,
