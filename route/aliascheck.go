@@ -14,6 +14,7 @@ type checker struct {
 	r      *Router
 	set    *aliasSet
 	path   []node
+	last   place        // of the last target on the path that stands in a file; that of Table.Postmaster does not
 	height map[node]int // of aliases that were walked through: how many lead to each other
 	weight map[node]int // how many addresses they stand for, those that come twice counted twice
 	faults AliasFaults
@@ -65,7 +66,7 @@ func (c *checker) walk(d *domain, e *aliasEntry) {
 	defer func() { c.path = c.path[:len(c.path)-1] }()
 	height, weight := 0, 0
 	for _, t := range e.targets {
-		h, w := c.target(d, e, t)
+		h, w := c.target(d, t)
 		height, weight = max(height, h), min(weight+w, 2*expansionMax)
 	}
 	c.height[n], c.weight[n] = height+1, weight
@@ -75,7 +76,7 @@ func (c *checker) walk(d *domain, e *aliasEntry) {
 }
 
 // target goes through one target of an alias.
-func (c *checker) target(d *domain, e *aliasEntry, t target) (height, weight int) {
+func (c *checker) target(d *domain, t target) (height, weight int) {
 	at := c.r.targetDomain(d, t)
 	if at == nil {
 		return 0, 1
@@ -95,6 +96,9 @@ func (c *checker) target(d *domain, e *aliasEntry, t target) (height, weight int
 	case f.alias == nil, f.base && c.r.account == nil:
 		return 0, 1
 	}
+	if t.at.src != nil {
+		c.last = t.at
+	}
 	next := node{at, f.alias.name}
 	switch back := circle(c.path, next); {
 	case back != nil && f.catchAll:
@@ -103,11 +107,7 @@ func (c *checker) target(d *domain, e *aliasEntry, t target) (height, weight int
 		}
 		return 0, 1
 	case back != nil:
-		where := t.at
-		if where.src == nil {
-			where = e.at
-		}
-		c.loop(where, back)
+		c.loop(c.last, back)
 		return 0, 1
 	case len(c.path) > 2*aliasDepthMax:
 		return aliasDepthMax, 1 // deep enough to be told of

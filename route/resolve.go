@@ -77,14 +77,14 @@ type finding struct {
 // gives.
 func (r *Router) find(set *aliasSet, d *domain, name string) finding {
 	entries := set.of(d)
-	if a := entries[name]; a != nil && name != catchAll {
+	if a := entries[name]; a != nil {
 		return finding{exists: true, alias: a}
 	}
 	if r.has(d, name) {
 		return finding{exists: true}
 	}
 	if base, tagged := untag(name); tagged {
-		if a := entries[base]; a != nil && base != catchAll {
+		if a := entries[base]; a != nil {
 			return finding{exists: true, alias: a, base: true}
 		}
 		if r.has(d, base) {

@@ -33,6 +33,7 @@ func testTable() Table {
 			{Name: "bücher.example", Mailboxes: []string{"info"}, Deliver: maildir},
 			{Name: "backup.example", Mailboxes: []string{"*"}, Deliver: mx},
 			{Name: "empty.example", Deliver: maildir},
+			{Name: "store.example", Deliver: postrider.Route{Via: postrider.ViaLMTP, Socket: "/run/lmtp"}},
 		},
 		Rules: []Rule{
 			{"partner.example", postrider.Route{Via: postrider.ViaSMTP, Host: "gw.internal", Port: 2525, Private: true}},
@@ -151,6 +152,7 @@ func TestRoute(t *testing.T) {
 		{r, "x@socket.example", postrider.Route{Dest: "lmtp:/run/lmtp", Via: postrider.ViaLMTP, Socket: "/run/lmtp"}},
 		{r, "who+tag@any.example", local("any.example", "/mail/any.example/who")},
 		{r, "+tag@any.example", local("any.example", "/mail/any.example/+tag")},
+		{r, "nobody@store.example", postrider.Route{Dest: "lmtp:/run/lmtp", Via: postrider.ViaLMTP, Socket: "/run/lmtp"}},
 		{r, "nobody@example.org", postrider.Route{Dest: "error", Via: postrider.ViaError, Reply: noMailbox}},
 		{r, "x@[192.0.2.8]", postrider.Route{Dest: "mx:[192.0.2.8]", Via: postrider.ViaMX, Port: 25}},
 		{r, "x@KÖLN.example", postrider.Route{Dest: "mx:xn--kln-sna.example", Via: postrider.ViaMX, Port: 25}},
