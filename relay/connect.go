@@ -90,10 +90,11 @@ func (a *attempt) unopened(t target, err error) next {
 		a.blocked(rankOurs, unreached(t, err))
 	case e.Stage == smtpc.StageTLS && e.Err != nil:
 		a.blocked(rankOurs, a.insecure(t, e))
-	case e.Reply.Permanent() && a.lmtp():
-		// A host that delivers for us and does not speak LMTP is a mistake of the
-		// operator.
-		a.blocked(rankOurs, deferred(3, 5, "%s refused to talk LMTP: %s", t, e.Reply))
+	case e.Reply.Permanent() && a.fixed():
+		// The operator chose the host, and it will not talk to us, or not this
+		// protocol: his to put right, and no fault of the message.
+		a.blocked(rankOurs, deferred(3, 5, "%s of the route refused to talk to us: %s", t, e.Reply))
+		return nextHost
 	case e.Reply.Permanent():
 		// RFC 7504 3: 521 says "that the host never accepts mail"; 554 that it takes
 		// none from us. Another host may.

@@ -87,7 +87,18 @@ func TestLMTPHost(t *testing.T) {
 		{
 			name:  "a host that speaks SMTP is a mistake of the operator",
 			world: delivers(map[string]string{"LHLO": "500 5.5.1 what"}), set: toStore, dials: []string{lmtpAddr},
-			want: []string{"deferred/dest 451 4.3.5 store.example[10.0.0.1]:2424 refused to talk LMTP: 500 5.5.1 what"},
+			want: []string{"deferred/dest 451 4.3.5 store.example[10.0.0.1]:2424 of the route refused to talk to us: 500 5.5.1 what"},
+		}, {
+			name: "and so is one that speaks LMTP where SMTP is expected",
+			world: func(w *world) {
+				delivers(map[string]string{"HELO": "500 5.5.1 what"})(w)
+				w.zone.A("store.example", "10.0.0.1", "10.0.0.2")
+			},
+			set: func(d *postrider.Delivery) {
+				toStore(d)
+				d.Route.Via = postrider.ViaSMTP
+			},
+			want: []string{"deferred/dest 451 4.3.5 store.example[10.0.0.1]:2424 of the route refused to talk to us: 500 5.5.1 what"}, dials: []string{lmtpAddr},
 		}, {
 			name:  "one of our own listeners",
 			world: func(w *world) { delivers(nil)(w); w.own[lmtpAddr] = true }, set: toStore,
