@@ -145,6 +145,25 @@ func TestRight(t *testing.T) {
 	}
 }
 
+// A certificate is compared with the name that the file gives us, and with none
+// where it leaves that to the machine.
+func TestCertificateWithoutHostname(t *testing.T) {
+	src := `tls {
+  cert = "/mx1.pem"
+  key  = "/mx1.key"
+}
+listener "mx" { address = ":25" }`
+	for name, warnings := range map[string]int{"": 0, "mx1.example.org": 0, "mail.example.org": 1} {
+		text := src
+		if name != "" {
+			text = "hostname = \"" + name + "\"\n" + src
+		}
+		if _, found := Load("x.hcl", []byte(text), nil, testFiles()); len(found) != warnings {
+			t.Errorf("%q: %v", name, found)
+		}
+	}
+}
+
 // To load a file again, as a reload does, gives the same and changes nothing.
 // What a command loads that looks at no files is the same but for the passwords.
 func TestLoadAgain(t *testing.T) {

@@ -34,6 +34,7 @@ var testFiles = sync.OnceValue(func() mapFiles {
 		"pw.empty": {Data: []byte("\n"), Mode: 0o600},
 		"pw.lines": {Data: []byte("s3cret\nmore\n"), Mode: 0o600},
 		"pw.long":  {Data: []byte(strings.Repeat("x", passwordMax+1)), Mode: 0o600},
+		"pw.d/pw":  {Data: []byte("s3cret\n"), Mode: 0o600},
 
 		"aliases":       {Data: []byte("sales: alice, bob\nlist: :include:/list\n"), Mode: 0o644},
 		"list":          {Data: []byte("alice\nx@elsewhere.example\n"), Mode: 0o644},

@@ -43,3 +43,8 @@ route "i.example" {
   username      = "us"
   password_file = "/pw.long"
 }
+route "j.example" {
+  via           = "smtps://gw.example"
+  username      = "us"
+  password_file = "/pw.d"
+}

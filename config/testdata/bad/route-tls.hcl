@@ -23,3 +23,7 @@ route "f.example" {
   via = "mx"
   tls = "verify"
 }
+route "g.example" {
+  via = "smtps://gw.example"
+  tls = "opportunistic"
+}

@@ -70,8 +70,9 @@ route "smart.example" {
 }
 route "sure.example" { via = "smtps://192.0.2.1:4465" }
 route "mailstore.example" {
-  via = "lmtp://[::1]:24"
-  tls = "none"
+  via     = "lmtp://[::1]:24"
+  tls     = "none"
+  private = true
 }
 route "closed.example" { via = "error:550 5.1.2 We do not write there" }
 route "later.example"  { via = "hold" }
