@@ -56,7 +56,7 @@ type Route struct {
 	// host, after TLS only. An empty Username: nobody.
 	Implicit bool
 	Username string
-	Password string
+	Password Secret
 	// Of ViaLMTP: a Unix socket, in place of Host and Port.
 	Socket string
 	// Of ViaMaildir: the folder, with every {user} and {domain} filled in.
@@ -98,6 +98,15 @@ const (
 	ViaError   Via = "error"   // refused, with a reply of the operator
 	ViaDiscard Via = "discard" // delivered to nobody
 )
+
+// A Secret is a string that no log and no error shows.
+type Secret string
+
+// String hides the secret from package fmt.
+func (Secret) String() string { return "(secret)" }
+
+// GoString hides the secret from package fmt.
+func (Secret) GoString() string { return "(secret)" }
 
 // A TLSPolicy says what a connection must be before mail goes over it.
 type TLSPolicy uint8

@@ -171,6 +171,6 @@ func (b body) login(to *postrider.Route, via text) {
 	case to.TLS == postrider.TLSNone:
 		b.errorf(rng, `Write tls = "verify" or "require".`, "the password would go over the network in the clear")
 	default:
-		to.Username, to.Password = user.s, b.secret("password_file", file)
+		to.Username, to.Password = user.s, postrider.Secret(b.secret("password_file", file))
 	}
 }

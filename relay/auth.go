@@ -22,7 +22,7 @@ func (a *attempt) login(ctx context.Context, l *link, t target) (n next, ok bool
 	if !a.authenticates() {
 		return nextAddress, true
 	}
-	user, password := a.d.Route.Username, a.d.Route.Password
+	user, password := a.d.Route.Username, string(a.d.Route.Password)
 	client := smtp.PlainClient(user, password)
 	if !l.conn.OffersAuth("PLAIN") && l.conn.OffersAuth("LOGIN") {
 		client = smtp.LoginClient(user, password)
