@@ -115,6 +115,10 @@ func TestUnknownNameIsLikeWrongPassword(t *testing.T) {
 	if between-before != 1 || s.hasher.count.Load()-between != 1 {
 		t.Error("not one hash each")
 	}
+	s.hasher.dummy = s.current().byName["alice@our.example"].hash
+	if _, r := s.Verify(t.Context(), client, "nobody@our.example", "right"); r != wrong {
+		t.Errorf("nobody logs in: %v", r)
+	}
 	have, dummy := s.current().byName["alice@our.example"].hash, dummyHash()
 	if have.memory != dummy.memory || have.time != dummy.time || have.threads != dummy.threads || len(have.key) != len(dummy.key) || len(have.salt) != len(dummy.salt) {
 		t.Errorf("%s costs other than %s", have, dummy)
@@ -336,6 +340,9 @@ func TestThousandGuesses(t *testing.T) {
 			all.Go(func() { guess(codes, &mu) })
 		}
 		synctest.Wait() // all that are let in wait now
+		if at := s.guard.order.Front(); at == nil || at.Value.(*suspect).users != turnWaiters+1 {
+			t.Error("not as many wait as may")
+		}
 		start := time.Now()
 		if verify(t, s, "alice@our.example", "one") != 235 || time.Since(start) != 0 {
 			t.Errorf("an honest client waited %v", time.Since(start))
