@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-const allExt = ExtPipelining | ExtSize | Ext8BitMIME | ExtSMTPUTF8 | ExtEnhancedStatusCodes | ExtDSN
+const allExt = ExtPipelining | ExtSize | Ext8BitMIME | ExtSMTPUTF8 | ExtEnhancedStatusCodes | ExtDSN | ExtStartTLS | ExtAuth
 
 func TestParseCommand(t *testing.T) {
 	for _, c := range []struct {
@@ -76,7 +76,6 @@ func TestParseMail(t *testing.T) {
 		{in: "FROM:<a@b>  SIZE=1", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> SIZE=1", no: "555 5.5.4"},
 		{in: "FROM:<a@b> FOO=1", ext: allExt, no: "555 5.5.4"},
-		{in: "FROM:<a@b> AUTH=<>", ext: allExt, no: "555 5.5.4"},
 		{in: "FROM:<a@b> SIZE=1 SIZE=1", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> size=1 SIZE=2", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> SIZE", ext: allExt, no: "501 5.5.4"},
@@ -90,6 +89,13 @@ func TestParseMail(t *testing.T) {
 		{in: "FROM:<a@b> ENVID=a+0D+0Ab", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> ENVID=a+2b", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> ENVID=" + strings.Repeat("x", 101), ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> AUTH=<>", ext: allExt, from: ab},
+		{in: "FROM:<a@b> AUTH=<>", no: "555 5.5.4"},
+		{in: "FROM:<a@b> AUTH=e+3Dmc2@example.com", ext: allExt, from: ab},
+		{in: "FROM:<a@b> AUTH=" + strings.Repeat("x", 501), ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> AUTH=a+3d", ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> AUTH=+00", ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> AUTH", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> -X=1", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<ü@b>", ext: allExt, no: "550 5.6.7"},
 		{in: "FROM:<ü@b>", no: "550 5.6.7"},
@@ -168,11 +174,11 @@ func TestParseRcpt(t *testing.T) {
 func TestParseExtension(t *testing.T) {
 	for in, want := range map[string]Extensions{
 		"PIPELINING": ExtPipelining, "size 1000": ExtSize, "SIZE": ExtSize, "8BitMime": Ext8BitMIME,
-		"SMTPUTF8": ExtSMTPUTF8, "ENHANCEDSTATUSCODES ": ExtEnhancedStatusCodes, "DSN": ExtDSN,
+		"SMTPUTF8": ExtSMTPUTF8, "ENHANCEDSTATUSCODES ": ExtEnhancedStatusCodes, "DSN": ExtDSN, "starttls": ExtStartTLS, "AUTH PLAIN": ExtAuth,
 		"": 0, "SIZES": 0, "X-SIZE": 0,
 	} {
 		got, params := ParseExtension(in)
-		if got != want || (in == "size 1000") != (params == "1000") {
+		if got != want || (in == "size 1000" || in == "AUTH PLAIN") != (params != "") {
 			t.Errorf("ParseExtension(%q) = %v, %q; want %v", in, got, params, want)
 		}
 	}
