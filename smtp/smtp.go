@@ -1,5 +1,6 @@
 // Package smtp holds the words of the Simple Mail Transfer Protocol: paths,
-// commands, parameters, replies, status codes and the dot stream, as RFC 5321
+// commands, parameters, replies, status codes, the mechanisms of authentication
+// and the dot stream, as RFC 5321
 // and its extensions spell them. It reads no network and no clock, and starts
 // no goroutine; packages smtpd and smtpc speak the protocol with it.
 package smtp

@@ -1,6 +1,7 @@
-// Package smtpd is the server side of SMTP: give a Server a Handler and
-// listeners, and it speaks the protocol strictly (RFC 5321), with PIPELINING,
-// SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES and DSN. The Handler decides,
+// Package smtpd is the server side of SMTP and LMTP: give a Server a Handler and
+// listeners, and it speaks the protocol strictly (RFC 5321, RFC 2033), with
+// PIPELINING, SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN, STARTTLS or
+// implicit TLS, and under TLS with AUTH. The Handler decides,
 // and its replies are sent as they are; a zero reply is 451 4.3.0, so that what
 // goes wrong costs the client another try and never the message.
 package smtpd

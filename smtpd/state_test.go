@@ -98,8 +98,7 @@ func TestStateWalk(t *testing.T) {
 		names = append(names, v.name)
 	}
 	s := state{phase: greeted}
-	var accepted, esmtp, authed bool // of MAIL and of EHLO, as a client remembers them
-	rcpts := 0
+	var c remembered
 	for range 100_000 {
 		cmd := smtp.Command{Verb: names[r.IntN(len(names))], Arg: "x"}
 		if v := lookup(cmd.Verb); v.arg == noArg {
@@ -111,69 +110,68 @@ func TestStateWalk(t *testing.T) {
 			s.answered(cmd.Verb, *bad, 1<<30)
 			continue
 		}
-		switch v.name {
-		case "EHLO", "HELO":
-			ext := smtp.Extensions(0)
-			if v.name == "EHLO" {
-				ext = offered
-			}
-			s.hello(ext, reply)
-			if reply.Positive() {
-				accepted, rcpts, esmtp = false, 0, v.name == "EHLO"
-			}
-		case "MAIL":
-			if accepted {
-				t.Fatal("MAIL in a transaction")
-			}
-			s.mail(esmtp, reply, 3)
-			accepted = reply.Positive()
-		case "RCPT":
-			if !accepted {
-				t.Fatal("RCPT without MAIL")
-			}
-			s.rcpt(reply)
-			if reply.Positive() {
-				rcpts++
-			}
-		case "DATA":
-			if !accepted || rcpts == 0 {
-				t.Fatal("DATA without a recipient")
-			}
-			s.reset()
-			s.data(reply)
-			accepted, rcpts = false, 0
-			if reply.Positive() && s.faults != 0 {
-				t.Fatal("a message did not set the faults back")
-			}
-		case "RSET":
-			s.reset()
-			accepted, rcpts = false, 0
-		case "AUTH":
-			if accepted {
-				t.Fatal("AUTH in a transaction")
-			}
-			s.auth(reply)
-			authed = authed || reply.Positive()
-		case "STARTTLS":
-			if accepted {
-				t.Fatal("STARTTLS in a transaction")
-			}
-			faults := s.faults
-			s.secured()
-			if s != (state{phase: greeted, faults: faults}) {
-				t.Fatalf("after TLS: %+v", s)
-			}
-			rcpts, esmtp, authed = 0, false, false
+		c.step(t, &s, v.name, reply)
+		if s.open() != c.open || s.authed != c.authed || s.rcpts != c.rcpts || (s.phase == rcpting) != (c.rcpts > 0) {
+			t.Fatalf("after %s %d: %+v, want %+v", v.name, reply.Code, s, c)
 		}
-		if s.authed != authed {
-			t.Fatalf("after %s %d: %+v, want authed %v", v.name, reply.Code, s, authed)
-		}
-		if s.open() != accepted || s.rcpts != rcpts || (s.phase == rcpting) != (rcpts > 0) {
-			t.Fatalf("after %s %d: %+v, want open %v with %d recipients", v.name, reply.Code, s, accepted, rcpts)
-		}
-		if s.phase != greeted && (s.ext != 0) != esmtp || s.rcptExt().Has(smtp.ExtSMTPUTF8) != (esmtp && accepted) {
+		if s.phase != greeted && (s.ext != 0) != c.esmtp || s.rcptExt().Has(smtp.ExtSMTPUTF8) != (c.esmtp && c.open) {
 			t.Fatalf("after %s %d: %+v has extensions that are not in force", v.name, reply.Code, s)
 		}
+	}
+}
+
+// remembered is what a client knows of its connection.
+type remembered struct {
+	esmtp, authed, open bool
+	rcpts               int
+}
+
+// step takes note of a command that was allowed, on both sides.
+func (c *remembered) step(t *testing.T, s *state, verb string, reply smtp.Reply) {
+	t.Helper()
+	switch {
+	case c.open && (verb == "MAIL" || verb == "AUTH" || verb == "STARTTLS"), !c.open && verb == "RCPT", c.rcpts == 0 && verb == "DATA":
+		t.Fatalf("%s is allowed: %+v", verb, c)
+	}
+	yes := reply.Positive()
+	switch verb {
+	case "EHLO", "HELO":
+		ext := smtp.Extensions(0)
+		if verb == "EHLO" {
+			ext = offered
+		}
+		s.hello(ext, reply)
+		if yes {
+			c.open, c.rcpts, c.esmtp = false, 0, verb == "EHLO"
+		}
+	case "MAIL":
+		s.mail(c.esmtp, reply, 3)
+		c.open = yes
+	case "RCPT":
+		s.rcpt(reply)
+		if yes {
+			c.rcpts++
+		}
+	case "DATA":
+		s.reset()
+		s.data(reply)
+		c.open, c.rcpts = false, 0
+		if yes && s.faults != 0 {
+			t.Fatal("a message did not set the faults back")
+		}
+	case "RSET":
+		s.reset()
+		c.open, c.rcpts = false, 0
+	case "AUTH":
+		s.auth(reply)
+		c.authed = c.authed || yes
+	case "STARTTLS":
+		want := state{phase: greeted, faults: s.faults}
+		s.secured()
+		if *s != want {
+			t.Fatalf("after TLS: %+v", s)
+		}
+		*c = remembered{}
 	}
 }
 

@@ -373,12 +373,13 @@ func TestTLSOverTCP(t *testing.T) {
 			p.expect("221")
 			p.ended()
 			own, _ := netip.ParseAddrPort(p.LocalAddr().String())
-			last := h.seen[len(h.seen)-1]
+			seen := h.all()
+			last := seen[len(seen)-1]
 			if last.Peer != own || last.Local.String() != l.Addr().String() || last.TLS == nil || !last.TLS.HandshakeComplete {
 				t.Errorf("the client was seen as %+v", last)
 			}
-			if (len(h.seen) == 2) == implicit || h.seen[0].TLS != nil != implicit {
-				t.Errorf("implicit %v: %d sessions", implicit, len(h.seen))
+			if (len(seen) == 2) == implicit || seen[0].TLS != nil != implicit {
+				t.Errorf("implicit %v: %d sessions", implicit, len(seen))
 			}
 			p.Close()
 		}
@@ -426,7 +427,13 @@ func dialTLS(t *testing.T, addr string, implicit bool) *peer {
 // clients is a recorder that keeps who came.
 type clients struct {
 	recorder
-	seen []Client // by one connection at a time
+	seen []Client
+}
+
+func (h *clients) all() []Client {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]Client(nil), h.seen...)
 }
 
 func (h *clients) Open(ctx context.Context, c Client) (Session, smtp.Reply) {
