@@ -24,7 +24,11 @@ type Options struct {
 	Hurry func(ctx context.Context, dests []postrider.Dest) error
 	// Reload applies the configuration as it is now, and tells what of it needs a
 	// restart. A mistake in it is ErrConfig. Nil: it cannot be done.
-	Reload  func(ctx context.Context) ([]string, error)
+	Reload func(ctx context.Context) ([]string, error)
+	// Submit takes mail of a program on this machine in, and returns what it would
+	// hear over SMTP, and the index of the recipient that was refused, or -1. Nil:
+	// nobody does.
+	Submit  func(ctx context.Context, l Letter) (smtp.Reply, int)
 	Ready   func() bool // whether mail is accepted
 	Metrics *Metrics
 	Now     func() time.Time // the wall clock
@@ -48,6 +52,7 @@ func Control(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/queue/stat", o.stat)
 	mux.HandleFunc("POST /api/v1/queue/{verb}", o.do)
 	mux.HandleFunc("POST /api/v1/reload", o.reload)
+	mux.HandleFunc("POST /api/v1/submit", o.submit)
 	return mux
 }
 

@@ -99,6 +99,10 @@ func (c Client) fetch(ctx context.Context, method, path string, v url.Values, to
 	if err != nil {
 		return err
 	}
+	return decode(body, to)
+}
+
+func decode(body io.ReadCloser, to any) error {
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(to); err != nil {
 		return fmt.Errorf("admin: answer: %w", err)
@@ -107,8 +111,12 @@ func (c Client) fetch(ctx context.Context, method, path string, v url.Values, to
 }
 
 func (c Client) call(ctx context.Context, method, path string, v url.Values) (io.ReadCloser, error) {
+	return c.send(ctx, method, path, v, nil)
+}
+
+func (c Client) send(ctx context.Context, method, path string, v url.Values, content io.Reader) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "http", Host: "control", Path: path, RawQuery: v.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), content)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}

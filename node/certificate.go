@@ -52,7 +52,7 @@ func (n *Node) openCertificate(conf config.TLS) (*certificate, error) {
 	var pair tls.Certificate
 	var err error
 	if conf.SelfSigned {
-		pair, err = selfSigned(n.env.FS, path.Join(n.cfg.DataDir, selfSignedFile), n.cfg.Hostname, n.env.Now())
+		pair, err = selfSigned(n.env.FS, path.Join(n.cfg.DataDir, SelfSignedFile), n.cfg.Hostname, n.env.Now())
 	} else {
 		pair, err = conf.KeyPair(Files(n.env.FS))
 	}
@@ -122,12 +122,12 @@ func (n *Node) watchFiles(ctx context.Context) {
 // tlsConfig is what a handshake that begins now uses.
 func (n *Node) tlsConfig() *tls.Config { return n.gen.Load().cert.shown.Load() }
 
-// selfSignedFile is the certificate of our own making, with its key, in the data
-// directory; and selfSignedLife how long it is good for.
-const (
-	selfSignedFile = "self-signed.pem"
-	selfSignedLife = 10 * 365 * 24 * time.Hour
-)
+// SelfSignedFile is the certificate of our own making, with its key, in the data
+// directory.
+const SelfSignedFile = "self-signed.pem"
+
+// selfSignedLife is how long it is good for.
+const selfSignedLife = 10 * 365 * 24 * time.Hour
 
 // selfSigned reads the certificate that an earlier start has made, or makes one,
 // where there is none for this host that is good for another day.

@@ -20,7 +20,7 @@ import (
 // trusts it, and is made anew when the host has another name or time runs out.
 func TestSelfSigned(t *testing.T) {
 	dir := t.TempDir()
-	name := filepath.Join(dir, selfSignedFile)
+	name := filepath.Join(dir, SelfSignedFile)
 	now := time.Now()
 	load := func(host string, at time.Time) *x509.Certificate {
 		t.Helper()

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	crand "crypto/rand"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type Env struct {
 	// Load reads the configuration anew, for a reload. Its errors are those of the
 	// file, with their places. Nil: there is nothing to read.
 	Load func() (*config.Config, error)
+	// Roots are whom we trust to vouch for the names of peers. Nil: whom the system
+	// trusts.
+	Roots *x509.CertPool
 	// Descriptors is how many files and connections the process may have open. 0:
 	// nobody knows.
 	Descriptors int

@@ -13,6 +13,16 @@ import (
 // logReader is the name that the log has in the feed of the spool.
 const logReader = "log"
 
+// journalReader is the name that the journal has there.
+const journalReader = "journal"
+
+// refused takes down what was not taken. It never waits.
+func (n *Node) refused(e postrider.Event) {
+	n.journal.Refuse(e)
+	n.metrics.Event(e)
+	logEvent(context.Background(), n.env.Log, e)
+}
+
 // follow reads the feed of the spool: one line of the log for each change of
 // fate, and the metrics. It ends with ctx or the spool.
 func (n *Node) follow(ctx context.Context) {
@@ -50,12 +60,38 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 	case postrider.EventReported:
 		log.LogAttrs(ctx, slog.LevelInfo, "reported", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.String("report", string(e.Report)))
+	case postrider.EventAmended:
+		log.LogAttrs(ctx, slog.LevelInfo, "amended", slog.String("id", string(e.ID)), slog.String("from", from),
+			slog.String("to", "<"+e.To.String()+">"), slog.String("do", amendOf(e.Amend)))
+	case postrider.EventRefused:
+		to := ""
+		if len(e.Tos) > 0 {
+			to = "<" + e.Tos[0].String() + ">"
+		}
+		log.LogAttrs(ctx, slog.LevelInfo, "refused", slog.String("from", from), slog.String("to", to),
+			slog.String("listener", e.Source.Listener), slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello),
+			slog.String("dsn", dsnOf(e)), slog.Int("code", e.Reply.Code), slog.String("reply", e.Reply.Text))
 	case postrider.EventRemoved:
 		log.LogAttrs(ctx, slog.LevelInfo, "removed", slog.String("id", string(e.ID)))
 	case postrider.EventDamaged:
 		log.LogAttrs(ctx, slog.LevelError, "damaged: set aside what could not be read",
 			slog.String("id", string(e.ID)), slog.String("what", e.Reply.Text))
 	}
+}
+
+// amendOf is what an operator wanted, in the words of the commands.
+func amendOf(a postrider.Amend) string {
+	switch a {
+	case postrider.AmendHold:
+		return "hold"
+	case postrider.AmendRelease, postrider.AmendPass:
+		return "release"
+	case postrider.AmendBounce:
+		return "bounce"
+	case postrider.AmendDrop:
+		return "drop"
+	}
+	return "retry"
 }
 
 func clientOf(s postrider.Source) string {

@@ -28,6 +28,10 @@ type generation struct {
 func (n *Node) newGeneration(cfg *config.Config, doors []*door) (*generation, error) {
 	g := &generation{cfg: cfg, doors: doors, checks: map[string]policy.Chains{}}
 	table := cfg.Table()
+	table.Files, table.Account, table.Now = Files(n.env.FS), n.accounts.Has, n.env.Now
+	table.Alarm = func(err error) {
+		n.env.Log.Error("an alias file is not taken: what it held before stays", "error", err)
+	}
 	for _, d := range doors {
 		if a := addrPort(d.socket.Addr()).Addr(); a.IsUnspecified() {
 			table.Addrs = append(table.Addrs, n.machine()...)
@@ -42,9 +46,15 @@ func (n *Node) newGeneration(cfg *config.Config, doors []*door) (*generation, er
 	if g.router, err = route.New(table); err != nil {
 		return nil, err
 	}
+	// Programs on this machine, who can open the control socket, may send anywhere.
+	g.checks[localListener] = policy.Chains{
+		Mail: policy.Chain{policy.Sender{}, policy.Full{Waiting: n.store.Waiting, Max: cfg.Queue.MaxRecipients}},
+		Rcpt: policy.Chain{policy.Recipient{}},
+		Data: policy.Chain{policy.Loop{}},
+	}
 	for _, l := range cfg.Listeners {
 		g.checks[l.Name] = policy.Standard(policy.Options{
-			RelayFrom: l.RelayFrom, Waiting: n.store.Waiting, MaxWaiting: cfg.Queue.MaxRecipients,
+			Role: policy.Role(l.Role), RelayFrom: l.RelayFrom, Waiting: n.store.Waiting, MaxWaiting: cfg.Queue.MaxRecipients,
 		})
 	}
 	return g, nil

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/account"
 	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/config"
+	"github.com/postrider/postrider/journal"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/route"
@@ -29,6 +31,8 @@ import (
 const (
 	ControlSocket = "control.sock"
 	spoolDir      = "spool"
+	journalDir    = "journal"
+	accountsFile  = "accounts"
 )
 
 // How long sessions and attempts may go on when a node stops. drainMax is that
@@ -48,10 +52,13 @@ type Node struct {
 	store   *spool.Spool
 	spool   postrider.Spool // store, timed
 	relay   *relay.Relay
-	queue   *queue.Queue
-	gen     atomic.Pointer[generation]
-	http    []*page
-	adminAt net.Addr
+	// accounts are who may submit; their file is read when it changes.
+	accounts *account.Store
+	journal  *journal.Journal
+	queue    *queue.Queue
+	gen      atomic.Pointer[generation]
+	http     []*page
+	adminAt  net.Addr
 
 	ready   atomic.Bool
 	loading chan struct{}  // holds a token while a reload is under way
@@ -118,6 +125,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.openSpool(ctx); err != nil {
 		return err
 	}
+	if err := n.openStores(ctx); err != nil {
+		return err
+	}
 	doors, _, err := n.listen(ctx, n.cfg, nil)
 	if err != nil {
 		return err
@@ -141,6 +151,11 @@ func (n *Node) Start(ctx context.Context) (err error) {
 func (n *Node) begin(ctx context.Context) {
 	ctx, n.stop = context.WithCancel(ctx)
 	n.feed.Go(func() { n.follow(context.WithoutCancel(ctx)) })
+	n.feed.Go(func() {
+		if err := n.journal.Run(context.WithoutCancel(ctx), n.store.Batches(context.WithoutCancel(ctx), journalReader)); err != nil {
+			n.env.Log.Error("journal: no more is written", "error", err)
+		}
+	})
 	n.work.Go(func() {
 		if err := n.queue.Run(ctx); err != nil {
 			n.fail(err)
@@ -178,8 +193,8 @@ func (n *Node) openSpool(ctx context.Context) error {
 	var err error
 	n.store, err = spool.Open(ctx, spool.Options{
 		FS: n.env.FS, Dir: path.Join(n.cfg.DataDir, spoolDir), Now: n.env.Now, Rand: n.env.Rand("spool"),
-		MaxRecipients: n.cfg.Queue.MaxRecipients,
-		Alarm:         func(text string) { n.env.Log.Error("spool: " + text) },
+		MaxRecipients: n.cfg.Queue.MaxRecipients, MinFree: n.cfg.Limits.MinFree,
+		Alarm: func(text string) { n.env.Log.Error("spool: " + text) },
 	})
 	if err != nil {
 		return n.dataDirError(err)
@@ -188,6 +203,32 @@ func (n *Node) openSpool(ctx context.Context) error {
 	n.metrics.Watch(n.queueStat, n.env.Now)
 	return nil
 }
+
+// openStores opens what lies beside the spool.
+func (n *Node) openStores(ctx context.Context) error {
+	var err error
+	n.accounts, err = account.Open(n.env.FS, AccountsFile(n.cfg), account.Options{
+		Exempt: n.cfg.Limits.Exempt, Now: n.env.Now,
+		Alarm: func(err error) { n.env.Log.Error("accounts: what the file held before stays", "error", err) },
+	})
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	n.journal, err = journal.Open(ctx, journal.Options{
+		FS: n.env.FS, Dir: path.Join(n.cfg.DataDir, journalDir), Keep: n.cfg.Journal.Keep, MaxSize: n.cfg.Journal.MaxSize,
+		Now: n.env.Now, Alarm: func(text string) { n.env.Log.Error("journal: " + text) },
+	})
+	if err != nil {
+		return n.dataDirError(err)
+	}
+	return nil
+}
+
+// AccountsFile is the file of the accounts of a configuration.
+func AccountsFile(cfg *config.Config) string { return path.Join(cfg.DataDir, accountsFile) }
+
+// Accounts are who may submit mail.
+func (n *Node) Accounts() *account.Store { return n.accounts }
 
 func (n *Node) queueStat() admin.QueueStat {
 	s := n.store.Stat()
@@ -198,7 +239,7 @@ func (n *Node) queueStat() admin.QueueStat {
 // makeQueue makes the queue and its transports.
 func (n *Node) makeQueue() {
 	n.relay = relay.New(relay.Options{
-		Hello: n.cfg.Hostname, Resolver: n.env.DNS, Network: n.env.Net, Local: n.Local, Rand: n.env.Rand("relay"),
+		Hello: n.cfg.Hostname, Resolver: n.env.DNS, Network: n.env.Net, Local: n.Local, Rand: n.env.Rand("relay"), Roots: n.env.Roots, Log: n.env.Log,
 	})
 	n.queue = queue.New(queue.Options{
 		Spool: n.spool, Router: func() postrider.Router { return n.gen.Load().router }, Transports: n.transports(n.relay),
@@ -266,5 +307,10 @@ func (n *Node) close(ctx context.Context) error {
 		}
 	}
 	n.feed.Wait()
+	if n.journal != nil {
+		if jerr := n.journal.Close(); jerr != nil {
+			err = errors.Join(err, fmt.Errorf("node: close the journal: %w", jerr))
+		}
+	}
 	return err
 }

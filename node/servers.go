@@ -34,6 +34,8 @@ type served struct {
 // under the terms that they began with.
 type terms struct {
 	listener string
+	role     config.Role
+	tls      config.TLSMode
 	size     int64
 	rcpts    int
 	conns    int
@@ -81,7 +83,7 @@ func (n *Node) listen(ctx context.Context, cfg *config.Config, old []*door) (doo
 // terms are those of before, that is the one that is there.
 func (n *Node) makeServers(g *generation, old []*door) {
 	for _, d := range g.doors {
-		want := terms{d.name, g.cfg.Limits.MessageSize, g.cfg.Limits.Recipients, n.maxConns(len(g.doors))}
+		want := terms{d.name, d.conf.Role, d.conf.TLS, g.cfg.Limits.MessageSize, g.cfg.Limits.Recipients, n.maxConns(len(g.doors))}
 		i := slices.IndexFunc(old, func(o *door) bool { return o.socket == d.socket && o.served.terms == want })
 		if i >= 0 {
 			d.served = old[i].served
@@ -93,8 +95,10 @@ func (n *Node) makeServers(g *generation, old []*door) {
 
 // server makes the server of a door.
 func (n *Node) server(d *door, t terms) *smtpd.Server {
-	return &smtpd.Server{
+	s := &smtpd.Server{
 		Handler:  watched{n.receiver(d), d.name, n},
+		Implicit: t.tls == config.TLSImplicit,
+		LMTP:     t.role == config.RoleLMTP,
 		Hostname: n.cfg.Hostname,
 		MaxSize:  t.size,
 		MaxRcpts: t.rcpts,
@@ -102,6 +106,10 @@ func (n *Node) server(d *door, t terms) *smtpd.Server {
 		Exempt:   n.exempt,
 		Alarm:    func(err error) { n.env.Log.Error("listener", "listener", d.name, "error", err) },
 	}
+	if t.tls != config.TLSNone {
+		s.TLS = n.tlsConfig
+	}
+	return s
 }
 
 // open lets the server of a door go.
@@ -178,6 +186,7 @@ func (n *Node) receiver(d *door) *receive.Receiver {
 		Rcpt:     currentCheck{n, d.name, phaseRcpt},
 		Data:     currentCheck{n, d.name, phaseData},
 		Hostname: n.cfg.Hostname, Listener: d.name, Wake: n.queue.FirstWake, Now: n.env.Now,
+		Accounts: n.accounts, Submission: d.conf.Role == config.RoleSubmission, Room: n.store.Room, Refused: n.refused,
 		Alarm: func(err error) {
 			n.env.Log.Error("mail could not be taken in, and will come again", "listener", d.name, "error", err)
 		},

@@ -13,6 +13,7 @@ func (n *Node) transports(r *relay.Relay) map[postrider.Via]postrider.Transport 
 	return map[postrider.Via]postrider.Transport{
 		postrider.ViaMX:      r,
 		postrider.ViaSMTP:    r,
+		postrider.ViaLMTP:    r,
 		postrider.ViaMaildir: maildir.New(maildir.Options{FS: n.env.FS, Hostname: n.cfg.Hostname}),
 	}
 }

@@ -39,6 +39,12 @@ type cli struct {
 		Bounce  queueBounceCmd  `cmd:"" help:"Give messages up, and tell the sender."`
 		Drop    queueDropCmd    `cmd:"" help:"Give messages up, and tell nobody."`
 	} `cmd:"" help:"Look at the queue, and steer it."`
+	User struct {
+		Add    userAddCmd    `cmd:"" help:"Make an account."`
+		Passwd userPasswdCmd `cmd:"" help:"Give an account another password."`
+		Rm     userRmCmd     `cmd:"" help:"Take an account away."`
+		Ls     userLsCmd     `cmd:"" help:"List accounts."`
+	} `cmd:"" help:"Look after the accounts of users who send mail. A password comes from the terminal, or from standard input."`
 	Sink sinkCmd `cmd:"" help:"Take all mail, and count it or keep it."`
 }
 

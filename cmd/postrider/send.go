@@ -3,27 +3,34 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/postrider/postrider/config"
+	"github.com/postrider/postrider/node"
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpc"
 )
 
 type sendCmd struct {
-	From    string   `help:"Reverse-path; \"\" is the null path." required:"" placeholder:"ADDRESS"`
-	To      []string `help:"Recipient; may be given again." required:"" placeholder:"ADDRESS" sep:"none"`
-	Subject string   `help:"Subject of a message that has no header fields." placeholder:"TEXT"`
-	Server  string   `help:"Where to send it. Else our own listener." placeholder:"HOST:PORT"`
-	Verbose bool     `short:"v" help:"Show each command and reply."`
-	File    string   `arg:"" optional:"" help:"The message, or its text alone. Else standard input."`
+	From     string   `help:"Reverse-path; \"\" is the null path." required:"" placeholder:"ADDRESS"`
+	To       []string `help:"Recipient; may be given again." required:"" placeholder:"ADDRESS" sep:"none"`
+	Subject  string   `help:"Subject of a message that has no header fields." placeholder:"TEXT"`
+	Server   string   `help:"Where to send it. Else our own listener." placeholder:"HOST:PORT"`
+	TLS      bool     `name:"tls" help:"Go over to TLS (STARTTLS) before anything else."`
+	User     string   `help:"Log in, under TLS. The password is $$POSTRIDER_PASSWORD, or comes from the terminal." placeholder:"ADDRESS"`
+	Insecure bool     `help:"Take whatever certificate the server shows."`
+	Verbose  bool     `short:"v" help:"Show each command and reply."`
+	File     string   `arg:"" optional:"" help:"The message, or its text alone. Else standard input."`
 }
 
 // Bounds of send.
@@ -50,6 +57,10 @@ func (c sendCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	password, err := c.password(a)
+	if err != nil {
+		return err
+	}
 	conn, err := dial(a.ctx, server)
 	if err != nil {
 		return err
@@ -62,11 +73,64 @@ func (c sendCmd) Run(a *app) error {
 		return fmt.Errorf("%s: %w", server, err)
 	}
 	defer peer.Close()
+	if err := c.secure(a, peer, server, password); err != nil {
+		return fmt.Errorf("%s: %w", server, err)
+	}
 	res := peer.Send(a.ctx, t)
 	if peer.Usable() {
 		peer.Quit(a.ctx) // the message is answered for; nothing hangs on it
 	}
 	return c.report(a, server, t, res)
+}
+
+// password is that of --user.
+func (c sendCmd) password(a *app) (string, error) {
+	if c.User == "" {
+		return "", nil
+	}
+	if p, ok := os.LookupEnv("POSTRIDER_PASSWORD"); ok {
+		return checkPassword(p)
+	}
+	f, ok := a.stdin.(*os.File)
+	if !ok || !isTerminal(f) {
+		return "", usagef("--user %s: set POSTRIDER_PASSWORD, or be at a terminal", c.User)
+	}
+	p, err := a.hidden(f, "Password for "+c.User+": ")
+	if err != nil {
+		return "", err
+	}
+	return checkPassword(p)
+}
+
+// secure goes over to TLS and logs in, as far as that was asked for.
+func (c sendCmd) secure(a *app, peer *smtpc.Conn, server, password string) error {
+	if !c.TLS && c.User == "" {
+		return nil
+	}
+	host, _, _ := net.SplitHostPort(server) // checked before
+	conf := &tls.Config{ServerName: host, InsecureSkipVerify: c.Insecure, RootCAs: a.roots()}
+	if err := peer.StartTLS(a.ctx, conf); err != nil {
+		return err
+	}
+	if c.User == "" {
+		return nil
+	}
+	return peer.Auth(a.ctx, smtp.PlainClient(c.User, password))
+}
+
+// roots are those of the system, and the certificate that our own server has
+// made for itself, if we may read it.
+func (a *app) roots() *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if cfg, err := a.loadConfig(false); err == nil {
+		if text, err := os.ReadFile(filepath.Join(cfg.DataDir, node.SelfSignedFile)); err == nil {
+			pool.AppendCertsFromPEM(text)
+		}
+	}
+	return pool
 }
 
 // report tells what the server answered for each recipient.
@@ -200,7 +264,16 @@ func (c sendCmd) server(a *app) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return reachable(cfg.Listeners[0].Address), nil
+	role := config.RoleMX
+	if c.User != "" {
+		role = config.RoleSubmission
+	}
+	for _, l := range cfg.Listeners {
+		if l.Role == role && l.TLS != config.TLSImplicit {
+			return reachable(l.Address), nil
+		}
+	}
+	return "", usagef("no listener of the role %s is configured: name a server with --server HOST:PORT", role)
 }
 
 func dial(ctx context.Context, server string) (net.Conn, error) {

@@ -46,8 +46,10 @@ func (serveCmd) Run(a *app) error {
 		}
 		return err
 	}
-	if !a.cli.JSON {
-		welcome(a.stdout, cfg, n)
+	if err := a.greet(cfg, n); err != nil {
+		end, cancel := context.WithCancel(a.ctx)
+		cancel()
+		return errors.Join(err, n.Wait(end))
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -71,6 +73,28 @@ func (serveCmd) Run(a *app) error {
 	return err
 }
 
+// demoAccount is who may send mail when there is no configuration.
+const demoAccount = "demo@localhost"
+
+// greet tells what runs. Without a configuration there is an account to try it
+// with, whose password is told once, at the first start.
+func (a *app) greet(cfg found, n *node.Node) error {
+	password := ""
+	if cfg.file == "" && len(n.Accounts().List()) == 0 {
+		password = randomPassword()
+		if err := n.Accounts().Add(demoAccount, password); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !a.cli.JSON:
+		welcome(a.stdout, cfg, n, password)
+	case password != "":
+		return a.printJSON(map[string]string{"account": demoAccount, "password": password})
+	}
+	return nil
+}
+
 // logger writes to standard error: lines of key=value, or JSON.
 func (a *app) logger() *slog.Logger {
 	if a.cli.JSON {
@@ -80,7 +104,7 @@ func (a *app) logger() *slog.Logger {
 }
 
 // welcome tells in short what runs, and how to send it a first message.
-func welcome(w io.Writer, cfg found, n *node.Node) {
+func welcome(w io.Writer, cfg found, n *node.Node, password string) {
 	var b strings.Builder
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-14s %s\n", name, fmt.Sprintf(format, args...))
@@ -92,7 +116,14 @@ func welcome(w io.Writer, cfg found, n *node.Node) {
 		row("configuration", "%s", cfg.file)
 	}
 	for _, l := range cfg.Listeners {
-		row("SMTP", "%s%s", n.Addr(l.Name), relays(l))
+		row(speaks(l), "%s%s", n.Addr(l.Name), relays(l))
+	}
+	if cfg.file == "" {
+		said := "its password was told at the first start; \"postrider user passwd " + demoAccount + "\" gives it another"
+		if password != "" {
+			said = "password " + password + " (told this once)"
+		}
+		row("account", "%s, %s", demoAccount, said)
 	}
 	if at := n.AdminAddr(); at != nil {
 		row("health", "http://%s/healthz", at)
@@ -110,7 +141,8 @@ func welcome(w io.Writer, cfg found, n *node.Node) {
 	}
 	row("other domains", "%s", goes(cfg.Config, "DOMAIN", others))
 	if others.Via == postrider.ViaHold {
-		row("", "to let it out, write a configuration with: route \"*\" { via = \"mx\" }")
+		row("", "one message leaves with: %s queue release%s ID", self(), cfg.flags())
+		row("", "all of them, with a configuration that says: route \"*\" { via = \"mx\" }")
 	}
 	row("data", "%s", cfg.DataDir)
 	b.WriteString(firstMessage(cfg, n))
@@ -121,7 +153,19 @@ func welcome(w io.Writer, cfg found, n *node.Node) {
 // domainsShown is how many domains are told of at the start.
 const domainsShown = 10
 
+// speaks is what a listener speaks.
+func speaks(l config.Listener) string {
+	name := map[config.Role]string{config.RoleMX: "SMTP", config.RoleSubmission: "submission", config.RoleLMTP: "LMTP"}[l.Role]
+	if l.TLS == config.TLSImplicit {
+		name += ", TLS"
+	}
+	return name
+}
+
 func relays(l config.Listener) string {
+	if l.Role == config.RoleSubmission {
+		return ", takes mail for all domains from accounts, after AUTH under TLS"
+	}
 	if len(l.RelayFrom) == 0 {
 		return ", takes mail for the domains below"
 	}
@@ -156,6 +200,11 @@ func goes(cfg *config.Config, domain string, to postrider.Route) string {
 		return "lands in " + strings.NewReplacer("{domain}", domain, "{user}", "USER").Replace(dir) + "/new"
 	case postrider.ViaSMTP:
 		return fmt.Sprintf("goes to %s port %d", to.Host, to.Port)
+	case postrider.ViaLMTP:
+		if to.Socket != "" {
+			return "goes to the LMTP socket " + to.Socket
+		}
+		return fmt.Sprintf("goes over LMTP to %s port %d", to.Host, to.Port)
 	case postrider.ViaHold:
 		return "held, nothing of it leaves this machine"
 	case postrider.ViaError:
@@ -182,13 +231,14 @@ func firstMessage(cfg found, n *node.Node) string {
 	if rcpt == "" {
 		return ""
 	}
-	server := reachable(n.Addr(cfg.Listeners[0].Name).String())
-	flags := ""
-	switch {
-	case cfg.file != "":
-		flags = " --config " + cfg.file
-	case cfg.DataDir != config.DefaultDataDir:
-		flags = " --data-dir " + cfg.DataDir
+	server := ""
+	for _, l := range cfg.Listeners {
+		if l.Role == config.RoleMX && l.TLS != config.TLSImplicit && server == "" {
+			server = reachable(n.Addr(l.Name).String())
+		}
+	}
+	if server == "" {
+		return ""
 	}
 	return fmt.Sprintf(`
 A first message, from another terminal, whichever you have:
@@ -199,7 +249,18 @@ A first message, from another terminal, whichever you have:
 
 What waits: %[1]s queue ls%[4]s
 Stop it with Ctrl-C.
-`, self(), server, rcpt, flags)
+`, self(), server, rcpt, cfg.flags())
+}
+
+// flags are what another command must be given to find the same server.
+func (cfg found) flags() string {
+	switch {
+	case cfg.file != "":
+		return " --config " + cfg.file
+	case cfg.DataDir != config.DefaultDataDir:
+		return " --data-dir " + cfg.DataDir
+	}
+	return ""
 }
 
 // self is how this program is called: "go run" builds it into a folder that is

@@ -77,6 +77,7 @@ data_dir = "/data"
 listener "mx" {
   address    = "10.0.0.1:25"
   relay_from = ["10.0.0.9/32"]
+  tls        = "none"
 }
 domain "a.example" {
   mailboxes = ["sender", "ann", "anton"]
@@ -86,6 +87,7 @@ route "held.example" { via = "hold" }
 route "*" {
   via     = "mx"
   private = true
+  tls     = "none"
 }
 queue { expire = "1d" }
 `
@@ -93,7 +95,10 @@ queue { expire = "1d" }
 const confB = `
 hostname = "mx2.b.example"
 data_dir = "/data"
-listener "mx" { address = "10.0.0.2:25" }
+listener "mx" {
+  address = "10.0.0.2:25"
+  tls     = "none"
+}
 domain "b.example" {
   mailboxes = ["ben", "bea"]
   deliver   = "maildir:/mail/{domain}/{user}"
