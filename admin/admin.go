@@ -29,6 +29,7 @@ type Options struct {
 	// hear over SMTP, and the index of the recipient that was refused, or -1. Nil:
 	// nobody does.
 	Submit  func(ctx context.Context, l Letter) (smtp.Reply, int)
+	Journal Journal     // what became of messages; nil: what is in the queue alone
 	Ready   func() bool // whether mail is accepted
 	Metrics *Metrics
 	Now     func() time.Time // the wall clock
@@ -52,6 +53,7 @@ func Control(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/queue/stat", o.stat)
 	mux.HandleFunc("POST /api/v1/queue/{verb}", o.do)
 	mux.HandleFunc("POST /api/v1/reload", o.reload)
+	mux.HandleFunc("GET /api/v1/where", o.where)
 	mux.HandleFunc("POST /api/v1/submit", o.submit)
 	return mux
 }

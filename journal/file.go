@@ -180,7 +180,7 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 		}
 	}
 	if len(holes) > 0 && (!last || holes[0] < proven) {
-		j.alarm("journal: %s is damaged: some of what became of messages on that day is lost", d.stem())
+		j.alarm("%s is damaged: some of what became of messages on that day is lost", d.stem())
 	}
 	if i := slices.IndexFunc(holes, func(off int64) bool { return off >= proven }); last && i >= 0 {
 		found.end = holes[i]

@@ -22,6 +22,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,6 +168,6 @@ func (j *Journal) Close() error {
 
 func (j *Journal) alarm(format string, args ...any) {
 	if j.opt.Alarm != nil {
-		j.opt.Alarm(fmt.Sprintf(format, args...))
+		j.opt.Alarm(strings.TrimPrefix(fmt.Sprintf(format, args...), "journal: "))
 	}
 }

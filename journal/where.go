@@ -139,7 +139,7 @@ func (v *view) search(ctx context.Context, i int, hashes []uint64, found func(nu
 		}
 		switch {
 		case errors.Is(err, errNoRecord) || errors.Is(err, errPayload):
-			v.j.alarm("journal: %s is damaged: an event cannot be read", d.stem())
+			v.j.alarm("%s is damaged: an event cannot be read", d.stem())
 		case err != nil:
 			return err
 		default:

@@ -186,12 +186,12 @@ func (j *Journal) write(ctx context.Context, todo []numbered) error {
 		err := j.append(todo)
 		if err == nil {
 			if wait > retryMin {
-				j.alarm("journal: it is written again")
+				j.alarm("it is written again")
 			}
 			break
 		}
 		if wait == retryMin {
-			j.alarm("journal: what became of messages cannot be written, and is tried again: %v", err)
+			j.alarm("what became of messages cannot be written, and is tried again: %v", err)
 		}
 		j.giveUp()
 		if !sleep(ctx, wait) {
@@ -343,7 +343,7 @@ func (j *Journal) expire() {
 	j.mu.Unlock()
 	for _, d := range gone {
 		if err := j.opt.FS.Remove(j.dataName(d)); err != nil {
-			j.alarm("journal: remove a day that is over: %v", err)
+			j.alarm("remove a day that is over: %v", err)
 			return
 		}
 		j.opt.FS.Remove(j.indexName(d)) // there may be none

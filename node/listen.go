@@ -15,7 +15,7 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 	o := admin.Options{
 		Spool: n.spool, Dest: n.dest, Active: n.active, Ready: n.ready.Load, Metrics: n.metrics, Now: n.env.Now,
 		Hurry:  func(ctx context.Context, dests []postrider.Dest) error { return n.queue.Probe(ctx, dests...) },
-		Reload: n.Reload, Submit: n.submit,
+		Reload: n.Reload, Submit: n.submit, Journal: n.journal,
 	}
 	if a := n.cfg.Admin; a.Address != "" {
 		l, err := n.env.Net.Listen(ctx, "tcp", a.Address)

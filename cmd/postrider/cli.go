@@ -39,7 +39,8 @@ type cli struct {
 		Bounce  queueBounceCmd  `cmd:"" help:"Give messages up, and tell the sender."`
 		Drop    queueDropCmd    `cmd:"" help:"Give messages up, and tell nobody."`
 	} `cmd:"" help:"Look at the queue, and steer it."`
-	User struct {
+	Where whereCmd `cmd:"" help:"Tell what became of a message, and what happens next. Works with the server down too."`
+	User  struct {
 		Add    userAddCmd    `cmd:"" help:"Make an account."`
 		Passwd userPasswdCmd `cmd:"" help:"Give an account another password."`
 		Rm     userRmCmd     `cmd:"" help:"Take an account away."`
