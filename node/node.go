@@ -55,6 +55,7 @@ type Node struct {
 	// accounts are who may submit; their file is read when it changes.
 	accounts *account.Store
 	journal  *journal.Journal
+	untold   context.CancelFunc // ends the journal's reading; nil: it never began
 	queue    *queue.Queue
 	gen      atomic.Pointer[generation]
 	http     []*page
@@ -150,9 +151,11 @@ func (n *Node) Start(ctx context.Context) (err error) {
 // begin lets everything go that Start has made.
 func (n *Node) begin(ctx context.Context) {
 	ctx, n.stop = context.WithCancel(ctx)
+	told, untold := context.WithCancel(context.WithoutCancel(ctx))
+	n.untold = untold
 	n.feed.Go(func() { n.follow(context.WithoutCancel(ctx)) })
 	n.feed.Go(func() {
-		if err := n.journal.Run(context.WithoutCancel(ctx), n.store.Batches(context.WithoutCancel(ctx), journalReader)); err != nil {
+		if err := n.journal.Run(told, n.store.Batches(told, journalReader)); err != nil {
 			n.env.Log.Error("journal: no more is written", "error", err)
 		}
 	})
@@ -305,6 +308,9 @@ func (n *Node) close(ctx context.Context) error {
 		if err = n.store.Close(ctx); err != nil {
 			err = fmt.Errorf("node: close the spool: %w", err)
 		}
+	}
+	if n.untold != nil {
+		n.untold() // a journal whose disk takes nothing waits no longer
 	}
 	n.feed.Wait()
 	if n.journal != nil {
