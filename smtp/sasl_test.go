@@ -103,6 +103,33 @@ func TestPlainServer(t *testing.T) {
 	}
 }
 
+func TestLoginServer(t *testing.T) {
+	for _, c := range []struct {
+		user, password []byte
+		want           string
+	}{
+		{[]byte("tim"), []byte("pw"), "235"}, {[]byte(""), []byte("pw"), "535 5.7.8"}, {[]byte("tim"), []byte(""), "535 5.7.8"},
+		{[]byte("t\x00m"), []byte("pw"), "501 5.5.2"}, {[]byte("tim"), []byte("p\x00"), "501 5.5.2"},
+		{[]byte("\xff"), []byte("pw"), "501 5.5.2"}, {[]byte("tim"), []byte("\xff"), "501 5.5.2"},
+	} {
+		asked := false
+		s := LoginServer(func(user, password string) Reply {
+			asked = user == string(c.user) && password == string(c.password)
+			return Reply{Code: 235}
+		})
+		if challenge, done, _ := s.Next(nil); done || string(challenge) != "Username:" {
+			t.Errorf("first %q %v", challenge, done)
+		}
+		challenge, done, r := s.Next(c.user)
+		if !done && string(challenge) == "Password:" {
+			challenge, done, r = s.Next(c.password)
+		}
+		if !done || challenge != nil || !strings.HasPrefix(r.String(), c.want) || asked != (c.want == "235") {
+			t.Errorf("%q %q: %q %v %v", c.user, c.password, challenge, done, r)
+		}
+	}
+}
+
 func TestDecodeSASL(t *testing.T) {
 	for text, want := range map[string]string{"": "", "AHRlc3QAdGVzdA==": "\x00test\x00test", "QQ==": "A"} {
 		if b, ok := DecodeSASL(text); !ok || b == nil || string(b) != want {
@@ -122,6 +149,7 @@ func TestDecodeSASL(t *testing.T) {
 func FuzzSASL(f *testing.F) {
 	for _, s := range []string{"", "\x00tim\x00pw", "id\x00tim\x00pw", "\x00\x00", "\x00\x00\x00", "\xff\x00a\x00b", "AHRlc3QAdGVzdA==", "=", "AA=A"} {
 		f.Add([]byte(s), []byte("second"))
+		f.Add([]byte("first"), []byte(s))
 	}
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		safe := func(s string) bool { return s != "" && utf8.ValidString(s) && !strings.Contains(s, "\x00") }

@@ -1,8 +1,8 @@
 // Package smtp holds the words of the Simple Mail Transfer Protocol: paths,
 // commands, parameters, replies, status codes, the mechanisms of authentication
-// and the dot stream, as RFC 5321
-// and its extensions spell them. It reads no network and no clock, and starts
-// no goroutine; packages smtpd and smtpc speak the protocol with it.
+// and the dot stream, as RFC 5321 and its extensions spell them. It reads no
+// network and no clock, and starts no goroutine; packages smtpd and smtpc speak
+// the protocol with it.
 package smtp
 
 // Limits of RFC 5321 4.5.3.1, in octets.

@@ -83,6 +83,7 @@ func (c *conn) serve(ctx context.Context) {
 		c.bye(4, 3, 0, "Something went wrong here, try again later")
 	}
 	c.guard(c.closeSession)
+	// Nothing is left to flush after a handshake that failed, but for its alert.
 	if c.flush() == nil && !c.quitting {
 		c.linger()
 	}
@@ -162,7 +163,7 @@ func (c *conn) next(ctx context.Context) bool {
 	if err == errTooLong {
 		r = *no(500, 5, 2, "Command line too long")
 	} else if err != nil {
-		cmd.Verb, r = "AUTH", *authTooLong
+		r = *authTooLong
 	} else if cmd, bad = smtp.ParseCommand(line); bad != nil {
 		r = *bad
 	} else if isHTTP(cmd.Verb) {

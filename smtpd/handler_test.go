@@ -165,7 +165,7 @@ func (s recorderSession) Data(ctx context.Context, content io.Reader) []smtp.Rep
 	switch {
 	case errors.As(err, &bad):
 		s.h.note("data refused %d", bad.Reply.Code)
-		return []smtp.Reply{smtp.OK} // which the client must never hear
+		return []smtp.Reply{smtp.OK, smtp.OK} // which the client must never hear
 	case err != nil:
 		s.h.note("data lost %v", err == io.ErrUnexpectedEOF && ctx.Err() != nil || isConn(err))
 		return []smtp.Reply{smtp.OK}

@@ -83,7 +83,6 @@ func (c *conn) implicit() bool {
 	config := c.server.config()
 	if config == nil {
 		c.server.alarm(errNoTLS)
-		c.deaf = true
 		return false
 	}
 	return c.handshake(config) == nil
@@ -102,8 +101,6 @@ func (c *conn) handshake(config *tls.Config) error {
 	}
 	c.idle.Store(false)
 	if err != nil {
-		c.linger() // an alert is on its way
-		c.deaf = true
 		return c.die(err)
 	}
 	state := t.ConnectionState()

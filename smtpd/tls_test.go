@@ -173,6 +173,43 @@ func TestTurnedAwayFromTLS(t *testing.T) {
 	})
 }
 
+// All that was read ahead is thrown away at STARTTLS, also what a content before it
+// has left behind in its larger buffer.
+func TestNothingReadAheadSurvivesSTARTTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &recorder{}
+		r := run(t, t.Context(), &Server{Handler: h, TLS: testConfig})
+		defer r.stop()
+		p := r.dial("192.0.2.1:1")
+		p.expect("220")
+		line := strings.Repeat("x", 70) + "\r\n"
+		group := "HELO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n" + strings.Repeat(line, 2*readSize/len(line)) +
+			".\r\nSTARTTLS\r\n" + strings.Repeat("HELO injected\r\n", 2*readSize/len("HELO injected\r\n"))
+		if len(group) > contentSize {
+			t.Fatal("the group does not fit into one read")
+		}
+		wrote := make(chan error, 1)
+		go func() {
+			_, err := io.WriteString(p.Conn, group)
+			wrote <- err
+		}()
+		for _, want := range []string{"250", "250", "250", "354", "250", "220"} {
+			p.expect(want)
+		}
+		if err := <-wrote; err != nil {
+			t.Fatal(err)
+		}
+		p.handshake(nil)
+		p.say("QUIT")
+		p.expect("221")
+		p.ended()
+		if log := strings.Join(h.log(), "\n"); strings.Contains(log, "injected") {
+			t.Errorf("the sessions saw\n%s", log)
+		}
+		p.Close()
+	})
+}
+
 // A goodbye ends with a close_notify, whose record is not hidden in TLS 1.2.
 func TestCloseNotify(t *testing.T) {
 	for say, code := range map[string]string{"QUIT": "221", "GET / HTTP/1.0": "421"} {
