@@ -127,6 +127,42 @@ func (d *dovecot) read(user string) [][]byte {
 	return all
 }
 
+// Dovecot takes our mail by LMTP, at a port and at a socket; each recipient has
+// a reply of its own, and who is unknown there is reported.
+func TestDovecotOverLMTP(t *testing.T) {
+	for _, kind := range []string{"port", "socket"} {
+		t.Run(kind, func(t *testing.T) {
+			d := startDovecot(t, "", "alice@b.example", "bob@b.example")
+			via := "lmtp://" + d.addr()
+			if kind == "socket" {
+				via = "lmtp://" + filepath.Join(d.dir, "lmtp")
+			}
+			a := newServer(t, "a.example", fmt.Sprintf(`
+domain "a.example" {
+  mailboxes = ["*"]
+  deliver   = "maildir:DIR/mail/{domain}/{user}"
+}
+domain "b.example" {
+  mailboxes = ["*"]
+  deliver   = %q
+}
+`, via))
+			a.start()
+			sent := message("by-lmtp", 50_000)
+			mustSubmit(t, a.addr(), mail{"s@a.example", []string{"alice@b.example", "nobody@b.example", "bob@b.example"}, sent})
+			checkReport(t, string(a.one("a.example", "s")), "nobody@b.example", "5.1.1", "User doesn't exist")
+			a.empty()
+			for _, user := range []string{"alice@b.example", "bob@b.example"} {
+				box := d.read(user)
+				if len(box) != 1 || !bytes.HasSuffix(box[0], sent) {
+					t.Errorf("%s has %d messages, want the one that was sent", user, len(box))
+				}
+			}
+			a.stop()
+		})
+	}
+}
+
 // What we put into a Maildir Dovecot shows, octet for octet, dots, bare ends and
 // octets over 127 included.
 func TestDovecotReadsOurMaildir(t *testing.T) {

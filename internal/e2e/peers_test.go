@@ -252,7 +252,18 @@ func newCertificate(t *testing.T, hosts ...string) certificate {
 	dir := publicDir(t)
 	c := certificate{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
 	for name, block := range map[string]*pem.Block{c.cert: {Type: "CERTIFICATE", Bytes: der}, c.key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o644); err != nil { // a daemon reads it as its own user
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// open lets a daemon read the certificate as its own user.
+func (c certificate) open(t *testing.T) certificate {
+	t.Helper()
+	for _, name := range []string{c.cert, c.key} {
+		if err := os.Chmod(name, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
