@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -210,4 +211,64 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		t.Fatalf("only %d operations, %d crashes, %d in the middle: the test does not do what it says", ops, crashes, fresh)
 	}
 	t.Logf("%d operations, %d crash states", ops, crashes)
+}
+
+// What a killed process had written and not synced is synced before it counts as
+// told.
+func TestKilledThenPowerCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := life(1, 1, time.Now())
+		disk := vfs.NewMem()
+		b := newBench(t, disk)
+		var written atomic.Bool
+		disk.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpWrite {
+				written.Store(true)
+			}
+			if op.Kind == vfs.OpSync && written.Load() {
+				return vfs.ErrCrash
+			}
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		b.j.Run(ctx, batches(one))
+		disk = disk.Kill()
+		b = newBench(t, disk)
+		if b.j.size == 0 {
+			t.Fatal("nothing was written")
+		}
+		b.run(one)
+		b = newBench(t, disk.Crash(vfs.KeepNone))
+		if got := where(t, b.j, string(one[0].ID), 0); len(got) != 1 || len(got[0]) != len(one) {
+			t.Errorf("got %v", got)
+		}
+		b.close()
+	})
+}
+
+// While no new file can be begun, what was written is found.
+func TestNoNewFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem()
+		b := newBench(t, disk)
+		for n := range 3 {
+			b.run(life(n, uint64(1+10*n), time.Now()))
+		}
+		disk.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpWrite && strings.HasSuffix(op.Name, ".0001.jnl") {
+				return errDisk
+			}
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := b.j.Run(ctx, batches(life(3, 100, time.Now()))); err != nil {
+			t.Error(err)
+		}
+		if got := where(t, b.j, "sender@example.org", 0); len(got) != 3 || len(b.alarms) != 1 {
+			t.Errorf("%d messages, alarms %q", len(got), b.alarms)
+		}
+		b.close()
+	})
 }
