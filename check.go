@@ -43,8 +43,6 @@ type Transaction struct {
 
 // A Submitter is who a client has authenticated as.
 type Submitter interface {
-	// Name is that of the account, for Source.Account.
-	Name() string
-	// MaySend reports whether mail of the account may have the reverse-path from.
-	MaySend(from smtp.Path) bool
+	Name() string                // of the account, for Source.Account
+	MaySend(from smtp.Path) bool // whether its mail may have this reverse-path
 }

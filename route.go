@@ -99,13 +99,10 @@ const (
 	ViaDiscard Via = "discard" // delivered to nobody
 )
 
-// A Secret is a string that no log and no error shows.
+// A Secret is a string that is not shown by package fmt, so by no log and no error.
 type Secret string
 
-// String hides the secret from package fmt.
-func (Secret) String() string { return "(secret)" }
-
-// GoString hides the secret from package fmt.
+func (Secret) String() string   { return "(secret)" }
 func (Secret) GoString() string { return "(secret)" }
 
 // A TLSPolicy says what a connection must be before mail goes over it.
