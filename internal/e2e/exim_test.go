@@ -15,6 +15,8 @@ type eximConf struct {
 	acl   string   // statements for recipients that are not at a domain of boxes
 	smart string   // IP::PORT of the host that takes all the rest
 	auth  string   // of the section of authenticators
+
+	strict bool // to the smart host only under TLS and after AUTH
 }
 
 // eximText is the configuration of an Exim that asks no DNS, listens at one
@@ -29,7 +31,7 @@ log_file_path = DIR/log/%slog
 pid_file_path = DIR/log/pid
 disable_ipv6 = true
 host_lookup =
-rfc1413_query_timeout = 0s
+IDENT_query_timeout = 0s
 keep_environment =
 deliver_drop_privilege = true
 smtp_accept_max = 100
@@ -73,6 +75,7 @@ smart:
   driver = smtp
   allow_localhost
   hosts_try_fastopen =
+STRICT
 
 begin retry
 * * F,4d,1s
@@ -105,7 +108,11 @@ func startExim(t *testing.T, name string, conf eximConf) *daemon {
 	if conf.smart != "" {
 		smart = fmt.Sprintf("smart:\n  driver = manualroute\n  domains = ! +local_domains\n  route_list = * %q byname\n  self = send\n  transport = smart\n", conf.smart)
 	}
-	text := strings.NewReplacer("PROGRAM", program, "NAME", name, "DOMAINS", strings.Join(list, " : "),
+	strict := ""
+	if conf.strict {
+		strict = "  hosts_require_tls = *\n  hosts_require_auth = *"
+	}
+	text := strings.NewReplacer("STRICT", strict, "IDENT", "rfc"+"1413", "PROGRAM", program, "NAME", name, "DOMAINS", strings.Join(list, " : "),
 		"MAIN", conf.main, "ACL", conf.acl, "SMART", smart, "AUTH", conf.auth).Replace(eximText)
 	file := d.write("exim.conf", text)
 	d.files = []string{filepath.Join(d.dir, "log", "mainlog"), filepath.Join(d.dir, "log", "paniclog")}

@@ -131,7 +131,10 @@ until %[1]q send --server 127.0.0.1:2525 --from s@client.example --to anyone@loc
 	[ $tries -lt 200 ]
 	sleep 0.1
 done
-%[1]q send --server 127.0.0.1:2525 --from s@client.example --to someone@far.example message.eml
+if %[1]q send --server 127.0.0.1:2525 --from s@client.example --to someone@far.example message.eml; then exit 9; fi
+POSTRIDER_PASSWORD=$(sed -n 's/.*account .*password \([^ ]*\) .*/\1/p' out)
+export POSTRIDER_PASSWORD
+%[1]q send --server 127.0.0.1:2587 --tls --insecure --user demo@localhost --from demo@localhost --to someone@far.example message.eml
 while [ -z "$(ls postrider-data/mail/localhost/anyone/new 2>/dev/null)" ]; do kill -0 $pid; sleep 0.1; done
 %[1]q queue ls --json
 kill -TERM $pid
@@ -143,7 +146,7 @@ trap - EXIT
 	if status != 0 {
 		t.Fatalf("status %d\n%s\nserve said:\n%s", status, out, said)
 	}
-	for _, want := range []string{"127.0.0.1:2525", "127.0.0.1:8025", "localhost", "postrider-data"} {
+	for _, want := range []string{"127.0.0.1:2525", "127.0.0.1:2587", "demo@localhost", "127.0.0.1:8025", "localhost", "postrider-data"} {
 		if !strings.Contains(string(said), want) {
 			t.Errorf("serve does not speak of %s:\n%s", want, said)
 		}
