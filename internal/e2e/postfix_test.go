@@ -26,7 +26,6 @@ maillog_file = DIR/log
 maillog_file_prefixes = DIR
 inet_interfaces = all
 inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
 mydestination =
 alias_maps =
 alias_database =
