@@ -36,6 +36,7 @@ type Message struct {
 	Arrived    time.Time // when it was committed
 	Size       int64     // octets of the content, our own fields included
 	HeaderID   string    // Message-ID of the header, without brackets; empty: it has none. For people who search
+	Automatic  bool      // the header says that a program or a list has sent it: nobody is told of a delay
 	Source     Source
 	Recipients []Recipient
 }
@@ -100,6 +101,5 @@ type Dest string
 // and do not expire.
 const DestHold Dest = "hold"
 
-// Null reports whether the message has the null reverse-path: a report, to
-// which nobody answers with another report (RFC 5321 4.5.5).
+// Null reports the null reverse-path: nobody reports on a report (RFC 5321 4.5.5).
 func (m *Message) Null() bool { return m.From.IsNull() }

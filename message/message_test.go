@@ -293,3 +293,19 @@ func FuzzAgainstNetMail(f *testing.F) {
 		}
 	})
 }
+
+func TestAutomatic(t *testing.T) {
+	for head, want := range map[string]bool{
+		"Subject: x\r\n\r\nList-Id: <x>\r\n":     false,
+		"List-ID: <x.example>\r\n\r\n":           true,
+		"auto-submitted: auto-replied\r\n\r\n":   true,
+		"Auto-Submitted-By: x\r\n\r\n":           false,
+		"Precedence: bulk\r\nSubject: x\r\n\r\n": true,
+	} {
+		var s Scanner
+		s.Write([]byte(head))
+		if s.Automatic() != want {
+			t.Errorf("%q: %v", head, s.Automatic())
+		}
+	}
+}

@@ -25,6 +25,7 @@ type Scanner struct {
 	inID       bool          // the field in hand is that one
 	hasID      bool
 	hasDate    bool
+	automatic  bool
 	fields     bool // a field was seen, so that a line may continue it
 	eightBit   bool
 	headBit    bool // eightBit in the header section
@@ -34,8 +35,8 @@ type Scanner struct {
 
 // Bounds of what a Scanner keeps, in octets.
 const (
-	nameMax = len("message-id") // of a field name
-	idMax   = LineMax           // of the value of Message-ID
+	nameMax = len("auto-submitted") // of a field name
+	idMax   = LineMax               // of the value of Message-ID
 )
 
 // A scanState says where in a line of the header section the Scanner stands.
@@ -72,6 +73,11 @@ func (s *Scanner) Hops() int { return s.hops }
 // far, whatever stands in it.
 func (s *Scanner) HasDate() bool      { return s.hasDate }
 func (s *Scanner) HasMessageID() bool { return s.hasID }
+
+// Automatic reports a field by which programs and lists say that no person has
+// written this to be answered: Auto-Submitted (RFC 3834 5), List-Id (RFC 2919),
+// and the older Precedence, whatever stands in it.
+func (s *Scanner) Automatic() bool { return s.automatic }
 
 // MessageID returns what the first Message-ID of the header section holds between
 // its angle brackets, or all of it where there are none, without white space and
@@ -193,15 +199,18 @@ func (s *Scanner) spell(c byte) {
 
 // field takes note of a field whose name is complete.
 func (s *Scanner) field() {
-	switch string(s.name[:min(s.named, nameMax)]) {
+	if s.named > nameMax {
+		return
+	}
+	switch string(s.name[:s.named]) {
 	case "received":
 		s.hops++
 	case "date":
 		s.hasDate = true
 	case "message-id":
-		if s.named == nameMax {
-			s.inID, s.hasID = !s.hasID, true
-		}
+		s.inID, s.hasID = !s.hasID, true
+	case "auto-submitted", "precedence", "list-id":
+		s.automatic = true
 	}
 }
 

@@ -101,10 +101,12 @@ func (p Plan) FirstWake(m *postrider.Message) time.Time {
 	return wake
 }
 
-// wantsDelay reports whether the sender asked to hear that mail to r is late,
-// and has not heard yet. RFC 3461 5.2.5 allows the notice too where NOTIFY was
-// not given; strangers did not ask for it, so that it is sent to none of them.
+// wantsDelay reports whether the sender is to hear that mail to r is late, and
+// has not heard yet: who asked for it, and who has submitted the message here, if
+// a person has written it. RFC 3461 5.2.5 allows the notice to all others where
+// NOTIFY was not given; but a stranger may be a forged one.
 func wantsDelay(p Plan, m *postrider.Message, r *postrider.Recipient) bool {
-	return p.DelayNotice > 0 && !m.Null() && r.State == postrider.Waiting && !r.Delayed &&
-		r.Notify&smtp.NotifyDelay != 0
+	asked := r.Notify&smtp.NotifyDelay != 0
+	ours := r.Notify == 0 && m.Source.Account != "" && !m.Automatic
+	return p.DelayNotice > 0 && !m.Null() && r.State == postrider.Waiting && !r.Delayed && (asked || ours)
 }

@@ -85,3 +85,30 @@ func TestChangedPlan(t *testing.T) {
 		b.want("0s x.example bob", "1m0s x.example bob", "6m0s x.example bob", "8m0s x.example bob")
 	})
 }
+
+// Who hears that mail is late.
+func TestWantsDelay(t *testing.T) {
+	p := DefaultPlan()
+	from := smtp.Path{Local: "a", Domain: "x.example"}
+	account := postrider.Source{Account: "a@x.example"}
+	for _, tc := range []struct {
+		name string
+		m    postrider.Message
+		r    postrider.Recipient
+		want bool
+	}{
+		{"a stranger", postrider.Message{From: from}, postrider.Recipient{}, false},
+		{"a stranger who asked", postrider.Message{From: from}, postrider.Recipient{Notify: smtp.NotifyDelay}, true},
+		{"an account", postrider.Message{From: from, Source: account}, postrider.Recipient{}, true},
+		{"an account that asked for failures", postrider.Message{From: from, Source: account}, postrider.Recipient{Notify: smtp.NotifyFailure}, false},
+		{"an account that wants nothing", postrider.Message{From: from, Source: account}, postrider.Recipient{Notify: smtp.NotifyNever}, false},
+		{"a list of an account", postrider.Message{From: from, Source: account, Automatic: true}, postrider.Recipient{}, false},
+		{"a report", postrider.Message{Source: account}, postrider.Recipient{}, false},
+		{"told before", postrider.Message{From: from, Source: account}, postrider.Recipient{Delayed: true}, false},
+		{"delivered", postrider.Message{From: from, Source: account}, postrider.Recipient{State: postrider.Delivered}, false},
+	} {
+		if got := wantsDelay(p, &tc.m, &tc.r); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}

@@ -165,6 +165,7 @@ func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.
 		Arrived:    now,
 		Size:       draft.Size() + int64(len(head)),
 		HeaderID:   scan.MessageID(),
+		Automatic:  scan.Automatic(),
 		Source:     t.source,
 		Recipients: t.rcpts,
 	}

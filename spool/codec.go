@@ -97,7 +97,7 @@ func (a *accepted) encode() []byte {
 	e.path(m.From)
 	e.str(m.EnvID)
 	e.uint(uint64(m.Ret))
-	e.uint(flags(m.UTF8, m.EightBit, a.big))
+	e.uint(flags(m.UTF8, m.EightBit, a.big, m.Automatic))
 	e.int(nanos(m.Arrived))
 	e.int(m.Size)
 	e.str(m.Source.Listener)
@@ -132,7 +132,7 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 	d := decoder{b: meta}
 	m := &postrider.Message{ID: postrider.ID(d.str()), From: d.path(), EnvID: d.str(), Ret: smtp.Ret(d.uint())}
 	f := d.uint()
-	m.UTF8, m.EightBit = f&1 != 0, f&2 != 0
+	m.UTF8, m.EightBit, m.Automatic = f&1 != 0, f&2 != 0, f&8 != 0
 	m.Arrived = fromNanos(d.int())
 	m.Size = d.int()
 	m.Source.Listener = d.str()
