@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: all build test race fuzz real lint ci clean
+.PHONY: all build test race fuzz real site-demo lint ci clean
 
 all: lint test build
 
@@ -23,6 +23,11 @@ fuzz:
 # The tests with real programs: one that is not installed is a failure.
 real:
 	POSTRIDER_REAL=required go test -count=1 ./internal/e2e
+
+# A site of two domains in use by real clients, with Dovecot, a smart host and a
+# dead destination. Wants root and what "bash .ci/run packages" installs.
+site-demo:
+	POSTRIDER_REAL=required go test -count=1 -v -run '^TestSiteDemo$$' ./internal/e2e
 
 lint:
 	bash .ci/run format
