@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAddressesOf(t *testing.T) {
+	for list, want := range map[string][]string{
+		"root":                    {"root"},
+		"a@b.example, c":          {"a@b.example", "c"},
+		"Ann <a@b.example>":       {"a@b.example"},
+		`"Doe, J" <j@b.example>`:  {"j@b.example"},
+		`"a,b"@c.example`:         {`"a,b"@c.example`},
+		"a@b.example (x, (y), z)": {"a@b.example"},
+		"team: a@b.example, Ben <c@d.example>;, e": {"a@b.example", "c@d.example", "e"},
+		"undisclosed-recipients:;":                 nil,
+		"<@relay.example:a@b.example>":             {"a@b.example"},
+		"J\u00f6rg <j\u00f6rg@b.example>":          {"j\u00f6rg@b.example"},
+		`"open <a@b.example>`:                      {`"open <a@b.example>`},
+		", ,":                                      nil,
+	} {
+		if diff := cmp.Diff(want, addressesOf(list)); diff != "" {
+			t.Errorf("%q: %s", list, diff)
+		}
+	}
+}
+
+func TestParseSendmail(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want mailing
+	}{
+		{"-t -i", mailing{mode: "m", headers: true, dots: true}},
+		{"-ti", mailing{mode: "m", headers: true, dots: true}},
+		{"-oi -oem -f a@b.example c", mailing{mode: "m", dots: true, from: "a@b.example", rcpts: []string{"c"}}},
+		{"-fa@b.example -FAnn -- -c", mailing{mode: "m", from: "a@b.example", fullName: "Ann", rcpts: []string{"-c"}}},
+		{"-f <> c", mailing{mode: "m", from: "<>", rcpts: []string{"c"}}},
+		{"-bp", mailing{mode: "p"}},
+		{"-q15m", mailing{mode: "q"}},
+		{"-N never -R hdrs -B 8BITMIME c", mailing{mode: "m", rcpts: []string{"c"}}},
+	} {
+		got, err := parseSendmail(strings.Fields(tt.args))
+		if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(mailing{})); err != nil || diff != "" {
+			t.Errorf("%s: %v, %s", tt.args, err, diff)
+		}
+	}
+	for _, args := range []string{"-f", "-z"} {
+		if _, err := parseSendmail(strings.Fields(args)); err == nil {
+			t.Errorf("%s is taken", args)
+		}
+	}
+}
+
+// Programs that call sendmail and mailq: what they hand in, and what they hear.
+func TestSendmail(t *testing.T) {
+	conf := site(t, "hold")
+	t.Setenv("POSTRIDER_CONFIG", conf)
+	p, _ := serve(t, conf)
+	call := func(want int, stdin, says, name string, args ...string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		code := runAs(t.Context(), name, args, strings.NewReader(stdin), &out, &errs)
+		if code != want || !strings.Contains(out.String()+errs.String(), says) {
+			t.Errorf("%s %q: %d, want %d with %q: %s%s", name, args, code, want, says, &out, &errs)
+		}
+	}
+	call(0, "", "Mail queue is empty", "mailq")
+	call(0, "To: Alice <alice@example.org>\nBcc: held@far.example\nSubject: x\n\n.\nlast\n", "", "sendmail", "-t", "-oi", "-f", "cron", "-F", "Cron")
+	p.stderr.wait(t, `to=<alice@example.org> .*status=delivered`)
+	names, _ := filepath.Glob(filepath.Join(filepath.Dir(conf), "data/mail/example.org/alice/new/*"))
+	if len(names) != 1 {
+		t.Fatalf("%d files in the mailbox", len(names))
+	}
+	mail, _ := os.ReadFile(names[0])
+	for _, want := range []string{"Return-Path: <cron@mx.example.org>\r\n", "\r\nFrom: \"Cron\" <cron@mx.example.org>\r\n", "\r\nDate: ", "\r\nMessage-ID: <", "\r\n\r\n.\r\nlast\r\n"} {
+		if !bytes.Contains(mail, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, mail)
+		}
+	}
+	if bytes.Contains(mail, []byte("Bcc")) {
+		t.Errorf("Bcc is told:\n%s", mail)
+	}
+	call(0, "", "held@far.example", "mailq")
+	call(0, "", "1 Request.", "sendmail", "-bp")
+	call(0, "just text\n.\nnot this\n", "", "sendmail", "-f", "<>", "alice@example.org")
+	call(exNoUser, "x\n", "nobody@example.org: 550", "sendmail", "alice@example.org", "nobody@example.org")
+	call(exUsage, "Subject: x\n\nx\n", "no recipient", "sendmail", "-t")
+	call(exUsage, "", "-bs", "sendmail", "-bs")
+	call(0, "", "", "newaliases")
+	p.stop()
+	call(exTempFail, "x\n", "no server runs", "sendmail", "alice@example.org")
+	t.Setenv("POSTRIDER_CONFIG", conf+".gone")
+	call(exConfig, "x\n", "POSTRIDER_CONFIG", "sendmail", "alice@example.org")
+}
