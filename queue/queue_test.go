@@ -505,12 +505,14 @@ func TestDamageForgetsNothing(t *testing.T) {
 func TestDamageLeavesTheSlots(t *testing.T) {
 	run(t, Limits{Workers: 1}, func(b *bench) {
 		lost := b.send("bob@x.example")
+		b.spool.mu.Lock()
 		b.spool.onOpen = func(id postrider.ID) error {
 			if id == lost {
 				return errors.New("checksum")
 			}
 			return nil
 		}
+		b.spool.mu.Unlock()
 		b.until(40 * time.Minute) // its time is over, and it is looked at
 		b.send("cid@y.example")
 		b.until(41 * time.Minute)
