@@ -20,36 +20,9 @@ func TestReloadUnderLoad(t *testing.T) {
 	lines := strings.Count(string(good), "\n")
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
-	var mu sync.Mutex
-	want := map[string]bool{}
+	l := &ledger{acked: map[string]bool{}}
 	for i := range loaders {
-		clients.Go(func() {
-			c, err := dial(s.addr())
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.close()
-			if _, err := c.want(250, "EHLO client.example"); err != nil {
-				t.Error(err)
-				return
-			}
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				name := fmt.Sprintf("reload-%d-%d", i, n)
-				if _, err := c.send(mail{"s@client.example", []string{"user@localhost"}, message(name, 1_000)}); err != nil {
-					t.Errorf("connection %d, message %d: %v", i, n, err)
-					return
-				}
-				mu.Lock()
-				want[name] = true
-				mu.Unlock()
-			}
-		})
+		clients.Go(func() { l.stay(t, s.addr(), i, stop) })
 	}
 	for i := range full(100, 20) {
 		text, status := string(good)+fmt.Sprintf("domain \"d%d.example\" { mailboxes = [\"*\"] }\n", i), 0
@@ -78,13 +51,43 @@ func TestReloadUnderLoad(t *testing.T) {
 	for _, n := range names(t, s.maildir("localhost", "user")) {
 		got[n]++
 	}
-	if len(want) == 0 {
+	if len(l.acked) == 0 {
 		t.Error("nothing was sent meanwhile")
 	}
-	for n := range want {
+	for n := range l.acked {
 		if got[n] != 1 {
 			t.Errorf("%s is there %d times, want once", n, got[n])
 		}
 	}
-	t.Logf("%d messages", len(want))
+	t.Logf("%d messages", len(l.acked))
+}
+
+// stay sends messages in one session until stop is closed; nothing may disturb
+// it.
+func (l *ledger) stay(t *testing.T, addr string, client int, stop <-chan struct{}) {
+	c, err := dial(addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.close()
+	if _, err := c.want(250, "EHLO client.example"); err != nil {
+		t.Error(err)
+		return
+	}
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		name := fmt.Sprintf("reload-%d-%d", client, n)
+		if _, err := c.send(mail{"s@client.example", []string{"user@localhost"}, message(name, 1_000)}); err != nil {
+			t.Errorf("connection %d, message %d: %v", client, n, err)
+			return
+		}
+		l.mu.Lock()
+		l.acked[name] = true
+		l.mu.Unlock()
+	}
 }
