@@ -22,7 +22,6 @@ import (
 type Config struct {
 	Hostname   string    // the name that we give ourselves; empty: the machine's own name
 	DataDir    string    // spool, mail and control socket
-	User       string    // whom to run as once the sockets are open, a name or a number; empty: who we are
 	Postmaster smtp.Path // where mail to a postmaster without a mailbox goes; null: to a mailbox of that name
 	TLS        TLS
 	Listeners  []Listener
@@ -35,7 +34,6 @@ type Config struct {
 	Journal    Journal
 
 	DataDirPos Pos
-	UserPos    Pos
 }
 
 // TLS says which certificate we show.

@@ -79,7 +79,6 @@ func full() *Config {
 	return &Config{
 		Hostname:   "mx1.example.org",
 		DataDir:    "/srv/data",
-		User:       "postrider",
 		Postmaster: smtp.Path{Local: "alice", Domain: "example.org"},
 		TLS:        TLS{Cert: "/mx1.pem", Key: "/mx1.key"},
 		Listeners: []Listener{

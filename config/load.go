@@ -94,10 +94,8 @@ func (r *reader) read(root hcl.Body) *Config {
 		}
 	}
 	if t, ok := b.text("user"); ok {
-		c.User, c.UserPos = t.s, r.pos(t.rng)
-		if !plainName(t.s) {
-			r.errorf(t.rng, `Write the name or the number of a user of this machine, such as "postrider".`, "user: %q is no name of a user", t.s)
-		}
+		r.errorf(t.rng, "Leave it out, and start the server as that user: with systemd, User= and AmbientCapabilities=CAP_NET_BIND_SERVICE.",
+			"user = %q is not to be had: this version does not change its user", t.s)
 	}
 	if t, ok := b.text("postmaster"); ok {
 		c.Postmaster = r.mailbox("postmaster", t)

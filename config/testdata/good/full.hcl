@@ -1,6 +1,5 @@
 hostname   = "mx1.example.org"
 data_dir   = env("DATA")
-user       = "postrider"
 postmaster = "alice@example.org"
 
 tls {
