@@ -132,6 +132,7 @@ until %[1]q send --server 127.0.0.1:2525 --from s@client.example --to anyone@loc
 	sleep 0.1
 done
 if %[1]q send --server 127.0.0.1:2525 --from s@client.example --to someone@far.example message.eml; then exit 9; fi
+until grep -q 'told this once' out; do kill -0 $pid; sleep 0.1; done
 POSTRIDER_PASSWORD=$(sed -n 's/.*account .*password \([^ ]*\) .*/\1/p' out)
 export POSTRIDER_PASSWORD
 %[1]q send --server 127.0.0.1:2587 --tls --insecure --user demo@localhost --from demo@localhost --to someone@far.example message.eml
