@@ -3,6 +3,8 @@ package spool
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -88,6 +90,23 @@ func (a *accepted) tos() []smtp.Path {
 		tos[i] = a.msg.Recipients[i].To
 	}
 	return tos
+}
+
+// named returns the addresses by which people may look for a message: those of
+// its recipients, and what they were before an alias (ORCPT, RFC 3461 4.2).
+func (a *accepted) named() []smtp.Path {
+	all := a.tos()
+	for i := range a.msg.Recipients {
+		kind, text, _ := strings.Cut(a.msg.Recipients[i].ORcpt, ";")
+		given, ok := smtp.DecodeXtext(text)
+		if !ok || !strings.EqualFold(kind, "rfc822") {
+			continue
+		}
+		if p, err := smtp.ParsePath(given); err == nil && !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (a *accepted) encode() []byte {

@@ -492,3 +492,17 @@ func TestReadOnlyBesideAndAfter(t *testing.T) {
 		look()
 	})
 }
+
+// People look for a message by the address that they wrote, too.
+func TestFeedNamesWhatAnAliasWas(t *testing.T) {
+	a := accepted{msg: &postrider.Message{Recipients: []postrider.Recipient{
+		{To: addr("carol@x.example"), ORcpt: "rfc822;both+2B1@x.example"},
+		{To: addr("dave@y.example"), ORcpt: "rfc822;both+2B1@x.example"},
+		{To: addr("erin@y.example"), ORcpt: "rfc822;erin@y.example"},
+		{To: addr("frank@y.example"), ORcpt: "x400;what"},
+	}}}
+	want := "[carol@x.example dave@y.example erin@y.example frank@y.example both+1@x.example]"
+	if got := fmt.Sprint(a.named()); got != want {
+		t.Errorf("named %s, want %s", got, want)
+	}
+}
