@@ -19,6 +19,7 @@ type Options struct {
 	Spool  postrider.Spool
 	Dest   func(to smtp.Path) postrider.Dest // where a recipient waits
 	Active func() map[postrider.ID][]int     // recipients under way; nil: unknown
+	Probed func(postrider.Dest) time.Time    // when a destination that does not answer is tried again; nil: unknown
 	// Hurry ends the waits of dead destinations, so that what is retried or
 	// released is tried now and not when they are looked at next; nil: nobody waits.
 	Hurry func(ctx context.Context, dests []postrider.Dest) error

@@ -143,6 +143,7 @@ type Search struct {
 	Spool   postrider.Spool // nil: what the journal knows alone
 	Dest    func(to smtp.Path) postrider.Dest
 	Active  map[postrider.ID][]int
+	Probed  func(postrider.Dest) time.Time // see Options
 	Now     time.Time
 }
 
@@ -201,6 +202,11 @@ func (s Search) next(m *postrider.Message, yield func(Step, error) bool) bool {
 			continue
 		}
 		step := Step{Time: s.Now.UTC(), ID: m.ID, Event: StepNext, To: clean(r.To), Reply: r.Reply, Next: r.Next, State: r.State, Tries: r.Tries}
+		if s.Probed != nil && r.Next != nil {
+			if at := s.Probed(r.Dest); at.After(*r.Next) {
+				step.Next = when(at)
+			}
+		}
 		if !yield(step, nil) {
 			return false
 		}
@@ -255,7 +261,7 @@ func (o Options) where(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
-	s := Search{Journal: o.Journal, Spool: o.Spool, Dest: o.Dest, Active: o.active(), Now: o.Now()}
+	s := Search{Journal: o.Journal, Spool: o.Spool, Dest: o.Dest, Active: o.active(), Probed: o.Probed, Now: o.Now()}
 	for step, err := range s.Steps(r.Context(), q.Get("q"), limit) {
 		if err != nil {
 			enc.Encode(fault{err.Error()})

@@ -117,6 +117,28 @@ func TestWhereQueued(t *testing.T) {
 	}
 }
 
+// What waits behind a destination that does not answer is not due before that is
+// tried again.
+func TestWhereBehindADeadDestination(t *testing.T) {
+	o := options(queue())
+	at := o.Now().Add(17 * time.Minute).UTC()
+	o.Probed = func(postrider.Dest) time.Time { return at }
+	lines, _ := asked(t, o, "q=bbb3")
+	var s Step
+	for _, line := range lines {
+		var next Step
+		if err := json.Unmarshal([]byte(line), &next); err != nil {
+			t.Fatal(err)
+		}
+		if next.State == StateQueued {
+			s = next
+		}
+	}
+	if s.Next == nil || !s.Next.Equal(at) {
+		t.Errorf("next is %v, want %v", s.Next, at)
+	}
+}
+
 func TestWhereMistakes(t *testing.T) {
 	o := options(queue())
 	o.Journal = &diary{err: errors.New("damaged")}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/admin"
@@ -13,7 +14,7 @@ import (
 // listenAdmin opens the HTTP address, if there is one, and the control socket.
 func (n *Node) listenAdmin(ctx context.Context) error {
 	o := admin.Options{
-		Spool: n.spool, Dest: n.dest, Active: n.active, Ready: n.ready.Load, Metrics: n.metrics, Now: n.env.Now,
+		Spool: n.spool, Dest: n.dest, Active: n.active, Probed: func(d postrider.Dest) time.Time { return n.queue.Probed(d) }, Ready: n.ready.Load, Metrics: n.metrics, Now: n.env.Now,
 		Hurry:  func(ctx context.Context, dests []postrider.Dest) error { return n.queue.Probe(ctx, dests...) },
 		Reload: n.Reload, Submit: n.submit, Journal: n.journal,
 	}

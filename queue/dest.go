@@ -161,6 +161,16 @@ func (t *dests) dead(name postrider.Dest) bool {
 	return d != nil && d.fails > 0
 }
 
+// next is when a dead destination is probed; zero: it is not dead.
+func (t *dests) next(name postrider.Dest) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d := t.m[name]; d != nil && d.fails > 0 {
+		return d.until
+	}
+	return time.Time{}
+}
+
 // forget drops dead destinations that nobody came to probe: nothing waits for
 // them any more. Called with the lock held.
 func (t *dests) forget(now time.Time) {

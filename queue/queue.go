@@ -119,6 +119,10 @@ func (q *Queue) Rekey() {
 	q.opt.Spool.Rekey(func(to smtp.Path) postrider.Dest { return r.Route(to).Dest })
 }
 
+// Probed returns when a destination that does not answer is tried again; zero:
+// it answers, as far as we know. What waits for it does not go before.
+func (q *Queue) Probed(d postrider.Dest) time.Time { return q.dests.next(d) }
+
 // Active returns the attempts under way, in no order.
 func (q *Queue) Active() []Active {
 	q.mu.Lock()
