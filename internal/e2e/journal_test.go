@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -52,7 +53,12 @@ func onceTold(t *testing.T, s *server, name string) {
 	t.Helper()
 	counts := map[string]int{}
 	ids := map[string]bool{}
-	steps := s.where(fmt.Sprintf("<%s@client.example>", name))
+	var steps []step
+	// The journal follows the queue a moment later.
+	eventually(t, says("where does not know the end of %s", name), func() bool {
+		steps = s.where(fmt.Sprintf("<%s@client.example>", name))
+		return slices.ContainsFunc(steps, func(one step) bool { return one.Event == "removed" })
+	})
 	for _, one := range steps {
 		ids[one.ID] = true
 		key := one.ID + " " + one.Event
