@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -50,7 +51,7 @@ func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
 
 // beginAmend writes down which recipients wait now, and which of them are under
 // way.
-func (s *Spool) beginAmend(it *item) {
+func (s *Spool) beginAmend(it *item, closes map[*entry]int) {
 	a := it.amend
 	asked := make(map[int]bool, len(it.rcpts))
 	for _, n := range it.rcpts {
@@ -64,8 +65,13 @@ func (s *Spool) beginAmend(it *item) {
 			a.rcpts = append(a.rcpts, int32(i))
 			a.tos = append(a.tos, all[i])
 			a.leased = append(a.leased, r.leased)
+			if a.do == postrider.AmendDrop && !r.leased {
+				closes[it.e]++
+				a.last = true
+			}
 		}
 	}
+	a.last = a.last && it.e.open == closes[it.e]
 	it.meta = a.encode()
 }
 
@@ -158,4 +164,23 @@ func (e *entry) wanted() bool {
 		}
 	}
 	return false
+}
+
+// drops counts the recipients of a lease that are to be dropped when it ends:
+// those that still wait then.
+func (l *lease) drops(changes []postrider.Change) int {
+	n := 0
+	for _, i := range l.rcpts {
+		r := &l.e.rcpts[i]
+		if r.want == nil || r.want.a.do != postrider.AmendDrop || r.state != postrider.Waiting {
+			continue
+		}
+		settled := slices.ContainsFunc(changes, func(c postrider.Change) bool {
+			return c.Rcpt == int(i) && c.State != postrider.Waiting
+		})
+		if !settled {
+			n++
+		}
+	}
+	return n
 }

@@ -172,3 +172,41 @@ func TestPass(t *testing.T) {
 }
 
 func holdAll(smtp.Path) postrider.Dest { return postrider.DestHold }
+
+// The feed tells the end of a message that was dropped, at once or when its
+// attempt came back.
+func TestFeedTellsTheEndOfWhatIsDropped(t *testing.T) {
+	for _, inFlight := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example", "b@y.example")
+			b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop, Rcpts: []int{1}})
+			if inFlight {
+				l := b.mustClaim(postrider.Attempt, 0)
+				b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop})
+				b.settle(l, deferred(0, time.Now()))
+			} else {
+				b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop})
+			}
+			if len(b.s.entries) != 0 {
+				t.Fatal("the message is not forgotten")
+			}
+			time.Sleep(time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			removed := 0
+			for ev, err := range b.s.Feed(ctx, "log") {
+				if err != nil {
+					break
+				}
+				if ev.Kind == postrider.EventRemoved {
+					removed++
+				}
+			}
+			if removed != 1 {
+				t.Errorf("in flight %v: the end is told %d times", inFlight, removed)
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}

@@ -268,6 +268,7 @@ type amendment struct {
 	rcpts   []int32 // those that waited then, ascending
 	tos     []smtp.Path
 	leased  []bool // of each: it was under way
+	last    bool   // every recipient is now settled and reported
 }
 
 func (a *amendment) encode() []byte {
@@ -279,6 +280,7 @@ func (a *amendment) encode() []byte {
 	e.uint(uint64(a.do))
 	e.int(a.due)
 	e.reply(a.reply)
+	e.uint(flags(a.last))
 	e.uint(uint64(len(a.rcpts)))
 	for i, n := range a.rcpts {
 		e.uint(uint64(n))
@@ -291,7 +293,7 @@ func (a *amendment) encode() []byte {
 func decodeAmendment(meta []byte) (*amendment, error) {
 	d := decoder{b: meta}
 	a := &amendment{id: postrider.ID(d.str()), at: d.int(), from: d.path(), arrived: d.int(),
-		do: postrider.Amend(d.uint()), due: d.int(), reply: d.reply()}
+		do: postrider.Amend(d.uint()), due: d.int(), reply: d.reply(), last: d.uint() != 0}
 	a.rcpts = make([]int32, d.count())
 	a.tos, a.leased = make([]smtp.Path, len(a.rcpts)), make([]bool, len(a.rcpts))
 	for i := range a.rcpts {

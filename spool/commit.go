@@ -363,11 +363,15 @@ func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]
 				closed = true
 			}
 		}
+		if n := l.drops(st.changes); n > 0 { // which release does
+			closes[it.e] += n
+			closed = true
+		}
 		st.last = closed && it.e.open == closes[it.e]
 		st.woke = l.why == postrider.Wake
 		it.meta = st.encode()
 	case kindAmend:
-		s.beginAmend(it)
+		s.beginAmend(it, closes)
 	}
 }
 

@@ -238,5 +238,9 @@ func (a *amendment) events(lsn uint64) []postrider.Event {
 		evs[i] = postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventAmended, ID: a.id, From: a.from,
 			Arrived: fromNanos(a.arrived), Rcpt: int(n), To: a.tos[i], Amend: a.do, Next: fromNanos(a.due), Reply: a.reply}
 	}
+	if a.last {
+		evs = append(evs, postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventRemoved, ID: a.id, From: a.from,
+			Arrived: fromNanos(a.arrived)})
+	}
 	return evs
 }
