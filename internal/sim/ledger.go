@@ -292,7 +292,7 @@ func Run(ctx context.Context, seed uint64, n int) (Tally, error) {
 		wg.Go(func() { errs <- m.story(ctx, strikes[i]) })
 	}
 	wg.Go(func() { s.names() })
-	host := s.Net.Host(addrSender)
+	host := s.Net.Host(addrSender, "sender 1")
 	for i := range n {
 		if rng.IntN(3) == 0 { // else it comes with the one before
 			time.Sleep(time.Duration(rng.Int64N(int64(3*trouble) / int64(n))))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -24,16 +25,21 @@ type Network struct {
 	seed uint64
 	Cuts atomic.Int64 // connections that were cut by chance
 
+	// Note is told of each fault that strikes, by its kind, and where: the boot
+	// of the host that dialed and the address it dialed. Set it before there are
+	// connections. No lock is held.
+	Note func(fault, where string)
+
 	mu     sync.Mutex
 	hosts  map[netip.Addr]*Host
-	dialed map[string]uint64 // connections so far, by pair of hosts
-	cut    float64           // chance that a connection is cut at some octet
-	refuse float64           // chance that one is refused
+	fired  map[string]int
+	cut    float64 // chance that a connection is cut at some octet
+	refuse float64 // chance that one is refused
 }
 
 // NewNetwork returns a network without hosts or faults.
 func NewNetwork(seed uint64) *Network {
-	return &Network{seed: seed, hosts: map[netip.Addr]*Host{}, dialed: map[string]uint64{}}
+	return &Network{seed: seed, hosts: map[netip.Addr]*Host{}, fired: map[string]int{}}
 }
 
 // Trouble sets the chances that a connection is refused, and that it is cut.
@@ -46,7 +52,9 @@ func (n *Network) Trouble(refuse, cut float64) {
 // A Host is one machine on the network, from its start to its crash.
 type Host struct {
 	n         *Network
+	boot      string // which boot of which machine, such as "a 3"
 	addr      netip.Addr
+	dialed    map[netip.Addr]uint64 // connections so far
 	listeners map[uint16]*listener
 	conns     map[*conn]struct{}
 	down      bool
@@ -54,8 +62,10 @@ type Host struct {
 }
 
 // Host starts a machine at an address. The one that had it before must be down.
-func (n *Network) Host(addr string) *Host {
-	h := &Host{n: n, addr: netip.MustParseAddr(addr), listeners: map[uint16]*listener{}, conns: map[*conn]struct{}{}, port: 30000}
+// The boot, such as "a 3", names the chance of all that it dials, so that what a
+// dead process still dials shifts nothing for the next.
+func (n *Network) Host(addr, boot string) *Host {
+	h := &Host{n: n, boot: boot, addr: netip.MustParseAddr(addr), dialed: map[netip.Addr]uint64{}, listeners: map[uint16]*listener{}, conns: map[*conn]struct{}{}, port: 30000}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hosts[h.addr] = h
@@ -102,13 +112,17 @@ func (h *Host) DialContext(ctx context.Context, network, addr string) (net.Conn,
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: net.TCPAddrFromAddrPort(to), Err: err}
 	}
-	rng, refused, cutAt := h.n.draw(h.addr, to.Addr())
+	rng, refused, cutAt := h.draw(to.Addr())
+	if rng == nil {
+		return fail(syscall.ENETDOWN)
+	}
 	select {
 	case <-time.After(latency(rng)):
 	case <-ctx.Done():
 		return fail(ctx.Err())
 	}
 	if refused {
+		h.n.fire("refused", h.boot+">"+to.Addr().String())
 		return fail(syscall.ECONNREFUSED)
 	}
 	c, err := h.connect(to, rng, cutAt)
@@ -118,18 +132,37 @@ func (h *Host) DialContext(ctx context.Context, network, addr string) (net.Conn,
 	return c, nil
 }
 
-// draw decides the luck of one connection.
-func (n *Network) draw(from, to netip.Addr) (rng *rand.Rand, refused bool, cutAt int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	pair := from.String() + ">" + to.String()
-	n.dialed[pair]++
-	rng = Stream(n.seed, fmt.Sprintf("%s %d", pair, n.dialed[pair]))
-	refused = rng.Float64() < n.refuse
-	if cutAt = -1; rng.Float64() < n.cut {
+// draw decides the luck of one connection. A host that is down draws nothing.
+func (h *Host) draw(to netip.Addr) (rng *rand.Rand, refused bool, cutAt int) {
+	h.n.mu.Lock()
+	defer h.n.mu.Unlock()
+	if h.down {
+		return nil, false, -1
+	}
+	h.dialed[to]++
+	rng = Stream(h.n.seed, fmt.Sprintf("%s>%s %d", h.boot, to, h.dialed[to]))
+	refused = rng.Float64() < h.n.refuse
+	if cutAt = -1; rng.Float64() < h.n.cut {
 		cutAt = rng.IntN(4000)
 	}
 	return rng, refused, cutAt
+}
+
+// fire counts a fault that strikes, and tells of it.
+func (n *Network) fire(fault, where string) {
+	n.mu.Lock()
+	n.fired[fault]++
+	n.mu.Unlock()
+	if n.Note != nil {
+		n.Note(fault, where)
+	}
+}
+
+// Fired returns how often each kind of fault has struck.
+func (n *Network) Fired() map[string]int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.fired)
 }
 
 // connect makes both ends, and queues the far one for its listener.
@@ -143,7 +176,7 @@ func (h *Host) connect(to netip.AddrPort, rng *rand.Rand, cutAt int) (*conn, err
 	}
 	l := peer.listeners[to.Port()]
 	h.port++
-	link := &link{n: n, left: cutAt, delay: latency(rng)}
+	link := &link{n: n, where: h.boot + ">" + to.Addr().String(), left: cutAt, delay: latency(rng)}
 	ab, ba := newPipe(link), newPipe(link)
 	link.pipes = [2]*pipe{ab, ba}
 	local := netip.AddrPortFrom(h.addr, h.port)
@@ -213,6 +246,7 @@ func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.addr) }
 // breaks.
 type link struct {
 	n     *Network
+	where string
 	mu    sync.Mutex
 	left  int // octets until it is cut; -1: it is not
 	delay time.Duration
@@ -232,6 +266,7 @@ func (k *link) pass(n int) (passed int, cut bool) {
 	passed, k.left = k.left, 0
 	k.mu.Unlock()
 	k.n.Cuts.Add(1)
+	k.n.fire("cut", k.where)
 	return passed, true
 }
 

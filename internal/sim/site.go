@@ -124,7 +124,7 @@ func (m *Machine) Start(ctx context.Context) error {
 		return fmt.Errorf("sim: %v", diags)
 	}
 	m.boots++
-	m.host = m.site.Net.Host(m.addr)
+	m.host = m.site.Net.Host(m.addr, fmt.Sprintf("%s %d", m.name, m.boots))
 	boot := fmt.Sprintf("%s boot %d ", m.name, m.boots)
 	n, err := node.New(cfg, node.Env{
 		FS: m.disk, Net: m.host, DNS: m.site.Zone, Now: time.Now,
