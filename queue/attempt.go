@@ -23,7 +23,7 @@ const (
 const damageWait = 15 * time.Minute
 
 // attempt makes one attempt at a parcel and settles it.
-func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) verdict {
+func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 	content, err := q.opt.Spool.Open(ctx, l.ID)
 	if err != nil && ctx.Err() != nil {
 		q.settle(ctx, l, nil, time.Time{})
@@ -40,6 +40,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, jitter float64) 
 	m := content.Message()
 	rcpts, outcomes := q.deliver(ctx, l, m, content)
 	now := q.opt.Now()
+	jitter := q.jitter(string(l.ID), now)
 	changes := make([]postrider.Change, 0, len(rcpts))
 	for k, i := range rcpts {
 		o := outcomes[k]

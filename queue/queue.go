@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -35,7 +37,7 @@ type Options struct {
 	Hostname   string              // who reports
 	Postmaster smtp.Path           // From of reports; the null path: postmaster at Hostname
 	Now        func() time.Time    // the wall clock; nil: time.Now
-	Rand       *rand.Rand          // jitter; nil: none. The Queue owns it
+	Rand       *rand.Rand          // the seed of the jitter; nil: there is none
 	Drain      time.Duration       // how long attempts may go on after the end of Run's ctx; 0: they are cut short
 	Alarm      func(string, error) // what people must look at; nil: nobody is told
 }
@@ -44,6 +46,7 @@ type Options struct {
 type Queue struct {
 	opt   Options
 	dests *dests
+	seed  uint64 // of the jitter
 
 	terms atomic.Pointer[terms]
 	hurry chan []postrider.Dest
@@ -107,6 +110,9 @@ func New(opt Options) *Queue {
 	q := &Queue{
 		opt: opt, dests: newDests(l.PerDest, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
 		active: make(map[uint64]Active),
+	}
+	if opt.Rand != nil {
+		q.seed = opt.Rand.Uint64()
 	}
 	q.terms.Store(&terms{opt.Plan, opt.Postmaster})
 	return q
@@ -220,7 +226,8 @@ func (q *Queue) Run(ctx context.Context) error {
 		case f := <-done:
 			running--
 			if f.attempt {
-				q.pause(q.dests.release(f.dest, f.probe, f.verdict, q.opt.Now(), q.jitter()))
+				now := q.opt.Now()
+				q.pause(q.dests.release(f.dest, f.probe, f.verdict, now, q.jitter(string(f.dest), now)))
 			}
 		case names := <-q.hurry:
 			q.pause(q.dests.hurry(names, q.opt.Now()))
@@ -257,7 +264,6 @@ func (q *Queue) claim(ctx context.Context, next <-chan struct{}, out chan<- clai
 // start begins the work for a lease. The pause of a full destination comes
 // before the next Claim, as the token for that comes after this.
 func (q *Queue) start(work, ctx context.Context, l postrider.Lease, done chan<- finished) {
-	jitter := q.jitter()
 	f := finished{dest: l.Dest, attempt: l.Why == postrider.Attempt}
 	if f.attempt {
 		var ps []pause
@@ -270,7 +276,7 @@ func (q *Queue) start(work, ctx context.Context, l postrider.Lease, done chan<- 
 		case ctx.Err() != nil: // it came too late: given back as it was
 			q.commit(work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true}, commitTries)
 		case f.attempt:
-			f.verdict = q.attempt(work, l, jitter)
+			f.verdict = q.attempt(work, l)
 		default:
 			q.lookAt(work, l)
 		}
@@ -297,12 +303,15 @@ func (q *Queue) pause(ps []pause) {
 	}
 }
 
-// jitter is from -1 to 1. Only the owner goroutine calls it.
-func (q *Queue) jitter() float64 {
+// jitter is from -1 to 1. It comes from what waits and from when, so that the
+// same things happen again in whatever order attempts come back.
+func (q *Queue) jitter(name string, now time.Time) float64 {
 	if q.opt.Rand == nil {
 		return 0
 	}
-	return 2*q.opt.Rand.Float64() - 1
+	h := fnv.New64a()
+	io.WriteString(h, name)
+	return 2*rand.New(rand.NewPCG(q.seed^h.Sum64(), uint64(now.UnixNano()))).Float64() - 1
 }
 
 func (q *Queue) begin(l postrider.Lease) {

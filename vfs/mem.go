@@ -26,10 +26,11 @@ import (
 type Mem struct {
 	disk *disk
 	// guarded by disk.mu
-	dead  bool
-	ops   int
-	hook  func(Op) error
-	delay func(Op) time.Duration
+	dead   bool
+	ops    int
+	opened int // files
+	hook   func(Op) error
+	delay  func(Op) time.Duration
 }
 
 // A disk is what the machines that use it one after the other share.
@@ -142,7 +143,9 @@ func (m *Mem) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	}
 	f := &memFile{m: m, name: name, flag: flag}
 	err = m.run(Op{Kind: kind, Name: name}, "open", name, func(d *disk) error {
-		f.node, err = d.open(name, flag, perm)
+		if f.node, err = d.open(name, flag, perm); err == nil {
+			m.opened++
+		}
 		return err
 	})
 	if err != nil {
@@ -172,6 +175,13 @@ func (d *disk) open(name string, flag int, perm fs.FileMode) (*node, error) {
 		d.change(n, change{kind: changeCut})
 	}
 	return n, nil
+}
+
+// Opened returns how many files are open.
+func (m *Mem) Opened() int {
+	m.disk.mu.Lock()
+	defer m.disk.mu.Unlock()
+	return m.opened
 }
 
 // Stat describes what a name leads to.

@@ -49,6 +49,14 @@ func (m *Mem) Kill() *Mem {
 	return &Mem{disk: m.disk}
 }
 
+// Image returns the disk that a power cut at this moment could leave, and the
+// machine goes on.
+func (m *Mem) Image(keep Keep) *Mem {
+	m.disk.mu.Lock()
+	defer m.disk.mu.Unlock()
+	return m.image(keep)
+}
+
 // Crash cuts the power: the old Mem and its open files answer ErrCrash from now
 // on. The new one is the machine as it starts again, with what was durable and
 // what keep kept of the rest, all of it durable now, and without hooks. Crash
@@ -57,6 +65,10 @@ func (m *Mem) Crash(keep Keep) *Mem {
 	m.disk.mu.Lock()
 	defer m.disk.mu.Unlock()
 	m.dead = true
+	return m.image(keep)
+}
+
+func (m *Mem) image(keep Keep) *Mem {
 	c := crash{keep: keep, dirs: map[*node]map[string]*node{}, copies: map[*node]*node{}}
 	c.steps(m.disk.steps)
 	root := c.copy("", m.disk.root)

@@ -229,6 +229,7 @@ func (f *memFile) Close() error {
 			return fs.ErrClosed
 		}
 		f.closed = true
+		f.m.opened--
 		return nil
 	})
 }
