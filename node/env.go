@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/dns"
+	"github.com/postrider/postrider/spool"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -41,6 +42,9 @@ type Env struct {
 	// Descriptors is how many files and connections the process may have open. 0:
 	// nobody knows.
 	Descriptors int
+	// Tune changes the sizes of the spool, which a simulation makes small. Nil: they
+	// are as they are.
+	Tune func(*spool.Options)
 	// Control makes the listener of the control socket, a file that only its
 	// owner may open. Nil: there is none.
 	Control func(ctx context.Context, name string) (net.Listener, error)

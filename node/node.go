@@ -193,12 +193,16 @@ func (n *Node) openSpool(ctx context.Context) error {
 	if err := n.env.FS.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return n.dataDirError(err)
 	}
-	var err error
-	n.store, err = spool.Open(ctx, spool.Options{
+	opt := spool.Options{
 		FS: n.env.FS, Dir: path.Join(n.cfg.DataDir, spoolDir), Now: n.env.Now, Rand: n.env.Rand("spool"),
 		MaxRecipients: n.cfg.Queue.MaxRecipients, MinFree: n.cfg.Limits.MinFree,
 		Alarm: func(text string) { n.env.Log.Error("spool: " + text) },
-	})
+	}
+	if n.env.Tune != nil {
+		n.env.Tune(&opt)
+	}
+	var err error
+	n.store, err = spool.Open(ctx, opt)
 	if err != nil {
 		return n.dataDirError(err)
 	}
