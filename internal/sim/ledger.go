@@ -210,7 +210,7 @@ func (m *Machine) spooled(ctx context.Context, f func(token, to string)) error {
 
 // check holds every checker against the end of the world.
 func (s *Site) check(ctx context.Context) (Tally, error) {
-	t := Tally{Crashes: int(s.Crashes.Load()), Cuts: int(s.Net.Cuts.Load())}
+	t := Tally{Crashes: int(s.Crashes.Load()), Cuts: s.Net.Fired()["cut"]}
 	ends, err := s.ends(ctx)
 	if err != nil {
 		return t, err
@@ -282,7 +282,7 @@ func Run(ctx context.Context, seed uint64, n int) (Tally, error) {
 		return Tally{}, err
 	}
 	rng := Stream(seed, "trouble")
-	s.Net.Trouble(rng.Float64()*0.2, rng.Float64()*0.4)
+	s.Net.SetWeather(Weather{Refused: rng.Float64() * 0.2, Cut: rng.Float64() * 0.4})
 	machines := []*Machine{s.A, s.B}
 	errs := make(chan error, len(machines))
 	strikes := make([]chan time.Duration, len(machines))
@@ -312,7 +312,7 @@ func Run(ctx context.Context, seed uint64, n int) (Tally, error) {
 		}
 	}
 	s.heal()
-	s.Net.Trouble(0, 0)
+	s.Net.SetWeather(Weather{})
 	time.Sleep(calm)
 	for _, m := range machines {
 		if err := m.Stop(ctx); err != nil {
