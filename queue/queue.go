@@ -54,6 +54,8 @@ type Queue struct {
 
 	mu     sync.Mutex
 	active map[uint64]Active // attempts under way, by the token of their lease
+
+	panics tally
 }
 
 // terms are the options that Change changes.
@@ -276,9 +278,9 @@ func (q *Queue) start(work, ctx context.Context, l postrider.Lease, done chan<- 
 		case ctx.Err() != nil: // it came too late: given back as it was
 			q.commit(work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true}, commitTries)
 		case f.attempt:
-			f.verdict = q.attempt(work, l)
+			q.guard(work, l, func() { f.verdict = q.attempt(work, l) })
 		default:
-			q.lookAt(work, l)
+			q.guard(work, l, func() { q.lookAt(work, l) })
 		}
 		if f.attempt {
 			q.end(l)

@@ -29,7 +29,7 @@ func (q *Queue) lookAt(ctx context.Context, l postrider.Lease) {
 		var unread *unreadError
 		if try == commitTries || errors.As(err, &unread) {
 			q.opt.Alarm("look at message "+string(l.ID)+": put off", err)
-			q.putOff(ctx, l)
+			q.putOff(ctx, l, false)
 			return
 		}
 		if try == 1 {
