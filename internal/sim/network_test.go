@@ -281,6 +281,12 @@ func TestConn(t *testing.T) {
 			}
 		})
 	})
+}
+
+// To close with octets unread, or to be sent some afterwards, is to reset.
+// RFC 1122 4.2.2.13
+func TestConnClose(t *testing.T) {
+	calm := Weather{}
 	t.Run("what is said to a closed end is answered with a reset", func(t *testing.T) {
 		inBubble(t, calm, func(t *testing.T, n *Network, near, far net.Conn) {
 			far.Close()
