@@ -39,7 +39,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 	defer content.Close()
 	m := content.Message()
 	rcpts, outcomes, broken := q.deliver(ctx, l, m, content)
-	now := q.opt.Now()
+	now, plan := q.look()
 	jitter := q.jitter(string(l.ID), now)
 	changes := make([]postrider.Change, 0, len(rcpts))
 	for k, i := range rcpts {
@@ -47,7 +47,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 		if ctx.Err() != nil && o.Result == postrider.ResultDeferred {
 			continue // we cut it short ourselves: that was no attempt
 		}
-		changes = append(changes, change(q.plan(), m, i, o, now, jitter))
+		changes = append(changes, change(plan, m, i, o, now, jitter))
 	}
 	q.settle(ctx, l, changes, wakeAfter(changes, now), broken)
 	if ctx.Err() != nil {

@@ -56,6 +56,10 @@ type Queue struct {
 	active map[uint64]Active // attempts under way, by the token of their lease
 
 	panics tally
+	clock  *clock
+	jumped chan struct{}   // the wall clock was set back
+	short  context.Context // ended by Cut
+	cut    context.CancelFunc
 }
 
 // terms are the options that Change changes.
@@ -112,11 +116,13 @@ func New(opt Options) *Queue {
 	q := &Queue{
 		opt: opt, dests: newDests(l.PerDest, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
 		active: make(map[uint64]Active),
+		clock:  newClock(opt.Now), jumped: make(chan struct{}, 1),
 	}
 	if opt.Rand != nil {
 		q.seed = opt.Rand.Uint64()
 	}
 	q.terms.Store(&terms{opt.Plan, opt.Postmaster})
+	q.short, q.cut = context.WithCancel(context.Background())
 	return q
 }
 
@@ -141,6 +147,10 @@ func (q *Queue) Active() []Active {
 	}
 	return all
 }
+
+// Cut ends the time that attempts have after the end of Run's ctx. Before that it
+// ends those under way.
+func (q *Queue) Cut() { q.cut() }
 
 // Probe tries the named destinations now, all if none is named, where they are
 // paused because nobody answered: one parcel each, if one is due. It is for an
@@ -184,6 +194,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.Rekey()
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	defer context.AfterFunc(q.short, cut)()
 	var (
 		next   = make(chan struct{}, 1) // one lease is wanted
 		leases = make(chan claimed)
@@ -205,6 +216,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		close(next)
 		<-over
 	}()
+	defer q.watch(ctx)()
 	for {
 		if !stopped && !claiming && running < q.opt.Limits.Workers {
 			claiming = true
