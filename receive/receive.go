@@ -30,6 +30,9 @@ type Options struct {
 	// Accounts knows who may authenticate. Nil: AUTH is not offered. It is offered
 	// under TLS only, and never with LMTP.
 	Accounts Accounts
+	// Local is who hands in, where that is a program on this machine; it stands in
+	// the trace field, and as the account of the Source.
+	Local string
 	// Submission: the clients are mail programs of users (RFC 6409). A Date and a
 	// Message-ID are added where there is none, and Bcc is taken out. Who may
 	// submit is for the checks to say.
@@ -82,7 +85,7 @@ func New(o Options) *Receiver {
 
 // Open implements smtpd.Handler: everyone is greeted.
 func (r *Receiver) Open(_ context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
-	s := &session{o: &r.o, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer}}
+	s := &session{o: &r.o, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer, Account: r.o.Local}}
 	if c.TLS != nil {
 		s.suite = tls.CipherSuiteName(c.TLS.CipherSuite)
 		s.source.TLS = tls.VersionName(c.TLS.Version) + " " + s.suite

@@ -178,13 +178,16 @@ func (t *teller) words(s admin.Step) string {
 
 func accepted(s admin.Step) string {
 	how := ""
-	if s.Account != "" {
+	if s.Account != "" && s.Peer != "" {
 		how += ", authenticated as " + s.Account
 	}
 	if s.TLS != "" {
 		how += ", over " + s.TLS
 	}
 	where := "made here"
+	if s.Account != "" {
+		where = "handed in on this machine by " + s.Account
+	}
 	if s.Peer != "" {
 		where = "accepted from " + s.Peer
 	}
