@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -121,6 +122,12 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 		log.LogAttrs(ctx, slog.LevelInfo, "amended", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.String("to", "<"+e.To.String()+">"), slog.String("do", amendOf(e.Amend)))
 	case postrider.EventRefused:
+		if admin.LoginRefused(&e) {
+			log.LogAttrs(ctx, slog.LevelInfo, "login refused", slog.String("account", e.Source.Account),
+				slog.String("listener", e.Source.Listener), slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello),
+				slog.String("dsn", dsnOf(e)), slog.Int("code", e.Reply.Code), slog.String("reply", e.Reply.Text))
+			return
+		}
 		to := ""
 		if len(e.Tos) > 0 {
 			to = "<" + e.Tos[0].String() + ">"

@@ -142,6 +142,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.gen.Store(g)
 	n.makeQueue()
 	n.makeServers(g, nil)
+	n.tellConns(len(doors))
 	if err := n.listenAdmin(ctx); err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func (n *Node) openSpool(ctx context.Context) error {
 func (n *Node) openStores(ctx context.Context) error {
 	var err error
 	n.accounts, err = account.Open(n.env.FS, AccountsFile(n.cfg), account.Options{
-		Exempt: n.cfg.Limits.Exempt, Now: n.env.Now,
+		Exempt: n.exempt, Now: n.env.Now,
 		Alarm: func(err error) { n.env.Log.Error("accounts: what the file held before stays", "error", err) },
 	})
 	if err != nil {
@@ -219,7 +220,7 @@ func (n *Node) openStores(ctx context.Context) error {
 	}
 	n.journal, err = journal.Open(ctx, journal.Options{
 		FS: n.env.FS, Dir: path.Join(n.cfg.DataDir, journalDir), Keep: n.cfg.Journal.Keep, MaxSize: n.cfg.Journal.MaxSize,
-		Now: n.env.Now, Alarm: func(text string) { n.env.Log.Error("journal: " + text) },
+		Now: n.env.Now, Spellings: Spellings, Alarm: func(text string) { n.env.Log.Error("journal: " + text) },
 	})
 	if err != nil {
 		return n.dataDirError(err)

@@ -40,8 +40,10 @@ type Options struct {
 	// Room reports whether there is room for a message of so many octets; 0: its
 	// size is not known. It is asked at MAIL. Nil: there always is.
 	Room func(size int64) bool
-	// Refused is told of each sender, recipient and message that was not taken, in
-	// an Event of EventRefused. It must not wait. Nil: nobody is told.
+	// Refused is told of each sender, recipient, message and login that was not
+	// taken, in an Event of EventRefused. It must not wait. Of a login From and
+	// the account are what the client said it is, where that is an address, the reply
+	// is that to AUTH, and there are no recipients. Nil: nobody is told.
 	Refused func(postrider.Event)
 	// Wake says when the queue wants to look at a new message for the first time.
 	// Nil: at once.
