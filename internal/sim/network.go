@@ -30,8 +30,14 @@ type Network struct {
 	// No lock is held.
 	Note func(fault, where string)
 
-	calms atomic.Int64 // how often the weather has become calm
-	parts atomic.Pointer[[]partition]
+	// Wire is told of what is sent over a connection, once for each chunk of
+	// octets: by which end (0 dialed), and when it arrives. No lock is held. A seed
+	// that fails can so tell what was said.
+	Wire func(where string, end int, at time.Time, octets []byte)
+
+	digest atomic.Uint64
+	calms  atomic.Int64 // how often the weather has become calm
+	parts  atomic.Pointer[[]partition]
 
 	mu      sync.Mutex
 	hosts   map[netip.Addr]*Host
@@ -61,6 +67,10 @@ func (n *Network) Fired() map[string]int {
 	defer n.mu.Unlock()
 	return maps.Clone(n.fired)
 }
+
+// Digest returns a digest of all that was sent so far, and when it arrived. Two
+// runs of a seed have the same.
+func (n *Network) Digest() uint64 { return n.digest.Load() }
 
 // A Host is one machine on the network, from its start to its crash.
 type Host struct {

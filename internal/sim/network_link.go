@@ -315,14 +315,23 @@ func (c *conn) Write(b []byte) (int, error) {
 		default:
 			n, faults := l.send(p, b[wrote:], now)
 			p.written += int64(n)
-			wrote += n
+			at := p.last
 			l.mu.Unlock()
-			for _, f := range faults {
-				if f != "" {
-					l.n.fire(f, l.where)
-				}
-			}
+			l.n.tell(l, c.end, at, b[wrote:wrote+n], faults)
+			wrote += n
 		}
+	}
+}
+
+// tell passes on what has happened on a link.
+func (n *Network) tell(l *link, end int, at time.Time, octets []byte, faults [2]string) {
+	for _, f := range faults {
+		if f != "" {
+			n.fire(f, l.where)
+		}
+	}
+	if n.Wire != nil {
+		n.Wire(l.where, end, at, octets)
 	}
 }
 
@@ -352,6 +361,8 @@ func (l *link) send(p *pipe, b []byte, now time.Time) (n int, faults [2]string) 
 			l.reset(&l.pipes[1-p.dir], at, 0)
 			return n, faults
 		}
+		// A sum, since what is sent in one instant has no order.
+		l.n.digest.Add(mix(l.key^p.hist, uint64(at.UnixNano())<<1|p.dir))
 		p.put(at, b[:pass])
 		p.reader.rouse()
 	}
