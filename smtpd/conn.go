@@ -59,7 +59,9 @@ type conn struct {
 	pre      []byte // read already by a content reader: comes before the connection
 	line     []byte // a command line that did not come in one piece
 	deadline time.Time
-	content  bool // reading content, where the deadline is per read
+	content  bool      // reading content, where the deadline is per read
+	pace     pace      // of the content
+	since    time.Time // when we last had a message of this client, or met it
 
 	out      []byte // replies that wait to be sent
 	dead     error  // why there is nothing more to read, or to write
@@ -75,6 +77,7 @@ func (c *conn) serve(ctx context.Context) {
 	defer c.close()
 	ctx, c.cancel = context.WithCancel(ctx)
 	defer c.cancel()
+	c.since = time.Now()
 	// Read and flush look at base after they have set a deadline, so that this one
 	// either stays or is not needed.
 	stop := context.AfterFunc(c.base, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
@@ -179,8 +182,8 @@ func (c *conn) next(ctx context.Context) bool {
 		return false
 	}
 	c.answer(r, group)
-	if c.state.answered(cmd.Verb, r, c.server.maxErrors()) {
-		c.bye(4, 7, 0, "Too many errors")
+	if words := c.weary(cmd.Verb, r); words != "" {
+		c.bye(4, 7, 0, words)
 		return false
 	}
 	if c.quitting || c.closing || r.Code == 421 || c.dead != nil {
@@ -318,7 +321,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	idle := !c.content && !c.state.open()
 	for {
 		if c.content {
-			c.deadline = time.Now().Add(c.server.dataTimeout())
+			c.deadline = time.Now().Add(c.pace.patience(c.server.dataTimeout()))
 		} else if c.deadline.IsZero() {
 			c.deadline = time.Now().Add(c.server.commandTimeout())
 		}
@@ -328,8 +331,12 @@ func (c *conn) Read(p []byte) (int, error) {
 		if c.base.Err() != nil || idle && c.server.draining() {
 			return 0, c.die(errDraining)
 		}
+		begin := time.Now()
 		n, err := c.nc.Read(p)
 		c.idle.Store(false)
+		if c.content {
+			c.pace.read(n, time.Since(begin))
+		}
 		if err == nil || n > 0 {
 			return n, nil
 		}

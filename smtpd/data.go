@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -18,14 +19,14 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 	if c.dead != nil {
 		return smtp.Reply{}
 	}
-	want := 1
+	want, each := 1, c.state.rcpts
 	if c.client.LMTP {
-		want = c.state.rcpts
+		want, each = each, 1
 	}
 	// The transaction ends here, whatever comes: RFC 5321 4.1.1.4: "on the
 	// completion of this command these buffers are cleared".
 	c.state.reset()
-	c.content = true
+	c.content, c.pace = true, c.server.pace()
 	r := c.openContent()
 	replies := c.session.Data(ctx, r)
 	_, _ = io.Copy(io.Discard, r)
@@ -41,11 +42,12 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 		_ = c.die(r.err)
 		return smtp.Reply{}
 	}
-	return c.verdicts(replies, want)
+	return c.verdicts(replies, want, each)
 }
 
-// verdicts answers a content so many times, and returns the last of the replies.
-func (c *conn) verdicts(replies []smtp.Reply, want int) (last smtp.Reply) {
+// verdicts answers a content so many times, each time for so many recipients, and
+// returns the last of the replies.
+func (c *conn) verdicts(replies []smtp.Reply, want, each int) (last smtp.Reply) {
 	for i := range want {
 		if i > 0 {
 			c.answer(last, true)
@@ -55,7 +57,9 @@ func (c *conn) verdicts(replies []smtp.Reply, want int) (last smtp.Reply) {
 			last = replies[min(i, n-1)]
 		}
 		last = final(last)
-		c.state.data(last)
+		if c.state.data(last, each); last.Positive() {
+			c.since = time.Now()
+		}
 		c.closing = c.closing || last.Code == 421
 	}
 	return last

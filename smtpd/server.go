@@ -49,6 +49,17 @@ type Server struct {
 	// MaxErrors is how many commands of a connection are answered 500 to 504,
 	// without a message accepted between, before it is closed. Zero: 20.
 	MaxErrors int
+	// MaxRefused is how many senders and recipients of a connection are refused with
+	// 5yz, less the recipients of the messages that it brings, before it is closed:
+	// a dictionary of addresses is not for reading. Zero: 100.
+	MaxRefused int
+	// MaxIdle is how many commands of a connection may bring no mail (EHLO, RSET,
+	// NOOP, VRFY and such, and MAIL in vain) without a message accepted between,
+	// before it is closed. Zero: 100.
+	MaxIdle int
+	// MinRate is how many octets of content a client sends in a second at the least.
+	// It may fall behind by twice Timeouts.Data. Zero: 256; negative: any number.
+	MinRate int
 	// Timeouts are how long a client may keep us waiting.
 	Timeouts Timeouts
 	// Alarm is called, from any goroutine, for what is wrong with us and not with a
@@ -79,6 +90,9 @@ type Timeouts struct {
 	Write time.Duration
 	// Handshake is the time for all of a TLS handshake. Zero: 1 minute.
 	Handshake time.Duration
+	// Session is the time for a connection to bring a message, from its beginning or
+	// from the message before. Zero: 1 hour. It is looked at after each command.
+	Session time.Duration
 }
 
 // A PanicError is a panic in a Handler or Session. Its connection was closed
@@ -299,10 +313,10 @@ func (s *Server) hostname() string {
 }
 
 func (s *Server) maxRcpts() int                 { return or(s.MaxRcpts, 1000) }
-func (s *Server) maxErrors() int                { return or(s.MaxErrors, 20) }
 func (s *Server) commandTimeout() time.Duration { return or(s.Timeouts.Command, 5*time.Minute) }
 func (s *Server) dataTimeout() time.Duration    { return or(s.Timeouts.Data, 5*time.Minute) }
 func (s *Server) writeTimeout() time.Duration   { return or(s.Timeouts.Write, 2*time.Minute) }
+func (s *Server) sessionTimeout() time.Duration { return or(s.Timeouts.Session, time.Hour) }
 func (s *Server) handshakeTimeout() time.Duration {
 	return or(s.Timeouts.Handshake, time.Minute)
 }

@@ -527,7 +527,7 @@ func TestRepliesGather(t *testing.T) {
 		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\nRSET\r\nQUIT\r\n": 3,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := run(t, t.Context(), &Server{Handler: &recorder{}})
+			r := run(t, t.Context(), &Server{Handler: &recorder{}, MaxIdle: 1000})
 			client, server := net.Pipe()
 			writes := &atomic.Int32{}
 			r.l.conns <- writeCounter{server, writes}

@@ -27,6 +27,8 @@ type state struct {
 	rcpts  int             // recipients of the transaction
 	authed bool            // AUTH has succeeded
 	faults int             // commands that failed since the last message; see answered
+	// refusals and idle are what else brings no mail; see wearies.
+	refusals, idle int
 	// excused is how many more of the commands that depend on a refused MAIL are
 	// no fault: a client that pipelines sent them before it could know.
 	excused int
@@ -112,8 +114,10 @@ func (s *state) auth(r smtp.Reply) { s.authed = s.authed || r.Positive() }
 
 // secured takes note of a TLS handshake. RFC 3207 4.2: "Upon completion of the TLS
 // handshake, the SMTP protocol is reset to the initial state". What we have
-// noticed ourselves stays: the faults.
-func (s *state) secured() { *s = state{lmtp: s.lmtp, phase: greeted, faults: s.faults} }
+// noticed ourselves stays: the faults and the like.
+func (s *state) secured() {
+	*s = state{lmtp: s.lmtp, phase: greeted, faults: s.faults, refusals: s.refusals, idle: s.idle}
+}
 
 // refuse takes note that no session was opened after a TLS handshake. RFC 3207 4.1:
 // the server "SHOULD reply to every SMTP command from the client (other than a QUIT
@@ -147,10 +151,11 @@ func (s *state) rcptExt() smtp.Extensions {
 	return s.ext &^ smtp.ExtSMTPUTF8
 }
 
-// data takes note of a content that was answered with r.
-func (s *state) data(r smtp.Reply) {
+// data takes note of a content that was answered with r for so many recipients.
+func (s *state) data(r smtp.Reply, rcpts int) {
 	if r.Positive() {
-		s.faults = 0
+		s.faults, s.idle = 0, 0
+		s.refusals = max(0, s.refusals-rcpts)
 	}
 }
 

@@ -154,7 +154,7 @@ func (c *remembered) step(t *testing.T, s *state, verb string, reply smtp.Reply)
 		}
 	case "DATA":
 		s.reset()
-		s.data(reply)
+		s.data(reply, 1)
 		c.open, c.rcpts = false, 0
 		if yes && s.faults != 0 {
 			t.Fatal("a message did not set the faults back")
