@@ -2,10 +2,8 @@ package sim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -42,7 +40,7 @@ func (t *Tally) Add(o Tally) {
 
 // check holds every checker against the end of the world.
 func (s *Site) check(ctx context.Context) (Tally, error) {
-	t := Tally{Commits: s.commits, MostOpened: s.mostOpened, Wheres: len(s.answers)}
+	t := Tally{Faults: s.Trace.count, Kinds: s.Trace.fired, Commits: s.commits, MostOpened: s.mostOpened, Wheres: len(s.answers)}
 	if s.found != nil {
 		return t, s.found
 	}
@@ -290,7 +288,3 @@ func homeOf(to string) string {
 	}
 	return ""
 }
-
-var errDigest = errors.New("the same seed told another story")
-
-var _ = net.JoinHostPort

@@ -41,6 +41,18 @@ func (f *diskFaults) on(kind string) bool {
 	return time.Now().Before(f.until[kind])
 }
 
+// lately reports whether a fault lasts, or has ended an hour ago or less.
+func (f *diskFaults) lately() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, end := range f.until {
+		if time.Since(end) < time.Hour {
+			return true
+		}
+	}
+	return false
+}
+
 // none ends all faults.
 func (f *diskFaults) none() {
 	f.mu.Lock()
@@ -148,12 +160,10 @@ func opHash(boot string, op vfs.Op) uint64 {
 	h := fnv.New64a()
 	io.WriteString(h, boot)
 	io.WriteString(h, op.Name)
-	var b [24]byte
+	b := [9]byte{8: byte(op.Kind)} // not its length: signatures have none that is fixed
 	for i := range 8 {
 		b[i] = byte(op.Off >> (8 * i))
-		b[8+i] = byte(op.Len >> (8 * i))
 	}
-	b[16] = byte(op.Kind)
 	h.Write(b[:])
 	return h.Sum64()
 }

@@ -30,6 +30,10 @@ type Ledger struct {
 	risk     map[string]bool // tokens that lay on a disk when a bit of it turned
 	answers  []where         // what machines said of letters at the end
 	operator *Host
+
+	commits    int  // that acknowledged looked into
+	mostOpened int  // files
+	flipped    bool // a bit has turned somewhere
 }
 
 // An Entry is one letter, and what was answered.
@@ -95,6 +99,9 @@ func (s *Site) alarm(boot, text string) {
 
 // atRisk notes what lies on the disk of a machine that is off.
 func (s *Site) atRisk(ctx context.Context, m *Machine) {
+	s.Ledger.mu.Lock()
+	s.flipped = true
+	s.Ledger.mu.Unlock()
 	m.spooled(ctx, func(token, _ string) { // what cannot be read now is not at risk any more
 		s.Ledger.mu.Lock()
 		defer s.Ledger.mu.Unlock()

@@ -85,7 +85,7 @@ func (m *Machine) boot(ctx context.Context) error {
 	n, err := node.New(cfg, node.Env{
 		FS: disk, Net: m.host, DNS: m.names, Now: m.now, Tune: m.tune,
 		Rand:    func(stream string) *rand.Rand { return Stream(m.site.Plan.Seed, boot+" "+stream) },
-		Log:     slog.New(lines{m.site, boot, ""}),
+		Log:     slog.New(lines{m.site, boot, disk, ""}),
 		Load:    func() (*config.Config, error) { return m.load(m.reloaded()) },
 		Control: func(ctx context.Context, _ string) (net.Listener, error) { return m.control(ctx) },
 	})
@@ -164,6 +164,7 @@ func (m *Machine) rng(what string) *rand.Rand {
 // not synced what the chance says; a kill leaves all.
 func (m *Machine) off(power bool) {
 	m.host.Crash()
+	m.forget()
 	if power {
 		rng := m.rng("keep")
 		m.setDisk(m.Disk().Crash(vfs.KeepSome(rng, rng.Float64())))
@@ -172,6 +173,18 @@ func (m *Machine) off(power bool) {
 	}
 	m.cancel()
 	m.drain()
+}
+
+// forget notes the letters that the machine may have passed on without having
+// written it down: what came in the last seconds, or while its disk failed.
+func (m *Machine) forget() {
+	window := 15 * time.Second
+	if m.faults.lately() {
+		window = 3 * time.Hour
+	}
+	for _, token := range m.host.Forgets(time.Now().Add(-window)) {
+		m.site.uncertain(token)
+	}
 }
 
 // stop ends the node in good order.
@@ -226,6 +239,7 @@ func (m *Machine) watch(ctx context.Context, until <-chan time.Time) error {
 	case err := <-m.broke:
 		m.site.tell("%s: the node ended: %v", m.name, err)
 		m.host.Crash()
+		m.forget()
 		m.setDisk(m.Disk().Kill())
 		m.drain()
 		time.Sleep(time.Minute)

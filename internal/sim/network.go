@@ -30,6 +30,12 @@ type Network struct {
 	// No lock is held.
 	Note func(fault, where string)
 
+	// Uncertain is told the token of each letter whose answer was lost, and
+	// Acknowledged of each that a server is about to answer 250, with a count on its
+	// connection.
+	Uncertain    func(token string)
+	Acknowledged func(server, token string, n int)
+
 	calms atomic.Int64 // how often the weather has become calm
 	parts atomic.Pointer[[]partition]
 
@@ -70,6 +76,9 @@ type Host struct {
 	listeners map[uint16]*listener
 	conns     map[*conn]struct{}
 	down      bool
+
+	recent  sync.Mutex
+	answers []answer
 }
 
 // Host starts a machine at an address. The one that had it before must be down.
@@ -207,6 +216,7 @@ func (h *Host) connect(to netip.AddrPort, l *link) (*conn, error) {
 		return nil, syscall.ECONNREFUSED
 	}
 	near, far := &l.ends[0], &l.ends[1]
+	l.witness = &witness{n: n, lmtp: to.Port() == 24}
 	// A port of the key, not of a count, so that twins are alike.
 	port := 32768 + uint16(mix(l.key, keyPort)%28000)
 	near.host, near.local, near.remote = h, netip.AddrPortFrom(h.addr, port), to

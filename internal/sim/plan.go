@@ -224,3 +224,12 @@ func (p *Plan) strikes(rng *rand.Rand) {
 	}
 	slices.SortStableFunc(p.Strikes, func(a, b Strike) int { return int(a.At - b.At) })
 }
+
+// weather draws how the network is while there is trouble.
+func (p *Plan) weather(rng *rand.Rand) {
+	chance := func(most float64) float64 { return rng.Float64() * most }
+	p.Weather = Weather{
+		Refused: chance(0.1), ConnectTimeout: chance(0.05), Cut: chance(0.1), HalfOpen: chance(0.05), ResetBefore: chance(0.08),
+		ResetAfter: chance(0.08), LostReply: chance(0.1), SlowReader: chance(0.05), Spike: chance(0.1),
+	}
+}

@@ -87,6 +87,8 @@ func (s *Site) note(l *Letter, e *Entry, to []string, res *smtpc.Result) (again 
 	}
 	for i, r := range res.Rcpts {
 		switch taken := takes(l, to[i]); {
+		case !res.Mail.Positive():
+			again = append(again, to[i])
 		case r.Code/100 == 5 && taken:
 			s.wrong("internal_failure_is_4xx: %s: RCPT %s at %s: %v", l.Token(s.Plan.Seed), to[i], l.Server, r)
 		case r.Positive() && !taken:

@@ -14,6 +14,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run this seed alone")
+	storyFlag = flag.Bool("story", false, "print all that happened")
 	seedsFlag = flag.Int("seeds", 40, "run this many seeds")
 	firstFlag = flag.Uint64("first", 1, "the first of them")
 )
@@ -51,6 +52,9 @@ func TestSite(t *testing.T) {
 				tally, story, err := runSeed(t, NewPlan(seed, letters))
 				if err != nil {
 					t.Errorf("seed %d: %v\n%s\nagain: go test ./internal/sim -run TestSite -seed=%d -v", seed, err, tell(story, err), seed)
+				}
+				if *storyFlag {
+					t.Log(strings.Join(story, "\n"))
 				}
 				if *seedFlag != 0 {
 					t.Logf("trace %s faults %d recovered %d", tally.Digest, tally.Faults, tally.Recovered)

@@ -54,7 +54,7 @@ func NewSite(ctx context.Context, p *Plan) (*Site, error) {
 	s.Trace.fired, s.Trace.last = map[string]int{}, map[string]time.Time{}
 	s.Ledger.init()
 	s.Net.Note = s.fault
-	s.Net.Uncertain = s.uncertain
+	s.Net.Uncertain, s.Net.Acknowledged = s.uncertain, s.acknowledged
 	s.zone()
 	for i, h := range habits {
 		domain := fmt.Sprintf("p%d.example", i+1)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/vfs"
 )
 
 // A Trace is the story of a world, a line for each thing that happened. The same
@@ -77,12 +79,16 @@ func digestOf(lines []string) string {
 type lines struct {
 	s    *Site
 	boot string
+	disk *vfs.Mem
 	with string
 }
 
 func (l lines) Enabled(context.Context, slog.Level) bool { return true }
 
 func (l lines) Handle(_ context.Context, r slog.Record) error {
+	if l.disk.Dead() {
+		return nil // nobody hears what a process says that is dead
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %v %s%s", l.boot, r.Level, r.Message, l.with)
 	r.Attrs(func(a slog.Attr) bool {
