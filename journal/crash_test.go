@@ -156,10 +156,10 @@ func recovered(disk *vfs.Mem, before *source, lag int) error {
 // The disk dies before each operation that changes it, and then keeps any part
 // of what was not synced. Each event is there once, in the order of the feed.
 func TestCrashAtEveryOperation(t *testing.T) {
-	subsets, random := 24, 8
 	if testing.Short() {
-		subsets, random = 4, 2
+		t.Skip("exhaustive, and skipped with -short")
 	}
+	subsets, random := 24, 8
 	crashes, fresh := 0, 0
 	var last atomic.Int64
 	synctest.Test(t, func(t *testing.T) {

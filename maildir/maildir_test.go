@@ -438,6 +438,9 @@ func TestFoundIsMadeDurable(t *testing.T) {
 // The power goes at every operation in turn, with and without Maildir, and any
 // part of what was not synced is kept.
 func TestCrashEverywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("exhaustive, and skipped with -short")
+	}
 	rng := rand.New(rand.NewPCG(3, 5))
 	crashes := 0
 	for n := 0; ; n++ {

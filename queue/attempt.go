@@ -26,20 +26,20 @@ const damageWait = 15 * time.Minute
 func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 	content, err := q.opt.Spool.Open(ctx, l.ID)
 	if err != nil && ctx.Err() != nil {
-		q.settle(ctx, l, nil, time.Time{})
+		q.settle(ctx, l, nil, time.Time{}, nil)
 		return verdictNone
 	}
 	if err != nil {
 		if !errors.Is(err, postrider.ErrNotFound) && !errors.Is(err, postrider.ErrClosed) {
 			q.opt.Alarm("open message "+string(l.ID), err)
 		}
-		q.putOff(ctx, l)
+		q.putOff(ctx, l, false)
 		return verdictNone
 	}
 	defer content.Close()
 	m := content.Message()
-	rcpts, outcomes := q.deliver(ctx, l, m, content)
-	now := q.opt.Now()
+	rcpts, outcomes, broken := q.deliver(ctx, l, m, content)
+	now, plan := q.look()
 	jitter := q.jitter(string(l.ID), now)
 	changes := make([]postrider.Change, 0, len(rcpts))
 	for k, i := range rcpts {
@@ -47,35 +47,22 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 		if ctx.Err() != nil && o.Result == postrider.ResultDeferred {
 			continue // we cut it short ourselves: that was no attempt
 		}
-		changes = append(changes, change(q.plan(), m, i, o, now, jitter))
+		changes = append(changes, change(plan, m, i, o, now, jitter))
 	}
-	q.settle(ctx, l, changes, wakeAfter(changes, now))
+	q.settle(ctx, l, changes, wakeAfter(changes, now), broken)
 	if ctx.Err() != nil {
 		return verdictNone
 	}
 	return speaksOf(outcomes)
 }
 
-// putOff ends a lease of whose message nothing is known but the lease. So its
-// recipients stay as they are, with what their sender was told; only their time
-// is another one.
-func (q *Queue) putOff(ctx context.Context, l postrider.Lease) {
-	b := postrider.Batch{Settle: []postrider.Settlement{{Lease: l}}, Lazy: true}
-	later := q.opt.Now().Add(damageWait)
-	if l.Why == postrider.Wake {
-		b.Settle[0].Wake = later
-	} else {
-		b.Amend = []postrider.Amendment{{ID: l.ID, Rcpts: l.Rcpts, Do: postrider.AmendDue, Due: later}}
-	}
-	q.commit(ctx, "put off "+string(l.ID), b, commitTries)
-}
-
 // deliver hands the recipients of a lease to their transports. Recipients of
 // one destination may still differ in their route, as in the folder of a
 // mailbox: each route is one delivery. Who is on hold by now is left out. The
-// outcomes belong to the recipients that are returned.
+// outcomes belong to the recipients that are returned; broken are those to be set
+// aside.
 func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Message, c postrider.Content) (
-	[]int, []postrider.Outcome) {
+	rcpts []int, outcomes []postrider.Outcome, broken []int) {
 	router := q.opt.Router()
 	var order []postrider.Route
 	groups := make(map[postrider.Route][]int)
@@ -92,16 +79,24 @@ func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Mes
 		}
 		groups[r] = append(groups[r], i)
 	}
-	var rcpts []int
-	var outcomes []postrider.Outcome
 	for _, r := range order {
 		d := &postrider.Delivery{Message: m, Rcpts: groups[r], Route: r, Content: c, Again: l.Again}
 		got := make([]postrider.Outcome, len(d.Rcpts)) // what is missing is the zero Outcome
-		copy(got, q.call(ctx, d))
+		answers, panicking := q.call(ctx, d)
+		copy(got, answers)
+		if panicking {
+			reply := panicked
+			if q.panics.third(l.ID) {
+				reply, broken = setAside, append(broken, d.Rcpts...)
+			}
+			for k := range got {
+				got[k].Reply = reply
+			}
+		}
 		rcpts = append(rcpts, groups[r]...)
 		outcomes = append(outcomes, got...)
 	}
-	return rcpts, outcomes
+	return rcpts, outcomes, broken
 }
 
 // routeOf is how mail to a recipient goes now.
@@ -114,15 +109,15 @@ func routeOf(router postrider.Router, r *postrider.Recipient) postrider.Route {
 }
 
 // call runs a transport. A panic in it defers the parcel.
-func (q *Queue) call(ctx context.Context, d *postrider.Delivery) (outcomes []postrider.Outcome) {
+func (q *Queue) call(ctx context.Context, d *postrider.Delivery) (outcomes []postrider.Outcome, panicking bool) {
 	t := q.opt.Transports[d.Route.Via]
 	if t == nil {
 		q.opt.Alarm("deliver "+string(d.Message.ID), fmt.Errorf("queue: no transport for via %q", d.Route.Via))
-		return nil
+		return nil, false
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			outcomes = nil
+			outcomes, panicking = nil, true
 			q.opt.Alarm("deliver "+string(d.Message.ID), fmt.Errorf("queue: panic in transport %q: %v\n%s", d.Route.Via, p, debug.Stack()))
 		}
 	}()
@@ -130,14 +125,17 @@ func (q *Queue) call(ctx context.Context, d *postrider.Delivery) (outcomes []pos
 	// cannot move an outcome to another recipient.
 	own := *d
 	own.Rcpts = append([]int(nil), d.Rcpts...)
-	return t.Deliver(ctx, &own)
+	return t.Deliver(ctx, &own), false
 }
 
 // settle ends a lease lazily: what a power cut takes of it is an attempt that is
-// made again.
-func (q *Queue) settle(ctx context.Context, l postrider.Lease, changes []postrider.Change, wake time.Time) {
-	s := postrider.Settlement{Lease: l, Changes: changes, Wake: wake}
-	q.commit(ctx, "settle "+string(l.ID), postrider.Batch{Settle: []postrider.Settlement{s}, Lazy: true}, 0)
+// made again. The broken recipients are set aside.
+func (q *Queue) settle(ctx context.Context, l postrider.Lease, changes []postrider.Change, wake time.Time, broken []int) {
+	b := postrider.Batch{Settle: []postrider.Settlement{{Lease: l, Changes: changes, Wake: wake}}, Lazy: true}
+	if len(broken) > 0 {
+		q.aside(&b, l.ID, broken)
+	}
+	q.commit(ctx, "settle "+string(l.ID), b, 0)
 }
 
 // commit writes a batch of settlements down, and tries again while that fails:

@@ -54,6 +54,12 @@ type Queue struct {
 
 	mu     sync.Mutex
 	active map[uint64]Active // attempts under way, by the token of their lease
+
+	panics tally
+	clock  *clock
+	jumped chan struct{}   // the wall clock was set back
+	short  context.Context // ended by Cut
+	cut    context.CancelFunc
 }
 
 // terms are the options that Change changes.
@@ -110,11 +116,13 @@ func New(opt Options) *Queue {
 	q := &Queue{
 		opt: opt, dests: newDests(l.PerDest, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
 		active: make(map[uint64]Active),
+		clock:  newClock(opt.Now), jumped: make(chan struct{}, 1),
 	}
 	if opt.Rand != nil {
 		q.seed = opt.Rand.Uint64()
 	}
 	q.terms.Store(&terms{opt.Plan, opt.Postmaster})
+	q.short, q.cut = context.WithCancel(context.Background())
 	return q
 }
 
@@ -139,6 +147,10 @@ func (q *Queue) Active() []Active {
 	}
 	return all
 }
+
+// Cut ends the time that attempts have after the end of Run's ctx. Before that it
+// ends those under way.
+func (q *Queue) Cut() { q.cut() }
 
 // Probe tries the named destinations now, all if none is named, where they are
 // paused because nobody answered: one parcel each, if one is due. It is for an
@@ -182,6 +194,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.Rekey()
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	defer context.AfterFunc(q.short, cut)()
 	var (
 		next   = make(chan struct{}, 1) // one lease is wanted
 		leases = make(chan claimed)
@@ -203,6 +216,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		close(next)
 		<-over
 	}()
+	defer q.watch(ctx)()
 	for {
 		if !stopped && !claiming && running < q.opt.Limits.Workers {
 			claiming = true
@@ -276,9 +290,9 @@ func (q *Queue) start(work, ctx context.Context, l postrider.Lease, done chan<- 
 		case ctx.Err() != nil: // it came too late: given back as it was
 			q.commit(work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true}, commitTries)
 		case f.attempt:
-			f.verdict = q.attempt(work, l)
+			q.guard(work, l, func() { f.verdict = q.attempt(work, l) })
 		default:
-			q.lookAt(work, l)
+			q.guard(work, l, func() { q.lookAt(work, l) })
 		}
 		if f.attempt {
 			q.end(l)

@@ -29,7 +29,7 @@ func (q *Queue) lookAt(ctx context.Context, l postrider.Lease) {
 		var unread *unreadError
 		if try == commitTries || errors.As(err, &unread) {
 			q.opt.Alarm("look at message "+string(l.ID)+": put off", err)
-			q.putOff(ctx, l)
+			q.putOff(ctx, l, false)
 			return
 		}
 		if try == 1 {
@@ -57,8 +57,8 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 	defer content.Close()
 	m := content.Message()
 	router := q.opt.Router()
-	now := q.opt.Now()
-	todo := lookAt(q.plan(), m, l.Rcpts, now, func(i int) wait {
+	now, plan := q.look()
+	todo := lookAt(plan, m, l.Rcpts, now, func(i int) wait {
 		r := routeOf(router, &m.Recipients[i])
 		switch {
 		case m.Recipients[i].Held || r.Via == postrider.ViaHold || r.Dest == postrider.DestHold:
@@ -68,6 +68,9 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 		}
 		return waitTurn
 	})
+	if soon := now.Add(doubtTime); plan.Expire > q.plan().Expire && todo.wake.After(soon) {
+		todo.wake = soon
+	}
 	s := postrider.Settlement{Lease: l, Changes: todo.changes, Wake: todo.wake}
 	b := postrider.Batch{Settle: []postrider.Settlement{s}}
 	if len(todo.report) == 0 {

@@ -282,10 +282,10 @@ func recovered(t *testing.T, disk *vfs.Mem, m *mirror, seed uint64) error {
 // The disk dies before each operation that changes it, and then keeps any part
 // of what was not synced.
 func TestCrashAtEveryOperation(t *testing.T) {
-	subsets, random := 24, 8
 	if testing.Short() {
-		subsets, random = 4, 2
+		t.Skip("exhaustive, and skipped with -short")
 	}
+	subsets, random := 24, 8
 	crashes := 0
 	var last atomic.Int64
 	synctest.Test(t, func(t *testing.T) {

@@ -52,15 +52,17 @@ type pipe struct {
 	chunks []chunk // on their way, or waiting to be read
 	spare  []byte  // of a chunk that was read, to be used again
 	size   int     // octets of chunks
-	sent   int64   // octets so far
-	count  int64   // chunks so far
-	hist   uint64  // digest of all that was sent
-	last   time.Time
-	fin    time.Time // when the reader hears of the end; zero: it does not
-	rst    time.Time // when the reader hears of a reset
-	purge  bool      // the reset takes with it what was not read
-	full   bool      // the writer waits until the reader makes room
-	room   time.Time // when the writer hears of it
+	sent   int64   // octets so far, as far as nothing took them
+	// written and taken are what the two ends know of.
+	written, taken int64
+	count          int64  // chunks so far
+	hist           uint64 // digest of all that was sent
+	last           time.Time
+	fin            time.Time // when the reader hears of the end; zero: it does not
+	rst            time.Time // when the reader hears of a reset
+	purge          bool      // the reset takes with it what was not read
+	full           bool      // the writer waits until the reader makes room
+	room           time.Time // when the writer hears of it
 
 	reader, writer sleeper
 }
@@ -283,6 +285,7 @@ func (l *link) take(p *pipe, b []byte, now time.Time) int {
 		p.chunks = slices.Delete(p.chunks, 0, 1)
 	}
 	p.size -= n
+	p.taken += int64(n)
 	if p.full && p.room.IsZero() {
 		p.room = now.Add(latency(mix(l.key^p.hist, uint64(p.count)+1<<40)))
 		p.writer.rouse()
@@ -324,6 +327,7 @@ func (c *conn) Write(b []byte) (int, error) {
 			l.mu.Unlock()
 		default:
 			n, faults := l.send(p, b[wrote:], now)
+			p.written += int64(n)
 			wrote += n
 			l.mu.Unlock()
 			for _, f := range faults {
@@ -506,6 +510,12 @@ func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) 
 func (c *conn) SetDeadline(t time.Time) error      { return c.set(t, true, true) }
 func (c *conn) SetReadDeadline(t time.Time) error  { return c.set(t, true, false) }
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.set(t, false, true) }
+
+// abort closes with a reset, as a machine does that has lost what it knew.
+func (c *conn) abort() {
+	c.link.lose(c.end, false)
+	c.Close()
+}
 
 // set moves deadlines. Who waits looks at them only where they come earlier, or
 // wakes up at the old one and waits on.

@@ -90,8 +90,8 @@ func (w Weather) draw(key uint64) luck {
 	none := [2]int64{-1, -1}
 	l := luck{cutAt: none, halfAt: none, spikeAt: none}
 	detail := func(kind, i uint64) uint64 { return mix(key, kind*keyDetail+i+keyDetail) }
-	octets := func(kind uint64) int64 { // as often among the first 16 as from 8,192 to 16,384
-		return int64(math.Exp2(4+unit(detail(kind, 1), 0)*10)) - 16
+	octets := func(kind uint64) int64 { // as often among the first 16 as of the last half of 4,096
+		return int64(math.Exp2(4+unit(detail(kind, 1), 0)*8)) - 16
 	}
 	if struck(key, keyCut, w.Cut) {
 		l.cutAt[detail(keyCut, 0)%2] = octets(keyCut)

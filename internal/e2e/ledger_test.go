@@ -57,58 +57,6 @@ func (l *ledger) promised() int {
 	return len(l.acked)
 }
 
-// Killed under load at random moments and started again, every message that
-// got its 250 arrives, in the mailbox here and at the next hop, and none is
-// torn. The next hop may see twice what was in hand at a kill; the mailbox knows
-// a message that it has.
-func TestKillUnderLoad(t *testing.T) {
-	w := newWorld(t)
-	p := w.peer("mx.b.example")
-	w.zone.MX("b.example", 10, "mx.b.example")
-	a := w.sender()
-	l := &ledger{acked: map[string]bool{}}
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	for i := range loaders {
-		clients.Go(func() { l.load(a.addr(), i, stop) })
-	}
-	kills := full(50, 8)
-	for i := range kills {
-		if i%4 == 3 { // as it starts
-			a.kill()
-			a.spawn()
-			<-time.After(time.Duration(rand.IntN(40)) * time.Millisecond)
-		} else { // in the middle of it
-			before := l.promised()
-			eventually(t, says("no message was accepted since the last start"), func() bool { return l.promised() > before })
-			<-time.After(time.Duration(rand.IntN(200)) * time.Millisecond)
-		}
-		a.kill()
-		a.start()
-	}
-	close(stop)
-	clients.Wait()
-	a.empty()
-	a.stop()
-
-	var far [][]byte
-	for _, d := range p.taken() {
-		far = append(far, d.body)
-	}
-	local := a.maildir("a.example", "local")
-	t.Logf("%d kills, %d transactions begun, %d acknowledged", kills, l.sent, l.promised())
-	if twice := l.check(t, "the mailbox", local); twice > 0 {
-		t.Errorf("the mailbox holds %d messages twice", twice)
-	}
-	if twice := l.check(t, "the next hop", far); twice > kills*inHand {
-		t.Errorf("the next hop took %d messages twice, more than %d kills explain", twice, kills)
-	}
-}
-
-// inHand is how many parcels of one destination can be under way when the
-// process dies: the limit of package queue.
-const inHand = 20
-
 // check wants everything that was promised, whole, and returns how many came
 // more than once.
 func (l *ledger) check(t *testing.T, where string, got [][]byte) (twice int) {
