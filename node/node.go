@@ -207,7 +207,11 @@ func (n *Node) openSpool(ctx context.Context) error {
 	if err != nil {
 		return n.dataDirError(err)
 	}
-	n.spool = timedSpool{n.store, n.env, n.metrics}
+	n.spool = n.store
+	if n.env.Wrap != nil {
+		n.spool = n.env.Wrap(n.store)
+	}
+	n.spool = timedSpool{n.spool, n.env, n.metrics}
 	n.metrics.Watch(n.queueStat, n.env.Now)
 	return nil
 }

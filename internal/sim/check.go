@@ -44,6 +44,11 @@ func (s *Site) check(ctx context.Context) (Tally, error) {
 	if s.found != nil {
 		return t, s.found
 	}
+	for name, p := range s.Peers {
+		if b := p.Breaches(); len(b) > 0 {
+			return t, fmt.Errorf("protocol: %s: %s", name, b[0])
+		}
+	}
 	ends, err := s.ends(ctx)
 	if err != nil {
 		return t, err

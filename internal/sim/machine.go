@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/dns"
 	"github.com/postrider/postrider/node"
@@ -83,7 +84,7 @@ func (m *Machine) boot(ctx context.Context) error {
 		return err
 	}
 	n, err := node.New(cfg, node.Env{
-		FS: disk, Net: m.host, DNS: m.names, Now: m.now, Tune: m.tune,
+		FS: disk, Net: m.host, DNS: m.names, Now: m.now, Tune: m.tune, Wrap: m.wrap,
 		Rand:    func(stream string) *rand.Rand { return Stream(m.site.Plan.Seed, boot+" "+stream) },
 		Log:     slog.New(lines{m.site, boot, disk, ""}),
 		Load:    func() (*config.Config, error) { return m.load(m.reloaded()) },
@@ -116,6 +117,26 @@ func (m *Machine) tune(o *spool.Options) {
 	o.Slack = rng.Int64N(512 << 10)
 	o.SnapshotEvery = 64<<10 + rng.Int64N(512<<10)
 	o.SmallMax = smallMax
+}
+
+// A slowSpool takes a moment to hand out a lease, so that no two attempts begin at
+// the same instant.
+type slowSpool struct {
+	postrider.Spool
+	boot string
+}
+
+func (m *Machine) wrap(sp postrider.Spool) postrider.Spool {
+	return slowSpool{sp, fmt.Sprintf("%s %d", m.name, m.boots)}
+}
+
+// Claim implements postrider.Spool.
+func (s slowSpool) Claim(ctx context.Context, maxRcpts int) (postrider.Lease, error) {
+	l, err := s.Spool.Claim(ctx, maxRcpts)
+	if err == nil {
+		time.Sleep(1 + time.Duration(nameKey(fmt.Sprint(s.boot, l.ID, l.Rcpts))%20_000))
+	}
+	return l, err
 }
 
 // reloaded is the configuration as a reload finds it: now and then with a

@@ -182,6 +182,8 @@ var strikeKinds = []struct {
 	{"dns-denied", 1, []string{"p3.example", "p4.example"}, 30 * time.Minute},
 	{"dns-moved", 1, []string{"p4.example", "p5.example"}, 30 * time.Minute},
 	{"dns-loop", 1, []string{"p5.example"}, 30 * time.Minute},
+	{"dns-self", 1, []string{"p3.example", "p5.example"}, 30 * time.Minute},
+	{"dns-crowd", 1, []string{"p2.example", "p4.example"}, 30 * time.Minute},
 	{"hold", 3, machineNames, 8 * time.Hour},
 	{"retry", 2, machineNames, 0},
 	{"bounce", 2, machineNames, 0},

@@ -56,7 +56,7 @@ func NewSite(ctx context.Context, p *Plan) (*Site, error) {
 	s.Net.Note = s.fault
 	s.Net.Uncertain, s.Net.Acknowledged = s.uncertain, s.acknowledged
 	s.zone()
-	for i, h := range habits {
+	for i, h := range habits(p.Seed) {
 		domain := fmt.Sprintf("p%d.example", i+1)
 		addr := fmt.Sprintf("10.0.1.%d", i+1)
 		s.Peers[domain] = NewPeer(s.Net, p.Seed, domain, addr, h)
@@ -67,13 +67,14 @@ func NewSite(ctx context.Context, p *Plan) (*Site, error) {
 	}
 	for _, name := range machineNames {
 		addr, conf := machines[name].addr, machines[name].conf
-		s.names[name] = NewNames(s.Zone, p.Seed, name)
-		s.names[name].Note = s.fault
+		s.names[name] = NewNames(s.Net, name, s.Zone)
 		m := &Machine{site: s, name: name, addr: addr, conf: conf, names: s.names[name], disk: vfs.NewMem(), fell: make(chan string, 1)}
 		m.faults.until, m.faults.crash = map[string]time.Time{}, -1
 		s.Machines[name], s.addrs = m, append(s.addrs, addr)
-		if err := m.disk.MkdirAll("/etc", 0o755); err != nil {
-			return nil, err
+		for _, dir := range []string{"/etc", "/mail/a.example", "/mail/b.example", "/mail/c.example"} {
+			if err := m.disk.MkdirAll(dir, 0o755); err != nil {
+				return nil, err
+			}
 		}
 		if err := writeFile(m.disk, "/etc/aliases", aliases); err != nil {
 			return nil, err
@@ -100,7 +101,7 @@ func (s *Site) zone() {
 		MX("far.example", 10, "mx.p1.example").
 		MX("held.example", 10, "mx.p1.example").
 		MX("dead.example", 10, "mx.dead.example").A("mx.dead.example", addrDead)
-	for i := range habits {
+	for i := range peersMax {
 		s.Zone.MX(fmt.Sprintf("p%d.example", i+1), 10, fmt.Sprintf("mx.p%d.example", i+1)).
 			A(fmt.Sprintf("mx.p%d.example", i+1), fmt.Sprintf("10.0.1.%d", i+1))
 	}
@@ -243,9 +244,6 @@ func (s *Site) end(ctx context.Context) (*Site, Tally, error) {
 			return s, Tally{}, fmt.Errorf("drains: stop %s: %w", name, err)
 		}
 		s.Machines[name].over.Wait()
-	}
-	for _, peer := range s.Peers {
-		peer.Stop()
 	}
 	t, err := s.check(ctx)
 	return s, t, err
