@@ -58,11 +58,12 @@ var policy = map[string]rule{
 	"account": {local: []string{".", "smtp", "vfs"}, other: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/secure/precis", "golang.org/x/text/unicode/norm"}},
 
 	// What joins and keeps them.
-	"admin":         {local: []string{".", "smtp"}, other: []string{"github.com/prometheus"}},
-	"config":        {local: []string{".", "smtp", "route"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
-	"node":          {all: true, edge: true},
-	"cmd/postrider": {all: true, other: []string{"github.com/alecthomas/kong", "golang.org/x/sys"}, edge: true},
-	"internal/sim":  {local: []string{".", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
+	"admin":            {local: []string{".", "smtp"}, other: []string{"github.com/prometheus"}},
+	"config":           {local: []string{".", "smtp", "route"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
+	"node":             {all: true, edge: true},
+	"cmd/postrider":    {all: true, other: []string{"github.com/alecthomas/kong", "golang.org/x/sys"}, edge: true},
+	"internal/mutants": {edge: true},
+	"internal/sim":     {local: []string{".", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
 }
 
 // banned is what only a package at the edge may use: for each import path what

@@ -49,5 +49,5 @@ const (
 	EventRemoved                        // every recipient is settled and reported: the spool forgets the message
 	EventDamaged                        // recovery set something aside that it could not read
 	EventAmended                        // an operator has held, released, bounced, dropped or hurried a recipient
-	EventRefused                        // we did not take a recipient or a message; never in the feed of a spool
+	EventRefused                        // we did not take a login, a recipient or a message; never in the feed of a spool
 )

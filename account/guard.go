@@ -35,7 +35,7 @@ const (
 // found to be wrong, and never more than one of the places where passwords are
 // hashed.
 type guard struct {
-	exempt []netip.Prefix
+	exempt func(netip.Addr) bool // nil: nobody is
 
 	mu    sync.Mutex
 	byKey map[netip.Prefix]*list.Element
@@ -59,7 +59,7 @@ type pass struct {
 	s *suspect
 }
 
-func newGuard(exempt []netip.Prefix) *guard {
+func newGuard(exempt func(netip.Addr) bool) *guard {
 	return &guard{exempt: exempt, byKey: map[netip.Prefix]*list.Element{}}
 }
 
@@ -113,10 +113,8 @@ func (p pass) leave(failed bool, now time.Time) {
 // may guess.
 func (g *guard) key(peer netip.Addr) (netip.Prefix, bool) {
 	peer = peer.Unmap().WithZone("")
-	for _, p := range g.exempt {
-		if p.Contains(peer) {
-			return netip.Prefix{}, false
-		}
+	if g.exempt != nil && g.exempt(peer) {
+		return netip.Prefix{}, false
 	}
 	bits := 64
 	if peer.Is4() {

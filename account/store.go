@@ -24,9 +24,9 @@ const settled = 2 * time.Second
 
 // Options are the options of a Store.
 type Options struct {
-	// Exempt are networks whose clients may guess as often as they like: web mail
-	// and other machines that speak for many people.
-	Exempt []netip.Prefix
+	// Exempt says which clients may guess as often as they like: web mail and other
+	// machines that speak for many people. Nil: none.
+	Exempt func(netip.Addr) bool
 	Now    func() time.Time // nil: time.Now
 	// Alarm is told once of a file that cannot be read. Nil: nobody is told.
 	Alarm func(error)

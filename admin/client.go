@@ -111,14 +111,18 @@ func decode(body io.ReadCloser, to any) error {
 }
 
 func (c Client) call(ctx context.Context, method, path string, v url.Values) (io.ReadCloser, error) {
-	return c.send(ctx, method, path, v, nil)
+	return c.send(ctx, method, path, v, nil, 0)
 }
 
-func (c Client) send(ctx context.Context, method, path string, v url.Values, content io.Reader) (io.ReadCloser, error) {
+// send asks with a content of so many octets; 0: not known.
+func (c Client) send(ctx context.Context, method, path string, v url.Values, content io.Reader, size int64) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "http", Host: "control", Path: path, RawQuery: v.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), content)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if size > 0 {
+		req.ContentLength = size
 	}
 	resp, err := c.Transport.RoundTrip(req)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 type Metrics struct {
 	registry    *prometheus.Registry
 	accepted    prometheus.Counter
+	refused     *prometheus.CounterVec
 	attempts    *prometheus.CounterVec
 	connections *prometheus.GaugeVec
 	commit      prometheus.Histogram
@@ -30,6 +31,8 @@ func NewMetrics() *Metrics {
 		registry: prometheus.NewRegistry(),
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_accepted_total", Help: "Messages that we answered 250 for."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_refused_total", Help: "Senders, recipients and messages (mail) and logins (login) that we did not take."}, []string{"what"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_attempts_total", Help: "Attempts at a recipient, by what came of them."}, []string{"result"}),
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -42,7 +45,9 @@ func NewMetrics() *Metrics {
 	for _, r := range []postrider.Result{postrider.ResultDelivered, postrider.ResultDeferred, postrider.ResultFailed} {
 		m.attempts.WithLabelValues(r.String())
 	}
-	m.registry.MustRegister(m.accepted, m.attempts, m.connections, m.commit, m.accept,
+	m.refused.WithLabelValues("mail")
+	m.refused.WithLabelValues("login")
+	m.registry.MustRegister(m.accepted, m.refused, m.attempts, m.connections, m.commit, m.accept,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -71,6 +76,12 @@ func (m *Metrics) Event(e postrider.Event) {
 		if e.Source.Listener != "" {
 			m.accepted.Inc()
 		}
+	case postrider.EventRefused:
+		what := "mail"
+		if LoginRefused(&e) {
+			what = "login"
+		}
+		m.refused.WithLabelValues(what).Inc()
 	case postrider.EventRecipient:
 		result := postrider.ResultDeferred
 		switch e.State {

@@ -139,7 +139,7 @@ func TestStat(t *testing.T) {
 	}
 	want := []DestStat{
 		{Dest: "mx:far.example", Queued: 1, Deferred: 1, Held: 1, Oldest: now.Add(-3 * time.Hour), Reasons: []Reason{{"554 5.7.0 no", 2}}},
-		{Dest: "hold", Held: 1, Oldest: now.Add(-time.Hour), Reasons: []Reason{}},
+		{Dest: "hold", Held: 1, Oldest: now.Add(-time.Hour), Reasons: []Reason{}, Domains: []DomainStat{{"held.example", 1}}},
 		{Dest: "mx:Far.example", Deferred: 1, Oldest: now.Add(-2 * time.Hour), Reasons: []Reason{{"450 4.2.0 Greylisted, come ?[31mback", 1}}},
 		{Dest: "mx:near.example", Active: 1, Oldest: now.Add(-time.Minute), Reasons: []Reason{}},
 	}

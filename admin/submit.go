@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -17,6 +18,7 @@ type Letter struct {
 	From    smtp.Path
 	To      []smtp.Path
 	Content io.Reader // with CRLF, as SMTP has it
+	Size    int64     // octets of Content; 0: not known
 	UTF8    bool      // the header holds what needs SMTPUTF8
 }
 
@@ -25,6 +27,17 @@ type Submitted struct {
 	Code  int    `json:"code"` // of SMTP: 2yz, and it is durable; 4yz: later; 5yz: never
 	Reply string `json:"reply"`
 	To    string `json:"to,omitempty"` // who was refused; empty: the message, or its sender
+}
+
+// submitTime is how long a program may take to hand its letter in.
+const submitTime = 2 * time.Minute
+
+// Submission returns the handler of the socket where programs of every user hand
+// mail in, and of nothing else.
+func Submission(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/v1/submit", o.submit)
+	return mux
 }
 
 // submit takes a letter in.
@@ -38,7 +51,11 @@ func (o Options) submit(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, fault{err.Error()})
 		return
 	}
-	letter.Content = r.Body
+	// A large content on a slow disk takes longer than a question.
+	if c, until := http.NewResponseController(w), time.Now().Add(submitTime); c.SetReadDeadline(until) == nil {
+		_ = c.SetWriteDeadline(until.Add(submitTime))
+	}
+	letter.Content, letter.Size = r.Body, max(0, r.ContentLength)
 	reply, refused := o.Submit(r.Context(), letter)
 	reply = reply.Normal()
 	s := Submitted{Code: reply.Code, Reply: replyText(reply)}
@@ -83,7 +100,7 @@ func (c Client) Submit(ctx context.Context, l Letter) (Submitted, error) {
 		v.Set("utf8", "true")
 	}
 	var s Submitted
-	body, err := c.send(ctx, http.MethodPost, "/api/v1/submit", v, l.Content)
+	body, err := c.send(ctx, http.MethodPost, "/api/v1/submit", v, l.Content, l.Size)
 	if err != nil {
 		return s, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -19,6 +20,17 @@ type DestStat struct {
 	Held     int            `json:"held"`
 	Oldest   time.Time      `json:"oldest"` // arrival
 	Reasons  []Reason       `json:"reasons"`
+	// Domains are those of the recipients, the fullest first, where Dest does not name
+	// the only one: a host, a mailbox store or a hold has mail for many.
+	Domains []DomainStat `json:"domains,omitempty"`
+	// MoreDomains is how many others there are.
+	MoreDomains int `json:"more_domains,omitempty"`
+}
+
+// A DomainStat is how many recipients of a domain wait for a destination.
+type DomainStat struct {
+	Domain     string `json:"domain"`
+	Recipients int    `json:"recipients"`
 }
 
 // Waiting is how many recipients wait in all.
@@ -34,17 +46,20 @@ type Reason struct {
 const (
 	reasonsKept  = 100 // different replies; what comes after is not counted
 	reasonsShown = 5
+	domainsKept  = 1000 // different domains; what comes after is not counted
+	domainsShown = 5
 )
 
 // A Tally counts what waits, by destination and state. Make it with NewTally.
 type Tally struct {
 	dests   map[postrider.Dest]*DestStat
 	reasons map[postrider.Dest]map[string]int
+	domains map[postrider.Dest]map[string]int
 }
 
 // NewTally returns a Tally of nothing.
 func NewTally() *Tally {
-	return &Tally{map[postrider.Dest]*DestStat{}, map[postrider.Dest]map[string]int{}}
+	return &Tally{map[postrider.Dest]*DestStat{}, map[postrider.Dest]map[string]int{}, map[postrider.Dest]map[string]int{}}
 }
 
 // Add counts the recipients of m that f chooses and that are not settled.
@@ -57,7 +72,7 @@ func (t *Tally) Add(m Message, f Filter, now time.Time) {
 		d := t.dests[r.Dest]
 		if d == nil {
 			d = &DestStat{Dest: r.Dest, Oldest: m.Arrived}
-			t.dests[r.Dest], t.reasons[r.Dest] = d, map[string]int{}
+			t.dests[r.Dest], t.reasons[r.Dest], t.domains[r.Dest] = d, map[string]int{}, map[string]int{}
 		}
 		switch r.State {
 		case StateQueued:
@@ -72,10 +87,17 @@ func (t *Tally) Add(m Message, f Filter, now time.Time) {
 		if m.Arrived.Before(d.Oldest) {
 			d.Oldest = m.Arrived
 		}
-		known := t.reasons[r.Dest]
-		if _, there := known[r.Reply]; r.Reply != "" && (there || len(known) < reasonsKept) {
-			known[r.Reply]++
+		if r.Reply != "" {
+			count(t.reasons[r.Dest], r.Reply, reasonsKept)
 		}
+		count(t.domains[r.Dest], strings.ToLower(r.To[strings.LastIndexByte(r.To, '@')+1:]), domainsKept)
+	}
+}
+
+// count adds one to what of at most so many keys has.
+func count(of map[string]int, key string, most int) {
+	if _, there := of[key]; there || len(of) < most {
+		of[key]++
 	}
 }
 
@@ -93,12 +115,30 @@ func (t *Tally) Stats() []DestStat {
 			return cmp.Or(b.Recipients-a.Recipients, cmp.Compare(a.Reply, b.Reply))
 		})
 		out.Reasons = out.Reasons[:min(len(out.Reasons), reasonsShown)]
+		out.Domains, out.MoreDomains = t.domainsOf(dest)
 		all = append(all, out)
 	}
 	slices.SortFunc(all, func(a, b DestStat) int {
 		return cmp.Or(b.Waiting()-a.Waiting(), cmp.Compare(a.Dest, b.Dest))
 	})
 	return all
+}
+
+// domainsOf returns the domains of a destination that does not name its own, and
+// how many more there are.
+func (t *Tally) domainsOf(dest postrider.Dest) ([]DomainStat, int) {
+	var all []DomainStat
+	for domain, n := range t.domains[dest] {
+		all = append(all, DomainStat{domain, n})
+	}
+	if len(all) == 1 && strings.HasSuffix(strings.ToLower(string(dest)), ":"+all[0].Domain) {
+		return nil, 0
+	}
+	slices.SortFunc(all, func(a, b DomainStat) int {
+		return cmp.Or(b.Recipients-a.Recipients, cmp.Compare(a.Domain, b.Domain))
+	})
+	shown := min(len(all), domainsShown)
+	return all[:shown], len(all) - shown
 }
 
 // stat writes one destination a line.

@@ -57,12 +57,19 @@ const (
 	StepReported  = "reported" // the sender was told; without Report nothing was owed
 	StepRemoved   = "removed"  // all is settled, and the queue has forgotten the message
 	StepRefused   = "refused"
-	StepNext      = "next" // what happens next to a recipient in the queue
+	StepLogin     = "login_refused" // Account is what the client said it is
+	StepNext      = "next"          // what happens next to a recipient in the queue
 )
 
 var amendSteps = map[postrider.Amend]string{
 	postrider.AmendDue: StepRetried, postrider.AmendHold: StepHeld, postrider.AmendRelease: StepReleased,
 	postrider.AmendPass: StepReleased, postrider.AmendBounce: StepBounced, postrider.AmendDrop: StepDropped,
+}
+
+// LoginRefused reports whether an event is of a login that failed (RFC 4954 6),
+// and not of mail.
+func LoginRefused(ev *postrider.Event) bool {
+	return ev.Kind == postrider.EventRefused && len(ev.Tos) == 0 && (ev.Reply.Code == 535 || ev.Reply.Code == 454)
 }
 
 // stepOf shows an event; false: it is none of a message.
@@ -73,6 +80,9 @@ func stepOf(ev *postrider.Event) (Step, bool) {
 		s.Event = StepAccepted
 		if ev.Kind == postrider.EventRefused {
 			s.Event = StepRefused
+		}
+		if LoginRefused(ev) {
+			s.Event = StepLogin
 		}
 		tos := make([]string, len(ev.Tos))
 		for i, to := range ev.Tos {

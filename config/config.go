@@ -20,20 +20,35 @@ import (
 
 // A Config is a whole configuration with every default filled in.
 type Config struct {
-	Hostname   string    // the name that we give ourselves; empty: the machine's own name
-	DataDir    string    // spool, mail and control socket
-	Postmaster smtp.Path // where mail to a postmaster without a mailbox goes; null: to a mailbox of that name
-	TLS        TLS
-	Listeners  []Listener
-	Admin      Admin
-	DNS        DNS
-	Domains    []Domain
-	Routes     []Route // the first that matches wins
-	Queue      Queue
-	Limits     Limits
-	Journal    Journal
+	Hostname string // the name that we give ourselves; empty: the machine's own name
+	DataDir  string // spool, mail and control socket
+	// SubmitSocket is where programs of all users of this machine hand mail in. Empty:
+	// submit.sock below DataDir, where the folder lets nobody in but its owner.
+	SubmitSocket string
+	Postmaster   smtp.Path // where mail to a postmaster without a mailbox goes; null: to a mailbox of that name
+	TLS          TLS
+	Listeners    []Listener
+	Admin        Admin
+	DNS          DNS
+	Domains      []Domain
+	Routes       []Route // the first that matches wins
+	Queue        Queue
+	Limits       Limits
+	Journal      Journal
 
-	DataDirPos Pos
+	DataDirPos      Pos
+	SubmitSocketPos Pos
+}
+
+// SubmitPath is the name of the socket of SubmitSocket.
+func (c *Config) SubmitPath() string {
+	switch {
+	case c.SubmitSocket == "":
+		return filepath.Join(c.DataDir, "submit.sock")
+	case filepath.IsAbs(c.SubmitSocket):
+		return c.SubmitSocket
+	}
+	return filepath.Join(c.DataDir, c.SubmitSocket)
 }
 
 // TLS says which certificate we show.

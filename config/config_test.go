@@ -77,8 +77,10 @@ func TestWrong(t *testing.T) {
 
 func full() *Config {
 	return &Config{
-		Hostname:   "mx1.example.org",
-		DataDir:    "/srv/data",
+		Hostname:     "mx1.example.org",
+		DataDir:      "/srv/data",
+		SubmitSocket: "/run/postrider/submit.sock",
+
 		Postmaster: smtp.Path{Local: "alice", Domain: "example.org"},
 		TLS:        TLS{Cert: "/mx1.pem", Key: "/mx1.key"},
 		Listeners: []Listener{

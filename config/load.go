@@ -19,7 +19,7 @@ import (
 // it; everything else is a mistake of the writer.
 var (
 	fileShape = shape{
-		keys: []string{"hostname", "data_dir", "user", "postmaster"},
+		keys: []string{"hostname", "data_dir", "submit_socket", "user", "postmaster"},
 		blocks: map[string]string{
 			"tls": "", "listener": "name", "admin": "", "dns": "", "domain": "domain",
 			"route": "pattern", "queue": "", "limits": "", "journal": "",
@@ -91,6 +91,12 @@ func (r *reader) read(root hcl.Body) *Config {
 		c.DataDir, c.DataDirPos = t.s, r.pos(t.rng)
 		if t.s == "" {
 			r.errorf(t.rng, `Write a folder, such as "/var/lib/postrider".`, "data_dir is empty")
+		}
+	}
+	if t, ok := b.text("submit_socket"); ok {
+		c.SubmitSocket, c.SubmitSocketPos = t.s, r.pos(t.rng)
+		if t.s == "" {
+			r.errorf(t.rng, `Write the name of a socket, such as "/run/postrider/submit.sock".`, "submit_socket is empty")
 		}
 	}
 	if t, ok := b.text("user"); ok {

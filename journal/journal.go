@@ -33,14 +33,17 @@ import (
 
 // Options of a Journal. Zero fields have the default that is said beside them.
 type Options struct {
-	FS       vfs.FS            // required
-	Dir      string            // required; made if it is not there
-	Keep     time.Duration     // older days are removed; 90 days
-	MaxSize  int64             // octets in all, beyond which the oldest files are removed; 20 GiB
-	PartSize int64             // octets of a file, beyond which another is begun; 64 MiB, and no more than 1 GiB
-	ReadOnly bool              // for Where, beside a process that writes or after it; Run keeps what it reads in memory
-	Now      func() time.Time  // wall clock; time.Now
-	Alarm    func(text string) // told what an operator must know, by several goroutines; nil: nobody
+	FS       vfs.FS           // required
+	Dir      string           // required; made if it is not there
+	Keep     time.Duration    // older days are removed; 90 days
+	MaxSize  int64            // octets in all, beyond which the oldest files are removed; 20 GiB
+	PartSize int64            // octets of a file, beyond which another is begun; 64 MiB, and no more than 1 GiB
+	ReadOnly bool             // for Where, beside a process that writes or after it; Run keeps what it reads in memory
+	Now      func() time.Time // wall clock; time.Now
+	// Spellings returns the other ways to write a domain, in A-labels and U-labels,
+	// for Where; nil: there are none.
+	Spellings func(domain string) []string
+	Alarm     func(text string) // told what an operator must know, by several goroutines; nil: nobody
 }
 
 // A Journal is the story of each message. Where and Refuse may be called at any

@@ -32,7 +32,7 @@ func (j *Journal) Where(ctx context.Context, query string, limit int) iter.Seq2[
 		if limit <= 0 {
 			limit = whereMost
 		}
-		stories, err := j.stories(ctx, newQuery(query), limit)
+		stories, err := j.stories(ctx, j.newQuery(query), limit)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -47,13 +47,13 @@ func (j *Journal) Where(ctx context.Context, query string, limit int) iter.Seq2[
 
 // A query is what is looked for, read in each way that it may be meant.
 type query struct {
-	id      postrider.ID
-	header  string
-	address string
-	hashes  []uint64
+	id        postrider.ID
+	header    string
+	addresses []string // one, in the spellings of its domain
+	hashes    []uint64
 }
 
-func newQuery(text string) query {
+func (j *Journal) newQuery(text string) query {
 	text = strings.TrimSpace(text)
 	if inner, ok := strings.CutPrefix(text, "<"); ok {
 		text = strings.TrimSuffix(inner, ">")
@@ -65,8 +65,18 @@ func newQuery(text string) query {
 	if i := strings.LastIndexByte(text, '@'); i >= 0 {
 		p = smtp.Path{Local: text[:i], Domain: text[i+1:]}
 	}
-	q := query{id: postrider.ID(strings.ToLower(text)), header: text, address: addressKey(p)}
-	q.hashes = []uint64{hashOf(keyID, string(q.id)), hashOf(keyHeader, q.header), hashOf(keyAddress, q.address)}
+	q := query{id: postrider.ID(strings.ToLower(text)), header: text, addresses: []string{addressKey(p)}}
+	if j.opt.Spellings != nil && p.Domain != "" {
+		for _, domain := range j.opt.Spellings(p.Domain) {
+			if key := addressKey(smtp.Path{Local: p.Local, Domain: domain}); !slices.Contains(q.addresses, key) {
+				q.addresses = append(q.addresses, key)
+			}
+		}
+	}
+	q.hashes = []uint64{hashOf(keyID, string(q.id)), hashOf(keyHeader, q.header)}
+	for _, a := range q.addresses {
+		q.hashes = append(q.hashes, hashOf(keyAddress, a))
+	}
 	return q
 }
 
@@ -76,7 +86,7 @@ func (q *query) match(ev *postrider.Event) bool {
 		return false
 	}
 	found := ev.ID == q.id || ev.Report == q.id || ev.HeaderID == q.header
-	addresses(ev, func(p smtp.Path) { found = found || addressKey(p) == q.address })
+	addresses(ev, func(p smtp.Path) { found = found || slices.Contains(q.addresses, addressKey(p)) })
 	return found
 }
 

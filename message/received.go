@@ -13,6 +13,7 @@ type Received struct {
 	Hello    string     // the name the client gave in EHLO or HELO
 	PTR      string     // the name DNS has for Addr; empty: not known
 	Addr     netip.Addr // of the client; zero: there was no TCP connection
+	Local    string     // where there was none: who on this machine gave it, such as "uid 1000"
 	By       string     // our host name
 	Protocol string     // SMTP, ESMTPSA, UTF8SMTP
 	ID       string     // our name for the message; empty: left out
@@ -68,10 +69,18 @@ func (r Received) Append(dst []byte) []byte {
 }
 
 // tcpInfo returns "([192.0.2.1])" or "(name [192.0.2.1])": RFC 5321 4.4,
-// "Information derived by server from TCP connection not client EHLO".
+// "Information derived by server from TCP connection not client EHLO". Without a
+// connection it is a comment that names the user.
 func (r Received) tcpInfo() string {
 	if !r.Addr.IsValid() {
-		return ""
+		words := strings.Fields(r.Local)
+		for i, w := range words {
+			words[i] = traceName(w)
+		}
+		if len(words) == 0 {
+			return ""
+		}
+		return "(" + strings.Join(words, " ") + ")"
 	}
 	literal := AddressLiteral(r.Addr)
 	if r.PTR == "" {

@@ -5,9 +5,6 @@ import (
 	crand "crypto/rand"
 	"crypto/x509"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -50,6 +47,9 @@ type Env struct {
 	// Control makes the listener of the control socket, a file that only its
 	// owner may open. Nil: there is none.
 	Control func(ctx context.Context, name string) (net.Listener, error)
+	// Submit makes the listener of the socket where programs hand mail in, a file
+	// that everyone may open who may enter its folder. Nil: there is none.
+	Submit func(ctx context.Context, name string) (net.Listener, error)
 }
 
 // System is the Env of this machine. The name servers are those of cfg, or of
@@ -65,6 +65,7 @@ func System(cfg *config.Config) Env {
 		Log:     slog.Default(),
 		Addrs:   systemAddrs,
 		Control: listenControl,
+		Submit:  listenSubmit,
 
 		Descriptors: descriptors(),
 	}
@@ -127,29 +128,3 @@ func systemAddrs() ([]netip.Addr, error) {
 	}
 	return addrs, nil
 }
-
-// listenControl makes a Unix socket that the owner alone may open. One that is
-// left of a process that died is replaced: who calls it holds the lock of the
-// data directory.
-func listenControl(ctx context.Context, name string) (net.Listener, error) {
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", name)
-	if err != nil {
-		if len(name) > socketNameMax {
-			err = fmt.Errorf("%w: the name of the socket has %d octets, and the system takes about %d: choose a shorter data_dir", err, len(name), socketNameMax)
-		}
-		return nil, err
-	}
-	// Between Listen and Chmod the socket is guarded by the folder, which is
-	// ours alone.
-	if err := os.Chmod(name, 0o600); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-// socketNameMax is the shortest limit of the systems that we know, in octets.
-const socketNameMax = 103

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/postrider/postrider/config"
@@ -39,10 +40,16 @@ func listenError(at config.Pos, addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		help = "Another program listens there: stop it, or write another address into the configuration."
+	case errors.Is(err, fs.ErrPermission) && strings.Contains(addr, "/"):
+		help = "Let the user who runs the server write into the folder, or name another."
 	case errors.Is(err, fs.ErrPermission):
 		help = "Ports below 1024 want the right to bind them: CAP_NET_BIND_SERVICE on Linux, or root."
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		help = "This machine has no such address."
+	case errors.Is(err, fs.ErrNotExist):
+		help = "Make the folder, which the user who runs the server must own."
+	case errors.Is(err, syscall.ENOTSOCK):
+		help = "Take the file away, or write another name into the configuration."
 	}
 	return located(at, err, "cannot listen on "+addr, help)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -23,18 +24,74 @@ func (n *Node) refused(e postrider.Event) {
 	logEvent(context.Background(), n.env.Log, e)
 }
 
-// follow reads the feed of the spool: one line of the log for each change of
-// fate, and the metrics. It ends with ctx or the spool.
-func (n *Node) follow(ctx context.Context) {
+// readFeed begins to read the feed of the spool: the journal, the metrics, and one
+// line of the log for each change of fate. They end with ctx or the spool.
+func (n *Node) readFeed(ctx context.Context) {
+	n.feed.Go(func() { n.keepReading(ctx, logReader, func(heard func()) error { return n.follow(ctx, heard) }) })
+	n.feed.Go(func() {
+		n.keepReading(ctx, journalReader, func(heard func()) error {
+			return n.journal.Run(ctx, func(yield func([]postrider.Event, error) bool) {
+				for evs, err := range n.store.Batches(ctx, journalReader) {
+					if err == nil {
+						heard()
+					}
+					if !yield(evs, err) {
+						return
+					}
+				}
+			})
+		})
+	})
+}
+
+// follow tells the log and the metrics of each event, and returns why the feed
+// ended.
+func (n *Node) follow(ctx context.Context, heard func()) error {
 	for e, err := range n.spool.Feed(ctx, logReader) {
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, postrider.ErrClosed) {
-				n.env.Log.Error("the feed of the spool ended: no more lines about mail", "error", err)
-			}
-			return
+			return err
 		}
+		heard()
 		n.metrics.Event(e)
 		logEvent(ctx, n.env.Log, e)
+	}
+	return nil
+}
+
+// Waits between attempts to read the feed of the spool again.
+const (
+	feedRetryMin = time.Second
+	feedRetryMax = time.Minute
+)
+
+// keepReading reads the feed of the spool until ctx ends or the spool is closed.
+// Read goes on where the reader has acknowledged, calls heard for what comes, and
+// returns when the feed ends; an error is told, each once, and read is called
+// again after a while.
+func (n *Node) keepReading(ctx context.Context, reader string, read func(heard func()) error) {
+	pause, told := feedRetryMin, ""
+	for {
+		err := read(func() {
+			if told != "" {
+				n.env.Log.Info("the feed of the spool is read again", "reader", reader)
+			}
+			pause, told = feedRetryMin, ""
+		})
+		if err == nil || ctx.Err() != nil || errors.Is(err, postrider.ErrClosed) {
+			return
+		}
+		if err.Error() != told {
+			told = err.Error()
+			n.env.Log.Error("the feed of the spool cannot be read: it will be tried again, and nothing of it is lost meanwhile",
+				"reader", reader, "error", err)
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+		pause = min(2*pause, feedRetryMax)
 	}
 }
 
@@ -46,7 +103,8 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 	case postrider.EventAccepted:
 		log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.Int("rcpts", len(e.Tos)), slog.Int64("size", e.Size), slog.String("listener", e.Source.Listener),
-			slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello), slog.String("proto", e.Source.Protocol))
+			slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello), slog.String("proto", e.Source.Protocol),
+			slog.String("account", e.Source.Account))
 	case postrider.EventRecipient:
 		status := statusOf(e.State)
 		attrs := []slog.Attr{slog.String("id", string(e.ID)), slog.String("from", from),
@@ -64,6 +122,12 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 		log.LogAttrs(ctx, slog.LevelInfo, "amended", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.String("to", "<"+e.To.String()+">"), slog.String("do", amendOf(e.Amend)))
 	case postrider.EventRefused:
+		if admin.LoginRefused(&e) {
+			log.LogAttrs(ctx, slog.LevelInfo, "login refused", slog.String("account", e.Source.Account),
+				slog.String("listener", e.Source.Listener), slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello),
+				slog.String("dsn", dsnOf(e)), slog.Int("code", e.Reply.Code), slog.String("reply", e.Reply.Text))
+			return
+		}
 		to := ""
 		if len(e.Tos) > 0 {
 			to = "<" + e.Tos[0].String() + ">"

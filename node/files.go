@@ -5,9 +5,19 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/postrider/postrider/dns"
 	"github.com/postrider/postrider/route"
 	"github.com/postrider/postrider/vfs"
 )
+
+// Spellings are the ways to write a domain: in A-labels and in U-labels.
+func Spellings(domain string) []string {
+	ascii, err := dns.ToASCII(domain)
+	if err != nil {
+		return nil
+	}
+	return []string{ascii, dns.ToUnicode(ascii)}
+}
 
 // Files reads the files that a configuration names from a file system.
 func Files(fsys vfs.FS) route.Files { return files{fsys} }

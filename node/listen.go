@@ -33,7 +33,21 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 	if err != nil {
 		return n.dataDirError(err)
 	}
-	n.http = append(n.http, &page{"control", l, admin.NewServer(admin.Control(o))})
+	n.http = append(n.http, &page{"control", l, localServer(admin.Control(o))})
+	return n.listenSubmit(ctx, o)
+}
+
+// listenSubmit opens the socket where programs hand mail in.
+func (n *Node) listenSubmit(ctx context.Context, o admin.Options) error {
+	if n.env.Submit == nil {
+		return nil
+	}
+	name := n.cfg.SubmitPath()
+	l, err := n.env.Submit(ctx, name)
+	if err != nil {
+		return listenError(n.cfg.SubmitSocketPos, name, err)
+	}
+	n.http = append(n.http, &page{"submit", newCallers(l, userOf), localServer(admin.Submission(o))})
 	return nil
 }
 

@@ -55,7 +55,7 @@ type Node struct {
 	// accounts are who may submit; their file is read when it changes.
 	accounts *account.Store
 	journal  *journal.Journal
-	untold   context.CancelFunc // ends the journal's reading; nil: it never began
+	untold   context.CancelFunc // ends the reading of the feed; nil: it never began
 	queue    *queue.Queue
 	gen      atomic.Pointer[generation]
 	http     []*page
@@ -103,7 +103,8 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // Wait serves until ctx ends or something fails, and stops the node. Who is in
-// the middle of a message has 30 s to finish it.
+// the middle of a message has 27 s to finish it, and after 30 s it ends whatever
+// hangs.
 func (n *Node) Wait(ctx context.Context) error {
 	var failure error
 	select {
@@ -142,6 +143,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.gen.Store(g)
 	n.makeQueue()
 	n.makeServers(g, nil)
+	n.tellConns(len(doors))
 	if err := n.listenAdmin(ctx); err != nil {
 		return err
 	}
@@ -154,12 +156,7 @@ func (n *Node) begin(ctx context.Context) {
 	ctx, n.stop = context.WithCancel(ctx)
 	told, untold := context.WithCancel(context.WithoutCancel(ctx))
 	n.untold = untold
-	n.feed.Go(func() { n.follow(context.WithoutCancel(ctx)) })
-	n.feed.Go(func() {
-		if err := n.journal.Run(told, n.store.Batches(told, journalReader)); err != nil {
-			n.env.Log.Error("journal: no more is written", "error", err)
-		}
-	})
+	n.readFeed(told)
 	n.work.Go(func() {
 		if err := n.queue.Run(ctx); err != nil {
 			n.fail(err)
@@ -220,7 +217,7 @@ func (n *Node) openSpool(ctx context.Context) error {
 func (n *Node) openStores(ctx context.Context) error {
 	var err error
 	n.accounts, err = account.Open(n.env.FS, AccountsFile(n.cfg), account.Options{
-		Exempt: n.cfg.Limits.Exempt, Now: n.env.Now,
+		Exempt: n.exempt, Now: n.env.Now,
 		Alarm: func(err error) { n.env.Log.Error("accounts: what the file held before stays", "error", err) },
 	})
 	if err != nil {
@@ -228,7 +225,7 @@ func (n *Node) openStores(ctx context.Context) error {
 	}
 	n.journal, err = journal.Open(ctx, journal.Options{
 		FS: n.env.FS, Dir: path.Join(n.cfg.DataDir, journalDir), Keep: n.cfg.Journal.Keep, MaxSize: n.cfg.Journal.MaxSize,
-		Now: n.env.Now, Alarm: func(text string) { n.env.Log.Error("journal: " + text) },
+		Now: n.env.Now, Spellings: Spellings, Alarm: func(text string) { n.env.Log.Error("journal: " + text) },
 	})
 	if err != nil {
 		return n.dataDirError(err)
@@ -271,61 +268,4 @@ func (n *Node) active() map[postrider.ID][]int {
 		all[a.ID] = append(all[a.ID], a.Rcpts...)
 	}
 	return all
-}
-
-// Stop takes nothing new in, lets sessions and attempts come to their end until
-// ctx ends, and closes the spool.
-func (n *Node) Stop(ctx context.Context) error {
-	n.ready.Store(false)
-	close(n.ending)
-	n.loading <- struct{}{} // for good
-	n.stop()
-	var cut sync.WaitGroup
-	for _, s := range n.servers() {
-		cut.Go(func() {
-			s.over.Store(true)
-			s.socket.Close()
-			if err := s.Shutdown(ctx); err != nil {
-				n.env.Log.Warn("sessions were cut off", "listener", s.terms.listener, "error", err)
-			}
-		})
-	}
-	cut.Wait()
-	n.work.Wait()
-	return n.close(ctx)
-}
-
-// close takes down what there is. What settles mail has ended before.
-func (n *Node) close(ctx context.Context) error {
-	if g := n.gen.Load(); g != nil {
-		closeDoors(g.doors) // after a Stop they are closed already
-	}
-	for _, s := range n.http {
-		if s.server.Shutdown(ctx) != nil {
-			s.server.Close()
-		}
-		s.listener.Close()
-	}
-	n.admins.Wait()
-	if n.relay != nil {
-		if err := n.relay.Close(ctx); err != nil {
-			n.env.Log.Warn("connections to peers were cut off", "error", err)
-		}
-	}
-	var err error
-	if n.store != nil {
-		if err = n.store.Close(ctx); err != nil {
-			err = fmt.Errorf("node: close the spool: %w", err)
-		}
-	}
-	if n.untold != nil {
-		n.untold() // a journal whose disk takes nothing waits no longer
-	}
-	n.feed.Wait()
-	if n.journal != nil {
-		if jerr := n.journal.Close(); jerr != nil {
-			err = errors.Join(err, fmt.Errorf("node: close the journal: %w", jerr))
-		}
-	}
-	return err
 }

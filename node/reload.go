@@ -107,11 +107,13 @@ func (n *Node) keep(cfg *config.Config) (*config.Config, []string) {
 	was := n.cfg
 	note("hostname", next.Hostname != was.Hostname)
 	note("data_dir", next.DataDir != was.DataDir)
+	note("submit_socket", next.SubmitPath() != was.SubmitPath())
 	note("admin", next.Admin.Address != was.Admin.Address)
 	note("dns", !slices.EqualFunc(next.DNS.Servers, was.DNS.Servers, func(a, b netip.AddrPort) bool { return a == b }))
 	note("queue.max_recipients", next.Queue.MaxRecipients != was.Queue.MaxRecipients)
 	note("limits.min_free", next.Limits.MinFree != was.Limits.MinFree)
 	note("journal", next.Journal != was.Journal)
+	next.SubmitSocket = was.SubmitSocket
 	next.Hostname, next.DataDir, next.Admin, next.DNS = was.Hostname, was.DataDir, was.Admin, was.DNS
 	next.Queue.MaxRecipients, next.Limits.MinFree, next.Journal = was.Queue.MaxRecipients, was.Limits.MinFree, was.Journal
 	return &next, later

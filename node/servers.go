@@ -170,6 +170,15 @@ const (
 	connsMax           = 1000
 )
 
+// tellConns says where the descriptors that we may have are too few for the
+// connections that each listener would take.
+func (n *Node) tellConns(listeners int) {
+	if most := n.maxConns(listeners); most < connsMax {
+		n.env.Log.Warn("few descriptors: each listener takes fewer connections; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+			"descriptors", n.env.Descriptors, "connections", most, "wanted", descriptorsKept+descriptorsPerConn*connsMax*max(1, listeners))
+	}
+}
+
 // maxConns is how many connections a listener may have, of so many.
 func (n *Node) maxConns(listeners int) int {
 	if n.env.Descriptors == 0 {

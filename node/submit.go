@@ -27,7 +27,7 @@ func (n *Node) submit(ctx context.Context, l admin.Letter) (smtp.Reply, int) {
 		Mail:     currentCheck{n, localListener, phaseMail},
 		Rcpt:     currentCheck{n, localListener, phaseRcpt},
 		Data:     currentCheck{n, localListener, phaseData},
-		Hostname: n.cfg.Hostname, Listener: localListener, Submission: true, Room: n.store.Room, Refused: n.refused,
+		Hostname: n.cfg.Hostname, Listener: localListener, Local: callerOf(ctx), Submission: true, Room: n.store.Room, Refused: n.refused,
 		Wake: n.queue.FirstWake, Now: n.env.Now,
 		Alarm: func(err error) { n.env.Log.Error("mail of a program could not be taken in", "error", err) },
 	})
@@ -37,7 +37,10 @@ func (n *Node) submit(ctx context.Context, l admin.Letter) (smtp.Reply, int) {
 	}
 	defer s.Close()
 	s.Hello(ctx, n.cfg.Hostname, true)
-	if r := s.Mail(ctx, l.From, smtp.MailParams{Body: smtp.Body8BitMIME, UTF8: l.UTF8}); !r.Positive() {
+	if l.Size > g.cfg.Limits.MessageSize {
+		return tooLarge.Reply, -1
+	}
+	if r := s.Mail(ctx, l.From, smtp.MailParams{Body: smtp.Body8BitMIME, UTF8: l.UTF8, Size: l.Size}); !r.Positive() {
 		return r, -1
 	}
 	if len(l.To) > g.cfg.Limits.Recipients {

@@ -65,7 +65,7 @@ func (c *clock) look() (now time.Time, doubt, jump time.Duration) {
 func (q *Queue) look() (time.Time, Plan) {
 	now, doubt, jump := q.clock.look()
 	if jump != 0 {
-		q.opt.Alarm("the wall clock has jumped", fmt.Errorf("queue: by %v, to %v", jump.Round(time.Second), now.UTC().Format(time.RFC3339)))
+		q.opt.Alarm("the wall clock has jumped", fmt.Errorf("queue: by %v, to %v", jump.Round(time.Second), now.UTC().Format(time.DateTime)))
 	}
 	if jump < 0 {
 		select {

@@ -198,6 +198,7 @@ func (s *session) received(t *transaction, id postrider.ID, now time.Time) messa
 	r := message.Received{
 		Hello:    t.source.Hello,
 		Addr:     t.source.Peer.Addr(),
+		Local:    s.o.Local,
 		By:       s.o.Hostname,
 		Protocol: t.source.Protocol,
 		ID:       string(id),

@@ -30,6 +30,9 @@ type Options struct {
 	// Accounts knows who may authenticate. Nil: AUTH is not offered. It is offered
 	// under TLS only, and never with LMTP.
 	Accounts Accounts
+	// Local is who hands in, where that is a program on this machine; it stands in
+	// the trace field, and as the account of the Source.
+	Local string
 	// Submission: the clients are mail programs of users (RFC 6409). A Date and a
 	// Message-ID are added where there is none, and Bcc is taken out. Who may
 	// submit is for the checks to say.
@@ -37,8 +40,10 @@ type Options struct {
 	// Room reports whether there is room for a message of so many octets; 0: its
 	// size is not known. It is asked at MAIL. Nil: there always is.
 	Room func(size int64) bool
-	// Refused is told of each sender, recipient and message that was not taken, in
-	// an Event of EventRefused. It must not wait. Nil: nobody is told.
+	// Refused is told of each sender, recipient, message and login that was not
+	// taken, in an Event of EventRefused. It must not wait. Of a login From and
+	// the account are what the client said it is, where that is an address, the reply
+	// is that to AUTH, and there are no recipients. Nil: nobody is told.
 	Refused func(postrider.Event)
 	// Wake says when the queue wants to look at a new message for the first time.
 	// Nil: at once.
@@ -82,7 +87,7 @@ func New(o Options) *Receiver {
 
 // Open implements smtpd.Handler: everyone is greeted.
 func (r *Receiver) Open(_ context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
-	s := &session{o: &r.o, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer}}
+	s := &session{o: &r.o, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer, Account: r.o.Local}}
 	if c.TLS != nil {
 		s.suite = tls.CipherSuiteName(c.TLS.CipherSuite)
 		s.source.TLS = tls.VersionName(c.TLS.Version) + " " + s.suite

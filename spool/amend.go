@@ -71,7 +71,7 @@ func (s *Spool) beginAmend(it *item, closes map[*entry]int) {
 			}
 		}
 	}
-	a.last = a.last && it.e.open == closes[it.e]
+	a.last = a.last && int(it.e.open) == closes[it.e]
 	it.meta = a.encode()
 }
 

@@ -88,13 +88,14 @@ func (s *Spool) takeParcel(maxRcpts int) postrider.Lease {
 	p := s.ready.items[0].parcels.items[0]
 	e, dest := p.e, p.dest.key
 	s.detach(p)
-	rcpts := p.rcpts[:min(maxRcpts, len(p.rcpts))]
+	all := p.rcpts()
+	rcpts := all[:min(maxRcpts, len(all))]
 	tried := false
 	for _, i := range rcpts {
 		e.rcpts[i].leased = true
 		tried = tried || e.rcpts[i].tries > 0
 	}
-	s.enqueue(e, p.rcpts[len(rcpts):])
+	s.enqueue(e, all[len(rcpts):])
 	l := s.lease(e, postrider.Attempt, rcpts)
 	l.Dest, l.Again = dest, tried || e.again
 	return l
@@ -116,13 +117,16 @@ func (s *Spool) takeWake() postrider.Lease {
 		rcpts = append(rcpts, int32(i))
 	}
 	l := s.lease(e, postrider.Wake, rcpts)
-	e.waking, e.wakeToken = true, l.Token
+	e.out.waking, e.out.wakeToken, e.out.later = true, l.Token, never
 	return l
 }
 
 func (s *Spool) lease(e *entry, why postrider.Why, rcpts []int32) postrider.Lease {
 	s.token++
-	e.leases++
+	if e.out == nil {
+		e.out = &outing{}
+	}
+	e.out.leases++
 	s.leases[s.token] = &lease{e: e, why: why, rcpts: rcpts}
 	l := postrider.Lease{ID: e.id, Token: s.token, Why: why, Rcpts: make([]int, len(rcpts))}
 	for i, r := range rcpts {
@@ -141,8 +145,8 @@ func (s *Spool) release(token uint64, l *lease) {
 	}
 	s.applyWants(e)
 	s.enqueue(e, l.rcpts)
-	if e.leases--; e.leases == 0 {
-		e.msg = nil
+	if e.out.leases--; e.out.leases == 0 {
+		e.out = nil
 	}
 }
 
@@ -185,17 +189,20 @@ func (s *Spool) sweepPauses() {
 // Rekey implements postrider.Spool.
 func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) {
 	s.mu.Lock()
+	first := s.keyOf == nil
 	s.keyOf = key
 	recovered := s.recovered
 	s.recovered = nil
 	var rest []*entry
-	if recovered == nil {
+	if !first {
 		for _, e := range s.entries {
 			rest = append(rest, e)
 		}
 	}
-	for e, tos := range recovered {
-		s.key(e, tos)
+	for _, u := range recovered {
+		if u.e.loc.seg != nil {
+			s.key(u.e, u.tos)
+		}
 	}
 	s.kick()
 	s.mu.Unlock()

@@ -139,7 +139,7 @@ func (s *Spool) prepareSettle(set *postrider.Settlement) (*item, error) {
 	l := s.leases[set.Lease.Token]
 	var msg *postrider.Message
 	if l != nil {
-		msg = l.e.msg
+		msg = l.e.out.msg
 	}
 	s.mu.Unlock()
 	if l == nil || l.e.id != set.Lease.ID {
@@ -367,7 +367,7 @@ func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]
 			closes[it.e] += n
 			closed = true
 		}
-		st.last = closed && it.e.open == closes[it.e]
+		st.last = closed && int(it.e.open) == closes[it.e]
 		st.woke = l.why == postrider.Wake
 		it.meta = st.encode()
 	case kindAmend:
@@ -382,6 +382,8 @@ func (s *Spool) applyItem(it *item) {
 		e := s.insert(it.add, it.at, it.size)
 		if s.keyOf != nil {
 			s.key(e, it.add.tos())
+		} else {
+			s.keepTos(e, it.add.tos())
 		}
 	case kindState:
 		l := s.leases[it.token]
@@ -408,9 +410,11 @@ func (s *Spool) applyState(e *entry, st *state, at location) {
 		s.change(e, &st.changes[i], at)
 	}
 	if st.woke {
-		e.waking = false
-		s.setWake(e, e.later)
-		e.later = never
+		later := int64(never)
+		if e.waking() {
+			e.out.waking, later = false, e.out.later
+		}
+		s.setWake(e, later)
 	}
 	if st.wake > 0 {
 		s.wakeBy(e, st.wake)

@@ -21,30 +21,37 @@ type location struct {
 	off int64
 }
 
-// An entry is one message.
+// An entry is one message. There may be millions: what is here is kept small.
 type entry struct {
-	id        postrider.ID
-	loc       location // its kindAccept or kindMove record
-	prev      *entry   // of the messages of loc.seg
-	next      *entry
-	recLen    int64 // of that record, for the balance of live octets
-	size      int64
-	arrived   int64
-	wake      int64 // never: nothing to look at
-	wakePos   int   // in Spool.wakes; -1: not there
-	later     int64 // while a Wake lease is out: when to wake after it
-	rcpts     []rcptState
-	open      int // recipients that are not yet settled and reported
-	untried   int // recipients in, or before, their first attempt
-	owed      int // recipients settled and not reported
-	leases    int
-	waking    bool // a Wake lease is out, and this is its token
-	wakeToken uint64
-	again     bool // accepted before the spool was opened
-	big       bool
-	stuck     bool               // its records cannot be read to be moved; the committer's own
-	msg       *postrider.Message // as accepted, kept while leased
+	id      postrider.ID
+	loc     location // its kindAccept or kindMove record
+	prev    *entry   // of the messages of loc.seg
+	next    *entry
+	recLen  int64 // of that record, for the balance of live octets
+	arrived int64
+	wake    int64 // never: nothing to look at
+	rcpts   []rcptState
+	out     *outing // nil: no lease of it is out
+	wakePos int32   // in Spool.wakes; -1: not there
+	open    int32   // recipients that are not yet settled and reported
+	untried int32   // recipients in, or before, their first attempt
+	owed    int32   // recipients settled and not reported
+	again   bool    // accepted before the spool was opened
+	big     bool
+	stuck   bool // its records cannot be read to be moved; the committer's own
 }
+
+// An outing is what is kept of a message while leases of it are out.
+type outing struct {
+	leases    int
+	msg       *postrider.Message // as accepted; nil: not read yet
+	waking    bool               // a Wake lease is out, and this is its token
+	wakeToken uint64
+	later     int64 // when to wake after it
+}
+
+// waking reports whether a Wake lease of e is out.
+func (e *entry) waking() bool { return e.out != nil && e.out.waking }
 
 // A rcptState is one recipient of an entry.
 type rcptState struct {
@@ -66,7 +73,7 @@ func (r *rcptState) owes() bool   { return r.state != postrider.Waiting && !r.re
 func (r *rcptState) fresh() bool  { return r.state == postrider.Waiting && r.tries == 0 }
 
 // count adds what r contributes to the counters of its entry, n times.
-func (e *entry) count(r *rcptState, n int) {
+func (e *entry) count(r *rcptState, n int32) {
 	if !r.closed() {
 		e.open += n
 	}
@@ -81,11 +88,25 @@ func (e *entry) count(r *rcptState, n int) {
 // A parcel is recipients of one entry that wait for one destination until one
 // time.
 type parcel struct {
-	e     *entry
-	dest  *destQueue
-	due   int64
-	rcpts []int32
-	pos   int // in destQueue.parcels
+	e    *entry
+	dest *destQueue
+	due  int64
+	many *[]int32 // nil: it is one recipient
+	one  [1]int32
+	pos  int32 // in destQueue.parcels
+}
+
+// rcpts are the recipients, ascending.
+func (p *parcel) rcpts() []int32 {
+	if p.many != nil {
+		return *p.many
+	}
+	return p.one[:]
+}
+
+func (p *parcel) add(i int32) {
+	all := append(p.rcpts(), i)
+	p.many = &all
 }
 
 // A destQueue is what waits for one destination, earliest first.
@@ -111,7 +132,7 @@ func parcelLess(a, b *parcel) bool {
 	if a.e != b.e {
 		return a.e.id < b.e.id
 	}
-	return a.rcpts[0] < b.rcpts[0]
+	return a.rcpts()[0] < b.rcpts()[0]
 }
 
 func destLess(a, b *destQueue) bool {
@@ -133,7 +154,7 @@ func (s *Spool) dest(key postrider.Dest) *destQueue {
 	d := s.dests[key]
 	if d == nil {
 		d = &destQueue{key: key, pos: -1}
-		d.parcels = heap[*parcel]{less: parcelLess, place: func(p *parcel, i int) { p.pos = i }}
+		d.parcels = heap[*parcel]{less: parcelLess, place: func(p *parcel, i int) { p.pos = int32(i) }}
 		s.dests[key] = d
 	}
 	return d
@@ -158,8 +179,8 @@ func (s *Spool) settleDest(d *destQueue) {
 
 // detach takes a waiting recipient's whole parcel out of its queue.
 func (s *Spool) detach(p *parcel) {
-	p.dest.parcels.remove(p.pos)
-	for _, i := range p.rcpts {
+	p.dest.parcels.remove(int(p.pos))
+	for _, i := range p.rcpts() {
 		p.e.rcpts[i].parcel = nil
 	}
 	s.settleDest(p.dest)
@@ -177,13 +198,13 @@ next:
 		}
 		for _, p := range made {
 			if p.dest.key == r.dest.key && p.due == r.due {
-				p.rcpts = append(p.rcpts, i)
+				p.add(i)
 				r.parcel = p
 				continue next
 			}
 		}
 		r.dest = s.dest(r.dest.key)
-		p := &parcel{e: e, dest: r.dest, due: r.due, rcpts: []int32{i}}
+		p := &parcel{e: e, dest: r.dest, due: r.due, one: [1]int32{i}}
 		r.parcel = p
 		made = append(made, p)
 	}
@@ -198,20 +219,20 @@ func (s *Spool) setWake(e *entry, at int64) {
 	e.wake = at
 	switch {
 	case at == never && e.wakePos >= 0:
-		s.wakes.remove(e.wakePos)
+		s.wakes.remove(int(e.wakePos))
 		e.wakePos = -1
 	case at != never && e.wakePos < 0:
 		s.wakes.push(e)
 	case at != never:
-		s.wakes.fix(e.wakePos)
+		s.wakes.fix(int(e.wakePos))
 	}
 }
 
 // wakeBy sees to it that e is looked at by the given time.
 func (s *Spool) wakeBy(e *entry, at int64) {
 	switch {
-	case e.waking:
-		e.later = min(e.later, at)
+	case e.waking():
+		e.out.later = min(e.out.later, at)
 	case at < e.wake:
 		s.setWake(e, at)
 	}
@@ -229,7 +250,7 @@ func (s *Spool) ripen(e *entry, now int64) {
 // Rekey was called.
 func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
 	m := a.msg
-	e := &entry{id: m.ID, size: m.Size, arrived: nanos(m.Arrived), wake: never, later: never, wakePos: -1, big: a.big}
+	e := &entry{id: m.ID, arrived: nanos(m.Arrived), wake: never, wakePos: -1, big: a.big}
 	e.rcpts = make([]rcptState, len(m.Recipients))
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
@@ -306,7 +327,9 @@ func (s *Spool) forgetDone(e *entry) {
 // forget drops a message of which nothing is left to do. A Wake lease that is
 // still out holds nothing any more, and ends.
 func (s *Spool) forget(e *entry) {
-	delete(s.leases, e.wakeToken)
+	if e.waking() {
+		delete(s.leases, e.out.wakeToken)
+	}
 	s.setWake(e, never)
 	e.loc.seg.unlink(e)
 	s.liveBytes -= e.recLen

@@ -174,8 +174,8 @@ func (s *Spool) Open(ctx context.Context, id postrider.ID) (postrider.Content, e
 		}
 	}
 	s.mu.Lock()
-	if e.leases > 0 {
-		e.msg = r.msg
+	if e.out != nil {
+		e.out.msg = r.msg
 	}
 	s.mu.Unlock()
 	return c, nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -125,7 +126,7 @@ func (s *Spool) forgetAll() {
 		g.f.Close()
 	}
 	s.segments, s.waiting, s.liveBytes = nil, 0, 0
-	s.entries, s.recovered = map[postrider.ID]*entry{}, map[*entry][]smtp.Path{}
+	s.entries, s.recovered = map[postrider.ID]*entry{}, nil
 	s.readers, s.readerNames = map[string]*feedReader{}, nil
 	s.wakes.items = nil
 }
@@ -408,7 +409,7 @@ func (r *recovery) apply(g *segment, rec *scanned) error {
 		}
 		e := s.insert(a, at, rec.size())
 		e.again = true
-		s.recovered[e] = a.tos()
+		s.keepTos(e, a.tos())
 	case kindState:
 		st, err := decodeState(rec.meta)
 		if err != nil {
@@ -466,8 +467,24 @@ func (s *Spool) drop(e *entry) {
 			s.waiting--
 		}
 	}
-	delete(s.recovered, e)
 	s.forget(e)
+	e.loc = location{}
+}
+
+// An unkeyed is a message whose recipients have no queue yet, with their
+// addresses.
+type unkeyed struct {
+	e   *entry
+	tos []smtp.Path
+}
+
+// keepTos keeps addresses for the first Rekey. Those of messages that were
+// dropped go when they are as many as the others.
+func (s *Spool) keepTos(e *entry, tos []smtp.Path) {
+	if len(s.recovered) >= 2*len(s.entries)+1024 {
+		s.recovered = slices.DeleteFunc(s.recovered, func(u unkeyed) bool { return u.e.loc.seg == nil })
+	}
+	s.recovered = append(s.recovered, unkeyed{e, tos})
 }
 
 // damaged notes damage, and sets the segment aside as it is.

@@ -225,7 +225,7 @@ func (w *snapshotWriter) message(e *entry) error {
 	}
 	now := *e
 	now.rcpts = slices.Clone(e.rcpts)
-	if e.waking {
+	if e.waking() {
 		now.wake = s.now().UnixNano()
 	}
 	now.loc.seg.hold()
@@ -240,7 +240,7 @@ func (w *snapshotWriter) message(e *entry) error {
 		return fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(now.loc.seg.n), now.loc.off)
 	}
 	w.n++
-	w.group.message(&now, a.tos(), w.at)
+	w.group.message(&now, a, w.at)
 	if len(w.group.b) < snapshotGroup {
 		return nil
 	}
@@ -252,19 +252,19 @@ func (m mark) before(at location) bool {
 	return at.seg.n > m.seg.n || at.seg.n == m.seg.n && at.off >= m.off
 }
 
-func (e *encoder) message(m *entry, tos []smtp.Path, at mark) {
+func (e *encoder) message(m *entry, a *accepted, at mark) {
 	e.str(string(m.id))
 	e.uint(m.loc.seg.n)
 	e.int(m.loc.off)
 	e.int(m.recLen)
-	e.int(m.size)
+	e.int(a.msg.Size)
 	e.int(m.arrived)
 	e.int(m.wake)
 	e.uint(flags(m.big))
 	e.uint(uint64(len(m.rcpts)))
 	for i := range m.rcpts {
 		r := &m.rcpts[i]
-		e.path(tos[i])
+		e.path(a.msg.Recipients[i].To)
 		e.int(r.due)
 		e.uint(uint64(r.tries))
 		e.uint(uint64(r.state))
@@ -291,9 +291,9 @@ type loaded struct {
 }
 
 type loadedMessage struct {
-	e    entry
+	e    *entry
 	seg  uint64
-	last []uint64 // of each recipient: the segment of rcptState.last; 0: none
+	last []uint64 // of each recipient: the segment of rcptState.last; 0: none. nil: of none
 	tos  []smtp.Path
 }
 
@@ -363,12 +363,14 @@ func decodeSnapHead(meta []byte) (*loaded, error) {
 func (l *loaded) decodeMessages(meta []byte) error {
 	d := decoder{b: meta}
 	for len(d.b) > 0 {
-		var m loadedMessage
+		m := loadedMessage{e: &entry{wakePos: -1, again: true}}
 		m.e.id, m.seg = postrider.ID(d.str()), d.uint()
-		m.e.loc.off, m.e.recLen, m.e.size, m.e.arrived, m.e.wake = d.int(), d.int(), d.int(), d.int(), d.int()
+		m.e.loc.off, m.e.recLen = d.int(), d.int()
+		d.int() // the size, which the record has too
+		m.e.arrived, m.e.wake = d.int(), d.int()
 		m.e.big = d.uint()&1 != 0
 		n := d.count()
-		m.e.rcpts, m.tos, m.last = make([]rcptState, n), make([]smtp.Path, n), make([]uint64, n)
+		m.e.rcpts, m.tos = make([]rcptState, n), make([]smtp.Path, n)
 		for i := range n {
 			r := &m.e.rcpts[i]
 			m.tos[i] = d.path()
@@ -376,6 +378,9 @@ func (l *loaded) decodeMessages(meta []byte) error {
 			f := d.uint()
 			r.reported, r.held, r.passed = f&1 != 0, f&2 != 0, f&4 != 0
 			if f&8 != 0 {
+				if m.last == nil {
+					m.last = make([]uint64, n)
+				}
 				m.last[i], r.last.off = d.uint(), d.int()
 			}
 		}
@@ -416,6 +421,8 @@ func (l *loaded) fits(g *segment) bool {
 // what lay in others is gone, or has moved beyond the mark.
 func (r *recovery) put(l *loaded) error {
 	s := r.s
+	s.entries = make(map[postrider.ID]*entry, len(l.messages))
+	s.recovered = make([]unkeyed, 0, len(l.messages))
 	byNumber := map[uint64]*segment{}
 	for _, g := range s.segments {
 		byNumber[g.n] = g
@@ -426,11 +433,11 @@ func (r *recovery) put(l *loaded) error {
 		if g == nil {
 			continue
 		}
-		e := &entry{id: m.e.id, size: m.e.size, arrived: m.e.arrived, wake: never, later: never, wakePos: -1, big: m.e.big,
-			rcpts: m.e.rcpts, again: true}
+		e, off, wake := m.e, m.e.loc.off, m.e.wake
+		e.loc, e.wake = location{}, never // of no list and no heap yet
 		for j := range e.rcpts {
 			rc := &e.rcpts[j]
-			if m.last[j] != 0 {
+			if m.last != nil && m.last[j] != 0 {
 				if rc.last.seg = byNumber[m.last[j]]; rc.last.seg == nil {
 					return errors.New("it names a segment that is gone")
 				}
@@ -441,10 +448,10 @@ func (r *recovery) put(l *loaded) error {
 			}
 		}
 		s.entries[e.id] = e
-		s.recovered[e] = m.tos
-		s.place(e, location{g, m.e.loc.off}, m.e.recLen)
-		if m.e.wake != never {
-			s.setWake(e, m.e.wake)
+		s.keepTos(e, m.tos)
+		s.place(e, location{g, off}, e.recLen)
+		if wake != never {
+			s.setWake(e, wake)
 		}
 		if e.open == 0 {
 			s.drop(e)

@@ -24,8 +24,8 @@ func (b *bench) dump() string {
 	var lines []string
 	waits := 0
 	for _, e := range b.s.entries {
-		line := fmt.Sprintf("%s at %d/%d len %d size %d wake %d open %d untried %d owed %d big %v:", e.id, e.loc.seg.n, e.loc.off, e.recLen,
-			e.size, e.wake, e.open, e.untried, e.owed, e.big)
+		line := fmt.Sprintf("%s at %d/%d len %d wake %d open %d untried %d owed %d big %v:", e.id, e.loc.seg.n, e.loc.off, e.recLen,
+			e.wake, e.open, e.untried, e.owed, e.big)
 		for i := range e.rcpts {
 			r := &e.rcpts[i]
 			if r.state == postrider.Waiting {

@@ -95,7 +95,7 @@ type Spool struct {
 	abandons    int        // segments given up
 	synced      uint64     // LSN up to which all is durable
 	entries     map[postrider.ID]*entry
-	recovered   map[*entry][]smtp.Path // addresses kept for the first Rekey
+	recovered   []unkeyed // until the first Rekey, in the order of the log; some are dropped since
 	dests       map[postrider.Dest]*destQueue
 	sweptDests  int
 	ready       heap[*destQueue]
@@ -144,21 +144,20 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	o.setDefaults()
 	s := &Spool{
 		fs: o.FS, dir: o.Dir, opt: o, now: o.Now, rand: o.Rand,
-		bootID:    base36(o.Rand.Uint64(), 7),
-		entries:   map[postrider.ID]*entry{},
-		recovered: map[*entry][]smtp.Path{},
-		dests:     map[postrider.Dest]*destQueue{},
-		leases:    map[uint64]*lease{},
-		readers:   map[string]*feedReader{},
-		requests:  make(chan *request, requestsMax),
-		remove:    make(chan removal, 64),
-		stop:      make(chan struct{}),
-		stopped:   make(chan struct{}),
-		removed:   make(chan struct{}),
-		changed:   make(chan struct{}),
+		bootID:   base36(o.Rand.Uint64(), 7),
+		entries:  map[postrider.ID]*entry{},
+		dests:    map[postrider.Dest]*destQueue{},
+		leases:   map[uint64]*lease{},
+		readers:  map[string]*feedReader{},
+		requests: make(chan *request, requestsMax),
+		remove:   make(chan removal, 64),
+		stop:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+		removed:  make(chan struct{}),
+		changed:  make(chan struct{}),
 	}
 	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
-	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = i }}
+	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = int32(i) }}
 	s.blocks.New = func() any { b := make([]byte, blockLen); return &b }
 	s.fitSegments()
 	if err := s.openFiles(ctx); err != nil {

@@ -403,7 +403,7 @@ func (s *Spool) moveItem(e *entry) (*item, error) {
 	defer s.dropSegments(r.held)
 	s.mu.Lock()
 	r.wake = e.wake
-	if e.waking {
+	if e.waking() {
 		r.wake = s.now().UnixNano() // after a crash the lease is gone, and what it came for is still to do
 	} else if e.wake == never {
 		r.wake = 0

@@ -89,10 +89,18 @@ type process struct {
 
 func begin(t *testing.T, args ...string) *process {
 	t.Helper()
+	return launch(t, func(ctx context.Context, p *process) int {
+		return run(ctx, args, strings.NewReader(""), p.stdout, p.stderr)
+	})
+}
+
+// launch starts what runs until its context ends.
+func launch(t *testing.T, run func(context.Context, *process) int) *process {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{stdout: newScreen(), stderr: newScreen()}
 	code := make(chan int, 1)
-	go func() { code <- run(ctx, args, strings.NewReader(""), p.stdout, p.stderr) }()
+	go func() { code <- run(ctx, p) }()
 	p.stop = sync.OnceValue(func() int {
 		cancel()
 		return <-code

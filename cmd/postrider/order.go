@@ -267,8 +267,23 @@ func statLine(out *tabwriter.Writer, d admin.DestStat) {
 	if len(d.Reasons) > 0 {
 		reason = fmt.Sprintf("%d x %s", d.Reasons[0].Recipients, d.Reasons[0].Reply)
 	}
-	fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%s\t%s\n", strings.Map(visible, string(d.Dest)), d.Queued, d.Active, d.Deferred, d.Held,
+	fmt.Fprintf(out, "%s%s\t%d\t%d\t%d\t%d\t%s\t%s\n", strings.Map(visible, string(d.Dest)), domainsOf(d), d.Queued, d.Active, d.Deferred, d.Held,
 		d.Oldest.Local().Format(time.DateTime), reason)
+}
+
+// domainsOf says which domains wait for a destination that does not name its own.
+func domainsOf(d admin.DestStat) string {
+	names := make([]string, 0, len(d.Domains)+1)
+	for _, s := range d.Domains {
+		names = append(names, strings.Map(visible, s.Domain))
+	}
+	if d.MoreDomains > 0 {
+		names = append(names, fmt.Sprintf("and %d more", d.MoreDomains))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
 }
 
 // stats asks the server, or reads the spool itself when no server runs.

@@ -162,7 +162,17 @@ func (a *app) messages(f admin.Filter) (iter.Seq2[admin.Message, error], error) 
 
 // controlClient reaches the control socket; false when nobody listens there.
 func controlClient(ctx context.Context, cfg *config.Config) (admin.Client, bool) {
-	name := filepath.Join(cfg.DataDir, node.ControlSocket)
+	return socketClient(ctx, filepath.Join(cfg.DataDir, node.ControlSocket), "be the user who runs the server")
+}
+
+// submitClient reaches the socket where programs hand mail in; false when nobody
+// listens there.
+func submitClient(ctx context.Context, cfg *config.Config) (admin.Client, bool) {
+	return socketClient(ctx, cfg.SubmitPath(), `be the user who runs the server, or let all users in with a configuration that says: submit_socket = "/run/postrider/submit.sock"`)
+}
+
+// socketClient reaches a socket; advice is for those who may not open it.
+func socketClient(ctx context.Context, name, advice string) (admin.Client, bool) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -176,7 +186,7 @@ func controlClient(ctx context.Context, cfg *config.Config) (admin.Client, bool)
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := d.DialContext(ctx, "unix", name)
 			if errors.Is(err, fs.ErrPermission) {
-				return nil, fmt.Errorf("%w: be the user who runs the server", err)
+				return nil, fmt.Errorf("%w: %s", err, advice)
 			}
 			return conn, err
 		},

@@ -160,9 +160,9 @@ func (a *app) sendmail(args []string) error {
 	if err != nil {
 		return err
 	}
-	client, up := controlClient(a.ctx, cfg.Config)
+	client, up := submitClient(a.ctx, cfg.Config)
 	if !up {
-		return sysexitf(exTempFail, "no server runs on %s", cfg.DataDir)
+		return sysexitf(exTempFail, "no server runs: nobody listens at %s", cfg.SubmitPath())
 	}
 	done, err := client.Submit(a.ctx, letter)
 	to := ""
@@ -258,6 +258,7 @@ func (m mailing) letter(raw []byte, hostname string) (admin.Letter, error) {
 		l.UTF8 = l.UTF8 || !to.IsASCII()
 	}
 	l.Content = io.MultiReader(strings.NewReader(before), bytes.NewReader(raw))
+	l.Size = int64(len(before) + len(raw))
 	return l, nil
 }
 

@@ -30,6 +30,10 @@ func (serveCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	return a.serve(cfg)
+}
+
+func (a *app) serve(cfg found) error {
 	fmt.Fprint(a.stderr, cfg.warnings)
 	env := node.System(cfg.Config)
 	env.Log = a.logger()

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/postrider/postrider/config"
 )
 
 // Users hand in mail under TLS and with their password, and under their own
@@ -39,42 +42,34 @@ func TestSubmission(t *testing.T) {
 	}
 }
 
+// builtin starts a server without a configuration, but on free ports.
+func builtin(t *testing.T, dir string) *process {
+	t.Helper()
+	return launch(t, func(ctx context.Context, p *process) int {
+		cfg := config.Builtin(dir)
+		for i := range cfg.Listeners {
+			cfg.Listeners[i].Address = "127.0.0.1:0"
+		}
+		cfg.Admin.Address = "127.0.0.1:0"
+		a := &app{ctx: ctx, stdin: strings.NewReader(""), stdout: p.stdout, stderr: p.stderr, cli: &cli{DataDir: dir}}
+		return a.exitCode(a.serve(found{Config: cfg}))
+	})
+}
+
 // Without a configuration there is an account to try, whose password is told
 // once.
 func TestDemoAccount(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	t.Chdir(t.TempDir())
-	p := begin(t, "serve", "--data-dir", dir)
-	if !waitsOrTaken(t, p) {
-		t.Skip("the ports of the built-in configuration are taken on this machine")
-	}
+	p := builtin(t, dir)
+	addr := p.stdout.wait(t, `submission +(127\.0\.0\.1:\d+)`)
 	t.Setenv("POSTRIDER_PASSWORD", p.stdout.wait(t, `account +demo@localhost, password (\S+)`))
-	code, out, errs := command(t, "x\n", "send", "--data-dir", dir, "--user", demoAccount, "--from", demoAccount, "--to", "a@far.example")
+	code, out, errs := command(t, "x\n", "send", "--data-dir", dir, "--server", addr, "--user", demoAccount, "--from", demoAccount, "--to", "a@far.example")
 	if code != 0 || !strings.Contains(out, "250") {
 		t.Errorf("send: %d, %s%s", code, out, errs)
 	}
 	p.stdout.wait(t, `queue release --data-dir `)
 	p.stop()
-	p = begin(t, "serve", "--data-dir", dir)
+	p = builtin(t, dir)
 	p.stdout.wait(t, `account +demo@localhost, its (password was told) at the first start`)
-}
-
-// waitsOrTaken waits for a server to say that it runs, or that another program
-// has its address.
-func waitsOrTaken(t *testing.T, p *process) bool {
-	t.Helper()
-	for {
-		out, more := p.stdout.look()
-		errs, moreErrs := p.stderr.look()
-		switch {
-		case strings.Contains(out, "Postrider serves"):
-			return true
-		case strings.Contains(errs, "cannot listen"):
-			return false
-		}
-		select {
-		case <-more:
-		case <-moreErrs:
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func (a *app) readWhere(cfg *config.Config, query string, limit int) iter.Seq2[a
 	return func(yield func(admin.Step, error) bool) {
 		fsys := node.System(cfg).FS
 		search := admin.Search{Now: time.Now(), Dest: offlineDest(cfg)}
-		j, err := journal.Open(a.ctx, journal.Options{FS: fsys, Dir: filepath.Join(cfg.DataDir, "journal"), ReadOnly: true})
+		j, err := journal.Open(a.ctx, journal.Options{FS: fsys, Dir: filepath.Join(cfg.DataDir, "journal"), Spellings: node.Spellings, ReadOnly: true})
 		if err != nil {
 			yield(admin.Step{}, err)
 			return
@@ -127,6 +128,9 @@ func (t *teller) tell(s admin.Step) {
 }
 
 func heading(s admin.Step) string {
+	if s.Event == admin.StepLogin {
+		return "Login refused, as " + cmp.Or(s.Account, "a name that is no address")
+	}
 	if s.ID == "" {
 		return "Refused, from " + s.From
 	}
@@ -147,6 +151,8 @@ func (t *teller) words(s admin.Step) string {
 		return accepted(s)
 	case admin.StepRefused:
 		return fmt.Sprintf("refused for %s%s%s", orAll(s.To), by(", to ", s.Peer), said(s.Reply))
+	case admin.StepLogin:
+		return fmt.Sprintf("login refused%s%s", by(", to ", s.Peer), said(s.Reply))
 	case admin.StepDelivered:
 		return fmt.Sprintf("%s: delivered%s%s", s.To, by(" to ", s.Peer), said(s.Reply))
 	case admin.StepFailed:
@@ -178,13 +184,16 @@ func (t *teller) words(s admin.Step) string {
 
 func accepted(s admin.Step) string {
 	how := ""
-	if s.Account != "" {
+	if s.Account != "" && s.Peer != "" {
 		how += ", authenticated as " + s.Account
 	}
 	if s.TLS != "" {
 		how += ", over " + s.TLS
 	}
 	where := "made here"
+	if s.Account != "" {
+		where = "handed in on this machine by " + s.Account
+	}
 	if s.Peer != "" {
 		where = "accepted from " + s.Peer
 	}

@@ -1,6 +1,7 @@
-hostname   = "mx1.example.org"
-data_dir   = env("DATA")
-postmaster = "alice@example.org"
+hostname      = "mx1.example.org"
+data_dir      = env("DATA")
+submit_socket = "/run/postrider/submit.sock"
+postmaster    = "alice@example.org"
 
 tls {
   cert = "/mx1.pem"

@@ -1,0 +1,2 @@
+submit_socket = ""
+listener "mx" { address = ":25" }

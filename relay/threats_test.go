@@ -1,0 +1,131 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+)
+
+// odd are replies that are none, or make no sense anywhere.
+var odd = map[string]string{
+	"200 KB line":   "250 " + strings.Repeat("x", 200<<10),
+	"60,000 lines":  strings.Repeat("250-x\n", 60_000) + "250 x",
+	"NUL":           "\x00\x00\x00",
+	"NUL in a code": "2\x0050 ok",
+	"000":           "000 x",
+	"999":           "999 x",
+	"150":           "150 x",
+	"650":           "650 x",
+	"25":            "25",
+	"2500":          "2500 ok",
+	"letters":       "OK",
+	"HTTP":          "HTTP/1.1 400 Bad Request",
+	"two codes":     "250-x\n550 x",
+	"escapes":       "25\x1b[2J",
+}
+
+// A peer that answers nonsense in any state is left with nothing but the
+// connection lost: the mail waits, or goes to the next host, and is neither
+// delivered nor failed; and no octet of it that is not printable reaches a report.
+func TestOddReplies(t *testing.T) {
+	for _, state := range []string{"", "EHLO", "MAIL", "RCPT", "DATA", ".", "QUIT"} {
+		for name, reply := range odd {
+			t.Run(state+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld()
+					two(w)
+					w.peers[mx1] = &peer{replies: map[string]string{state: reply, "HELO": reply}}
+					r := w.relay(Options{IdleMax: -1})
+					defer w.done(t, r)
+					begin := time.Now()
+					out := r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org", "c@example.org"))
+					want := postrider.ResultDeferred
+					if state == "QUIT" {
+						want = postrider.ResultDelivered
+					}
+					for _, o := range out {
+						if o.Result != want || o.Uncertain != (state == ".") {
+							t.Errorf("%s", describe(o))
+						}
+						if strings.ContainsFunc(o.Reply.Text, func(r rune) bool { return r < ' ' && r != '\n' || r > '~' }) || len(o.Reply.Text) > 2000 {
+							t.Errorf("the reply is %q", o.Reply.Text)
+						}
+					}
+					if time.Since(begin) > time.Hour {
+						t.Errorf("it took %v", time.Since(begin))
+					}
+					// The next host has what this one has not taken.
+					w.peers[mx2] = &peer{}
+					if state == "QUIT" || state == "." {
+						return
+					}
+					for _, o := range r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org")) {
+						if o.Result != postrider.ResultDelivered || o.Remote != "mx2.example" {
+							t.Errorf("at the next host: %s", describe(o))
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Names that lead in a circle or to thousands of hosts cost a bounded number of
+// questions and connections, and what they cannot tell waits.
+func TestOddNames(t *testing.T) {
+	loop := "deferred/dest 451 4.4.3 "
+	play(t, []story{
+		{
+			name: "an MX that is an alias",
+			world: func(w *world) {
+				w.zone.MX("example.org", 10, "alias.example").CNAME("alias.example", "mx1.example").A("mx1.example", "192.0.2.1")
+				w.peers[mx1] = &peer{}
+			},
+			want: []string{delivered + " (alias.example)"}, dials: []string{mx1},
+		}, {
+			name: "a domain that is an alias of itself",
+			world: func(w *world) {
+				w.zone.CNAME("example.org", "example.net").CNAME("example.net", "example.org")
+			},
+			want: []string{loop + "MX of example.org: dns: MX example.org from the zone: CNAME loop"},
+		}, {
+			name: "an MX that is an alias of itself",
+			world: func(w *world) {
+				w.zone.MX("example.org", 10, "mx.example").CNAME("mx.example", "mx.example")
+			},
+			want: []string{loop + "address of mx.example: dns: AAAA mx.example from the zone: CNAME loop"},
+		}, {
+			name: "an alias that leads into our own network",
+			world: func(w *world) {
+				w.zone.MX("example.org", 10, "mx.example").CNAME("mx.example", "home.example").A("home.example", "127.0.0.1")
+				w.peers["127.0.0.1:25"] = &peer{}
+			},
+			want: []string{"failed/message 550 5.4.6 mail host mx.example has an address that leads back to the sender's own machine"},
+		}, {
+			name: "the name localhost as an MX",
+			world: func(w *world) {
+				w.zone.MX("example.org", 10, "localhost").A("localhost", "127.0.0.1")
+				w.peers["127.0.0.1:25"] = &peer{}
+			},
+			want: []string{"failed/message 550 5.4.6 mail host localhost has an address that leads back to the sender's own machine"},
+		},
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 5000 {
+			w.zone.MX("example.org", uint16(i%3), fmt.Sprintf("mx%d.example", i))
+		}
+		w.zone.A("mx4999.example", "192.0.2.1")
+		r := w.relay(Options{Rand: seeded()})
+		defer w.done(t, r)
+		for _, o := range r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org")) {
+			if o.Result == postrider.ResultDelivered || len(w.dials) > triesMax {
+				t.Errorf("%s after %d dials", describe(o), len(w.dials))
+			}
+		}
+	})
+}
