@@ -24,7 +24,8 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 			return listenError(a.Pos, a.Address, err)
 		}
 		n.adminAt = l.Addr()
-		n.http = append(n.http, &page{"admin", l, admin.NewServer(admin.Public(o))})
+		strangers := newCallers(l, func(net.Conn) int { return nobodyKnown })
+		n.http = append(n.http, &page{"admin", strangers, admin.NewServer(admin.Public(o))})
 	}
 	if n.env.Control == nil {
 		return nil

@@ -83,6 +83,11 @@ func (s *Spool) beginAmend(it *item, closes map[*entry]int) {
 func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 	for i, n := range a.rcpts {
 		r := &e.rcpts[n]
+		if recovery && a.ends() && r.last.seg == nil && r.state != postrider.Waiting {
+			// A snapshot that was taken after the record of its mark knows the end of
+			// what waited here, and not which record said so.
+			s.change(e, &postrider.Change{Rcpt: int(n), Tries: int(r.tries)}, location{})
+		}
 		if r.state != postrider.Waiting {
 			continue // a settlement of the same group was first
 		}
@@ -102,11 +107,8 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 			}
 		case postrider.AmendBounce, postrider.AmendDrop:
 			r.want = &wanted{a, at}
-			if recovery && a.leased[i] {
-				continue
-			}
 		}
-		if r.leased {
+		if r.leased || recovery && a.leased[i] {
 			continue
 		}
 		if r.parcel != nil {
@@ -147,6 +149,11 @@ func (s *Spool) applyWant(e *entry, i int) {
 	if w.a.do == postrider.AmendBounce {
 		s.wakeBy(e, w.a.at) // whoever bounces by hand does not wait for other recipients
 	}
+}
+
+// ends reports whether an amendment ends the waiting of its recipients.
+func (a *amendment) ends() bool {
+	return a.do == postrider.AmendBounce || a.do == postrider.AmendDrop
 }
 
 // change is what a bounce or a drop makes of recipient n.

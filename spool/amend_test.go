@@ -210,3 +210,50 @@ func TestFeedTellsTheEndOfWhatIsDropped(t *testing.T) {
 		})
 	}
 }
+
+// A snapshot that has seen a bounce whose record lies beyond its mark must not
+// make a start forget what the record says.
+func TestSnapshotAroundABounce(t *testing.T) {
+	for _, inFlight := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example", "b@held.example")
+			at := mark{b.s.synced, b.s.segments[0], b.s.segments[0].end}
+			var l postrider.Lease
+			if inFlight {
+				l = b.mustClaim(postrider.Attempt, 0)
+			}
+			b.amend(postrider.Amendment{ID: id, Do: postrider.AmendBounce, Rcpts: []int{0}, Reply: bounceReply})
+			if inFlight {
+				b.settle(l, deferred(0, time.Now()))
+				time.Sleep(time.Second)
+			}
+			if err := b.s.snapshot(at); err != nil {
+				t.Fatal(err)
+			}
+			b.reopen()
+			if m, _ := readBody(t, b.s, id); m.Recipients[0].State != postrider.Failed || m.Recipients[0].Reply.Text != "by hand" || b.s.waiting != 1 {
+				t.Errorf("in flight %v: %+v, %d wait", inFlight, m.Recipients[0], b.s.waiting)
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
+
+// A drop that waits for the end of an attempt is not done by a later wish, when
+// the log is read again: the attempt may have come to something else.
+func TestWishesInFlightInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@x.example")
+		l := b.mustClaim(postrider.Attempt, 0)
+		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop, Reply: bounceReply})
+		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendRelease})
+		b.settle(l, failed(0))
+		b.reopen()
+		if m, _ := readBody(t, b.s, id); m.Recipients[0].State != postrider.Failed || m.Recipients[0].Reported {
+			t.Errorf("%+v", m.Recipients[0])
+		}
+		b.s.Close(context.Background())
+	})
+}

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -186,6 +187,11 @@ func (s *Spool) sweepPauses() {
 	s.sweptDests = len(s.dests)
 }
 
+// returnAfter is after the recovery of how many messages memory is given back to
+// the system. What reading a log leaves behind is more than the index itself, and
+// the collector would keep it for later.
+const returnAfter = 10_000
+
 // Rekey implements postrider.Spool.
 func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) {
 	s.mu.Lock()
@@ -203,6 +209,9 @@ func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) {
 		if u.e.loc.seg != nil {
 			s.key(u.e, u.tos)
 		}
+	}
+	if len(recovered) >= returnAfter && !s.closed {
+		s.snapshots.Go(debug.FreeOSMemory)
 	}
 	s.kick()
 	s.mu.Unlock()

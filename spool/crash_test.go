@@ -1,12 +1,11 @@
 package spool
 
 import (
-	"bytes"
 	"context"
+	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"sync/atomic"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,322 +14,290 @@ import (
 	"github.com/postrider/postrider/vfs"
 )
 
-// A fate is what the model knows of one recipient.
-type fate struct {
-	state    postrider.State
-	reported bool
-	maybe    bool // the last change may or may not have survived: it was lazy, or in flight
+var (
+	crashStates  = flag.Int("crash.states", 10_000, "try this many crash states")
+	crashSeed    = flag.Uint64("crash.seed", 1, "begin with the script of this seed")
+	crashSubsets = flag.Int("crash.subsets", 16, "of what was not synced, try all subsets up to this many at each operation")
+	crashRandom  = flag.Int("crash.random", 8, "and so many of chance beyond")
+	crashOp      = flag.Int("crash.op", -1, "crash at this operation alone")
+	crashKeep    = flag.String("crash.keep", "", "and with this subset alone, as a failure names it")
+)
+
+// A campaign crashes the spool at every operation of one script after the other.
+type campaign struct {
+	t      *testing.T
+	seed   uint64
+	states int
+	double int // of the states: crashes of a recovery
+	ops    int
+	lost   int
 }
 
-// A mirror is the model of a spool: what must be there after a crash, what must
-// not, and what may.
-type mirror struct {
-	bodies map[postrider.ID][]byte
-	acked  map[postrider.ID]bool // Commit returned nil
-	tried  map[postrider.ID]bool // Commit was called
-	fates  map[postrider.ID][]fate
-	// pairs: a report is there if, and only if, its message is reported.
-	pairs map[postrider.ID]postrider.ID
-}
-
-func newMirror() *mirror {
-	return &mirror{bodies: map[postrider.ID][]byte{}, acked: map[postrider.ID]bool{}, tried: map[postrider.ID]bool{},
-		fates: map[postrider.ID][]fate{}, pairs: map[postrider.ID]postrider.ID{}}
-}
-
-// A script runs against a spool and a mirror until it ends or the disk dies.
-type script struct {
-	b    *bench
-	m    *mirror
-	dead bool
-}
-
-func (s *script) add(size int, rcpts ...string) postrider.ID {
-	if s.dead {
-		return ""
-	}
-	body := bytes.Repeat([]byte(fmt.Sprintf("%07d\r\n", len(s.m.tried))), size/9+1)
-	a, err := addition(s.b.s, "", body, time.Now(), rcpts...)
-	if err != nil {
-		s.dead = true
-		return ""
-	}
-	id := a.Message.ID
-	s.m.bodies[id], s.m.tried[id], s.m.fates[id] = body, true, make([]fate, len(rcpts))
-	if err := s.b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}}); err != nil {
-		s.dead = true
-		a.Draft.Discard()
-		return ""
-	}
-	s.m.acked[id] = true
-	return id
-}
-
-// step claims what is due and settles it with the change that f makes.
-func (s *script) step(lazy bool, f func(i int) postrider.Change) {
-	if s.dead {
-		return
-	}
-	l, ok := s.b.claim()
-	if !ok {
-		return
-	}
-	set := postrider.Settlement{Lease: l}
-	if c, err := s.b.s.Open(context.Background(), l.ID); err == nil {
-		c.Close()
-	} else {
-		s.dead = true
-		return
-	}
-	for _, i := range l.Rcpts {
-		c := f(i)
-		set.Changes = append(set.Changes, c)
-		s.m.fates[l.ID][i] = fate{c.State, c.Reported, true}
-	}
-	err := s.b.s.Commit(context.Background(), postrider.Batch{Settle: []postrider.Settlement{set}, Lazy: lazy})
-	if err != nil {
-		s.dead = true
-		return
-	}
-	if !lazy {
-		s.sure(l.ID)
-	}
-}
-
-func (s *script) sure(id postrider.ID) {
-	for i := range s.m.fates[id] {
-		s.m.fates[id][i].maybe = false
-	}
-}
-
-// report reports what is owed, with a message of its own in the same batch.
-func (s *script) report() {
-	if s.dead {
-		return
-	}
-	l, ok := s.b.claim()
-	if !ok || l.Why != postrider.Wake {
-		return
-	}
-	a, err := addition(s.b.s, "", []byte("report\r\n"), time.Now(), "from@report.example")
-	if err != nil {
-		s.dead = true
-		return
-	}
-	id := a.Message.ID
-	s.m.bodies[id], s.m.tried[id], s.m.fates[id] = []byte("report\r\n"), true, make([]fate, 1)
-	s.m.pairs[l.ID] = id
-	set := postrider.Settlement{Lease: l}
-	for _, i := range l.Rcpts {
-		c := failed(i)
-		c.Reported = true
-		set.Changes = append(set.Changes, c)
-		s.m.fates[l.ID][i] = fate{c.State, true, true}
-	}
-	batch := postrider.Batch{Add: []postrider.Addition{a}, Settle: []postrider.Settlement{set}}
-	if err := s.b.s.Commit(context.Background(), batch); err != nil {
-		s.dead = true
-		return
-	}
-	s.m.acked[id] = true
-	s.sure(l.ID)
-}
-
-// run does a bit of everything: small and large messages, settlements lazy and
-// not, reports, amendments, moves out of old segments, restarts.
-func (s *script) run() {
-	held := s.add(500, "a@held.example")
-	for round := range 6 {
-		s.add(700, "a@x.example", "b@x.example", "c@y.example")
-		s.add(5000, "a@x.example") // in its own file
-		s.step(true, delivered)
-		s.step(true, func(i int) postrider.Change { return deferred(i, time.Now()) })
-		s.step(true, failed)
-		if !s.dead && round%2 == 0 {
-			time.Sleep(100 * time.Millisecond) // the lazy sync comes
-		}
-		s.step(false, delivered)
-		s.report()
-		s.step(true, delivered)
-		if !s.dead && held != "" {
-			amend := postrider.Batch{Amend: []postrider.Amendment{{ID: held, Due: time.Now()}}}
-			s.dead = s.b.s.Commit(context.Background(), amend) != nil
-		}
-		s.add(1500, "d@z.example")
-		s.step(true, delivered)
-		if !s.dead && round == 3 {
-			err := s.b.s.Close(context.Background())
-			if s.dead = err != nil || s.b.fs.Dead(); !s.dead {
-				o := testOptions(s.b.fs)
-				s.b.opened++
-				o.Rand = rand.New(rand.NewPCG(1, s.b.opened))
-				next, err := Open(context.Background(), o)
-				if s.dead = err != nil; !s.dead {
-					s.b.s = next
-					next.Rekey(destOf)
-				}
-			}
-		}
-	}
-}
-
-// check compares what a recovered spool holds with the mirror.
-func (m *mirror) check(s *Spool) error {
-	seen := map[postrider.ID]*postrider.Message{}
-	for msg, err := range s.Scan(context.Background()) {
-		if err != nil {
-			return fmt.Errorf("scan: %w", err)
-		}
-		seen[msg.ID] = msg
-		if !m.tried[msg.ID] {
-			return fmt.Errorf("message %s comes from nowhere", msg.ID)
-		}
-		c, err := s.Open(context.Background(), msg.ID)
-		if err != nil {
-			return err
-		}
-		got, err := io.ReadAll(c.Reader())
-		if err != nil {
-			return err
-		}
-		c.Close()
-		if want := append(bytes.Clone(c.Head()), m.bodies[msg.ID]...); !bytes.Equal(got, want) {
-			return fmt.Errorf("message %s is torn", msg.ID)
-		}
-	}
-	for id := range m.acked {
-		if err := m.checkAcked(id, seen[id]); err != nil {
-			return err
-		}
-	}
-	for id, report := range m.pairs {
-		msg := seen[id]
-		reported := msg == nil
-		if msg != nil {
-			for _, r := range msg.Recipients {
-				reported = reported || r.Reported && r.State == postrider.Failed
-			}
-		}
-		_, there := seen[report]
-		settledSince := m.fates[report][0].state == postrider.Delivered
-		if m.acked[id] && reported != there && !(reported && settledSince) {
-			return fmt.Errorf("message %s reported=%v, and its report %s is there=%v", id, reported, report, there)
-		}
-	}
-	return nil
-}
-
-func (m *mirror) checkAcked(id postrider.ID, msg *postrider.Message) error {
-	open, sure := false, true
-	for i, f := range m.fates[id] {
-		if f.maybe {
-			sure = false
-			continue
-		}
-		closed := f.state != postrider.Waiting && f.reported
-		open = open || !closed
-		if msg != nil && (msg.Recipients[i].State != f.state || msg.Recipients[i].Reported != f.reported) {
-			return fmt.Errorf("message %s recipient %d is %v, and was durably %v", id, i, msg.Recipients[i].State, f.state)
-		}
-	}
-	if open && msg == nil {
-		return fmt.Errorf("message %s was acknowledged and is lost", id)
-	}
-	if sure && !open && msg != nil {
-		return fmt.Errorf("message %s was durably done and is back", id)
-	}
-	return nil
-}
-
-// play runs the script on a disk with the hook, and returns what is left.
-func play(t *testing.T, hook func(vfs.Op) error) (*vfs.Mem, *mirror, bool) {
-	fsys := vfs.NewMem()
-	fsys.SetHook(hook)
-	b := &bench{t: t, fs: fsys, opened: 100}
-	s := &script{b: b, m: newMirror()}
-	sp, err := Open(context.Background(), testOptions(fsys))
-	if err != nil {
-		return fsys, s.m, true
-	}
-	b.s = sp
-	sp.Rekey(destOf)
-	s.run()
-	b.s.Close(context.Background())
-	return fsys, s.m, s.dead
-}
-
-// recovered opens the spool on a disk after a crash and holds it against m. Then
-// it accepts, closes and opens once more: recovery must not eat its own work.
-func recovered(t *testing.T, disk *vfs.Mem, m *mirror, seed uint64) error {
-	o := testOptions(disk)
-	o.Rand = rand.New(rand.NewPCG(7, seed))
-	var alarms []string
-	o.Alarm = func(text string) { alarms = append(alarms, text) }
-	s, err := Open(context.Background(), o)
-	if err != nil {
-		return err
-	}
-	s.Rekey(destOf)
-	err = m.check(s)
-	if err == nil && len(alarms) > 0 {
-		err = fmt.Errorf("false alarm: %q", alarms)
-	}
-	s.Close(context.Background())
-	return err
-}
-
-// The disk dies before each operation that changes it, and then keeps any part
-// of what was not synced.
+// The disk dies before each operation of a script that changes it, and keeps any
+// part of what was not synced. What the next start finds is one of the worlds
+// that may be, octet for octet, and it goes on from there. Every few states the
+// recovery is crashed too, at each of its operations.
+//
+// Another seed is another script. A failure says how to see it again.
 func TestCrashAtEveryOperation(t *testing.T) {
 	if testing.Short() {
-		t.Skip("exhaustive, and skipped with -short")
+		t.Skip("runs for a minute")
 	}
-	subsets, random := 24, 8
-	crashes := 0
-	var last atomic.Int64
-	synctest.Test(t, func(t *testing.T) {
-		play(t, func(op vfs.Op) error { last.Store(int64(op.N)); return nil })
-	})
-	ops := int(last.Load()) + 1
-	for n := range ops {
-		synctest.Test(t, func(t *testing.T) {
-			var skip atomic.Bool
-			disk, m, dead := play(t, func(op vfs.Op) error {
-				if op.N == n && !op.Kind.Changes() {
-					skip.Store(true)
-				}
-				if op.N >= n && !skip.Load() {
-					return vfs.ErrCrash
-				}
-				return nil
-			})
-			if skip.Load() || !dead {
-				return
-			}
-			try := func(kind string, after *vfs.Mem) {
-				crashes++
-				if err := recovered(t, after, m, uint64(crashes)); err != nil {
-					t.Fatalf("crash before operation %d, %s: %v", n, kind, err)
-				}
-			}
-			i := 0
-			for after := range disk.Crashes(subsets) {
-				try(fmt.Sprintf("subset %d", i), after)
-				i++
-			}
-			try("all kept", disk.Crash(vfs.KeepAll))
-			for seed := range random {
-				rng := rand.New(rand.NewPCG(uint64(n), uint64(seed)))
-				try(fmt.Sprintf("random %d", seed), disk.Crash(vfs.KeepSome(rng, rng.Float64())))
-			}
-			try("killed", disk.Kill())
-		})
-		if t.Failed() {
+	c := &campaign{t: t, seed: *crashSeed}
+	begun := time.Now()
+	for ; c.states < *crashStates && c.lost == 0; c.seed++ {
+		c.script()
+		t.Logf("seed %d done after %v: crash states %d, of them in recovery %d", c.seed, time.Since(begun).Round(time.Second), c.states, c.double)
+		if *crashOp >= 0 {
 			return
 		}
 	}
-	if ops < 150 || crashes < 500 {
-		t.Fatalf("only %d operations and %d crashes: the script does not do what it says", ops, crashes)
+	t.Logf("crash states %d, operations %d, lost %d", c.states, c.ops, c.lost)
+}
+
+// script crashes one script everywhere.
+func (c *campaign) script() {
+	ops := c.census()
+	c.ops += ops
+	for n := range ops {
+		if *crashOp >= 0 && n != *crashOp {
+			continue
+		}
+		synctest.Test(c.t, func(t *testing.T) {
+			d := newDriver(c.seed, vfs.NewMem())
+			if *crashOp >= 0 && testing.Verbose() {
+				d.talk = t.Logf
+			}
+			d.fault = func(op, _ int, _ vfs.Op) error {
+				if op >= n {
+					return vfs.ErrCrash
+				}
+				return nil
+			}
+			d.script()
+			if d.err != nil || !d.fs.Dead() {
+				t.Fatalf("seed %d to operation %d: %v", c.seed, n, d.err)
+			}
+			c.crash(d, n)
+		})
+		if c.t.Failed() || c.states >= *crashStates && ops > c.ops {
+			return
+		}
 	}
-	t.Logf("%d operations, %d crash states", ops, crashes)
+}
+
+// census runs the script once without a crash, and sees to it that it does all
+// that it is for.
+func (c *campaign) census() (ops int) {
+	synctest.Test(c.t, func(t *testing.T) {
+		d := newDriver(c.seed, vfs.NewMem())
+		d.script()
+		if d.err != nil {
+			t.Fatalf("seed %d without a crash: %v", c.seed, d.err)
+		}
+		ops = d.ops
+		for _, what := range []string{"create seg", "remove seg", "create big", "remove big", "rename index.snap", "create spare", "rename seg",
+			"link damaged", "truncate seg", "moved"} {
+			if d.seen[what] == 0 && c.seed == 1 {
+				t.Errorf("seed %d: nothing was done to %q", c.seed, what)
+			}
+		}
+		if c.seed == *crashSeed {
+			t.Logf("seed %d: %d operations, %v", c.seed, ops, d.seen)
+		}
+	})
+	if ops < 300 {
+		c.t.Fatalf("seed %d: %d operations", c.seed, ops)
+	}
+	return ops
+}
+
+// A chooser decides of each chance, first as its script says and then as rest does.
+type chooser struct {
+	script string // of 0 and 1
+	rest   func() bool
+	made   []byte
+}
+
+func (ch *chooser) keep(vfs.Chance) bool {
+	var kept bool
+	if n := len(ch.made); n < len(ch.script) {
+		kept = ch.script[n] == '1'
+	} else if ch.rest != nil {
+		kept = ch.rest()
+	}
+	ch.made = append(ch.made, "01"[btoi(kept)])
+	return kept
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// next returns the subset after the one that was made, and false after the last.
+func (ch *chooser) next() (string, bool) {
+	last := strings.LastIndexByte(string(ch.made), '0')
+	if last < 0 {
+		return "", false
+	}
+	return string(ch.made[:last]) + "1", true
+}
+
+// crash tries what the crash at operation n may have left.
+func (c *campaign) crash(d *driver, n int) {
+	d.close()
+	if *crashKeep != "" {
+		c.try(d, n, *crashKeep)
+		return
+	}
+	seen := map[string]bool{}
+	try := func(ch *chooser) {
+		image := d.fs.Crash(ch.keep)
+		if made := string(ch.made); !seen[made] {
+			seen[made] = true
+			c.survive(d, image, n, made)
+		}
+	}
+	script, more := "", true
+	for range *crashSubsets {
+		ch := &chooser{script: script}
+		try(ch)
+		if script, more = ch.next(); !more {
+			break
+		}
+	}
+	if more {
+		try(&chooser{rest: func() bool { return true }})
+		rng := rand.New(rand.NewPCG(c.seed, uint64(n)))
+		for range *crashRandom {
+			p := rng.Float64()
+			try(&chooser{rest: func() bool { return rng.Float64() < p }})
+		}
+	}
+	for made := range seen {
+		if c.t.Failed() {
+			return
+		}
+		if rand.New(rand.NewPCG(uint64(n), uint64(len(made)))).IntN(12) == 0 {
+			c.again(d, n, made)
+		}
+		break
+	}
+	if !c.t.Failed() {
+		c.survive(d, d.fs.Kill(), n, "killed")
+	}
+}
+
+// try tries one subset.
+func (c *campaign) try(d *driver, n int, made string) {
+	if made == "killed" {
+		c.survive(d, d.fs.Kill(), n, made)
+		return
+	}
+	first, second, double := strings.Cut(made, "/")
+	if !double {
+		c.survive(d, d.fs.Crash((&chooser{script: made}).keep), n, made)
+		return
+	}
+	var k int
+	var kept string
+	fmt.Sscanf(second, "%d/%s", &k, &kept)
+	c.recovery(d, n, first, k, kept)
+}
+
+// again crashes the recovery from one subset at each of its operations.
+func (c *campaign) again(d *driver, n int, made string) {
+	for k := 0; c.recovery(d, n, made, k, "") && c.recovery(d, n, made, k, "1") && !c.t.Failed(); k++ {
+	}
+}
+
+// recovery crashes the recovery from one subset at its operation k, and keeps all
+// or nothing of what it did not sync. It returns false when there is no such
+// operation.
+func (c *campaign) recovery(d *driver, n int, made string, k int, kept string) bool {
+	disk := d.fs.Crash((&chooser{script: made}).keep)
+	disk.SetHook(vfs.CrashAt(k))
+	half := d.survivor(disk, uint64(2000+k))
+	s, err := Open(context.Background(), half.options())
+	if err == nil {
+		synctest.Wait()
+		s.Close(context.Background())
+	}
+	if !disk.Dead() {
+		return false
+	}
+	c.double++
+	c.survive(d, disk.Crash((&chooser{rest: func() bool { return kept != "" }}).keep), n, fmt.Sprintf("%s/%d/%s", made, k, kept))
+	return true
+}
+
+// survivor returns a driver that goes on with what a crash has left.
+func (d *driver) survivor(disk *vfs.Mem, life uint64) *driver {
+	s := newDriver(life, disk)
+	s.worlds, s.now, s.leases, s.acked, s.rot = d.worlds, d.now, d.leases, d.acked, d.rot
+	s.opened, s.bare = d.opened+life<<10, true
+	s.clock = time.Now()
+	return s
+}
+
+// survive opens the spool on what is left, and holds it against the model; then
+// it accepts, delivers, stops, and is opened once more.
+func (c *campaign) survive(d *driver, disk *vfs.Mem, n int, kept string) {
+	c.states++
+	s := d.survivor(disk, uint64(c.states))
+	if s.open(false); !s.over() {
+		s.afterlife()
+	}
+	s.close()
+	if s.err == nil {
+		return
+	}
+	if c.lost++; c.lost > 3 {
+		return
+	}
+	c.t.Errorf("seed %d, crash before operation %d (%v), kept %q: %v\nagain: go test ./spool -run TestCrashAtEveryOperation -crash.seed=%d -crash.op=%d -crash.keep=%s -v",
+		c.seed, n, d.lastOp, kept, s.err, c.seed, n, kept)
+}
+
+// afterlife is what a spool must still do after whatever was.
+func (d *driver) afterlife() {
+	d.addOf(d.rng.IntN(3000))
+	for !d.over() && d.claim() {
+		l := d.leases[0]
+		m := d.now.msgs[l.ID]
+		if m == nil {
+			d.wrong("a lease of message %s, which is not there", l.ID)
+			return
+		}
+		set := postrider.Settlement{Lease: l}
+		for _, n := range l.Rcpts {
+			c := changeOf(n, &m.m.Recipients[n])
+			switch {
+			case c.State != postrider.Waiting:
+				c.Reported = true
+			case l.Why == postrider.Attempt:
+				c = delivered(n)
+			default:
+				continue
+			}
+			set.Changes = append(set.Changes, c)
+		}
+		d.commit(&act{at: d.time().UnixNano(), batch: postrider.Batch{Settle: []postrider.Settlement{set}, Lazy: true}})
+	}
+	now := d.time()
+	for id, m := range d.now.msgs {
+		for n := range m.m.Recipients {
+			r := &m.m.Recipients[n]
+			held := r.Held || destOf(r.To) == postrider.DestHold && !r.Passed
+			if r.State != postrider.Waiting && !r.Reported || r.State == postrider.Waiting && !held && !r.Due.After(now) {
+				d.wrong("message %s recipient %d is %s and due, and does not come", id, n, r.State)
+			}
+		}
+	}
+	if d.close(); d.err == nil && d.open(true) {
+		d.close()
+	}
 }

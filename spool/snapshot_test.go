@@ -55,7 +55,7 @@ func (b *bench) mix(rng *rand.Rand) {
 		b.add(bytes.Repeat([]byte("x"), rng.IntN(3000)), to...)
 	case 3:
 		for id := range b.s.entries {
-			b.amend(postrider.Amendment{ID: id, Do: []postrider.Amend{postrider.AmendDue, postrider.AmendHold, postrider.AmendRelease, postrider.AmendPass}[rng.IntN(4)], Due: time.Now()})
+			b.amend(postrider.Amendment{ID: id, Do: postrider.Amend(rng.IntN(6)), Due: time.Now(), Reply: bounceReply})
 			break
 		}
 	default:

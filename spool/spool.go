@@ -79,8 +79,8 @@ type Spool struct {
 	spare         bool  // the file is there
 	sinceSnapshot int64 // octets of log
 
-	snapping  atomic.Bool // a snapshot is being written
-	snapshots sync.WaitGroup
+	snapping  atomic.Bool    // a snapshot is being written
+	snapshots sync.WaitGroup // and what else is done beside
 
 	requests chan *request
 	remove   chan removal

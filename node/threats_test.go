@@ -1,0 +1,120 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider/smtpd"
+)
+
+// The HTTP address has a bounded number of connections: who holds all of them
+// keeps others from the metrics for a moment, and takes nothing from the mail.
+func TestAdminIsBounded(t *testing.T) {
+	w := start(t, base(t.TempDir()), nil)
+	addr := w.AdminAddr().String()
+	open := 0
+	var held []net.Conn
+	for range 3 * callersEach {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		held = append(held, c)
+	}
+	for _, c := range held {
+		// One that was not taken is closed; one that was has its answer.
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, err := fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+		if n, _ := c.Read(make([]byte, 1)); err == nil && n == 1 {
+			open++
+		}
+	}
+	if open != callersEach {
+		t.Errorf("%d connections of %d were served, want %d", open, len(held), callersEach)
+	}
+	for _, c := range held {
+		c.Close()
+	}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	for begin := time.Now(); ; {
+		r, err := client.Get("http://" + addr + "/healthz")
+		if err == nil {
+			body, _ := io.ReadAll(r.Body)
+			r.Body.Close()
+			if string(body) != "ok\n" {
+				t.Errorf("health is %q", body)
+			}
+			break
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("nobody is served any more: %v", err)
+		}
+	}
+}
+
+// A starved listener has no descriptor for a connection, for a while.
+type starved struct {
+	net.Listener
+	asked, starve atomic.Int32
+}
+
+func (l *starved) Accept() (net.Conn, error) {
+	l.asked.Add(1)
+	if l.starve.Load() > 0 {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// Closed ends Accept.
+type closed struct{ over chan struct{} }
+
+func (l closed) Accept() (net.Conn, error) { <-l.over; return nil, net.ErrClosed }
+func (l closed) Close() error              { close(l.over); return nil }
+func (l closed) Addr() net.Addr            { return &net.TCPAddr{} }
+
+// A lack of descriptors does not make the socket between the listener and its
+// server turn in a loop.
+func TestAcceptDoesNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &starved{Listener: closed{make(chan struct{})}}
+		l.starve.Store(1)
+		s := newSocket(l)
+		s.open()
+		alarms := 0
+		server := &smtpd.Server{Alarm: func(err error) {
+			if !errors.Is(err, syscall.EMFILE) {
+				t.Error(err)
+			}
+			alarms++
+		}}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(t.Context(), s.slot()) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := l.asked.Load(); n < 30 || n > 100 || alarms != 1 {
+			t.Errorf("asked %d times in a minute, %d alarms", n, alarms)
+		}
+		l.starve.Store(0)
+		time.Sleep(time.Minute)
+		if err := server.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
