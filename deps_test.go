@@ -63,7 +63,7 @@ var policy = map[string]rule{
 	"node":             {all: true, edge: true},
 	"cmd/postrider":    {all: true, other: []string{"github.com/alecthomas/kong", "golang.org/x/sys"}, edge: true},
 	"internal/mutants": {edge: true},
-	"internal/sim":     {local: []string{".", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
+	"internal/sim":     {local: []string{".", "admin", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
 }
 
 // banned is what only a package at the edge may use: for each import path what

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -45,8 +46,13 @@ type stamp struct {
 // certEvery is how often the files of a certificate are looked at.
 const certEvery = 5 * time.Second
 
-// openCertificate reads the certificate that a configuration names, or makes one.
-func (n *Node) openCertificate(conf config.TLS) (*certificate, error) {
+// openCertificate reads the certificate that a configuration names, or makes one,
+// if any listener needs one.
+func (n *Node) openCertificate(cfg *config.Config) (*certificate, error) {
+	if !slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.TLS != config.TLSNone }) {
+		return nil, nil
+	}
+	conf := cfg.TLS
 	c := &certificate{conf: conf, fs: n.env.FS, log: n.env.Log}
 	c.stamps = c.look()
 	var pair tls.Certificate
@@ -105,14 +111,20 @@ func (c *certificate) refresh() {
 	c.log.Info("certificate changed", "file", c.conf.Cert)
 }
 
-// watchFiles looks at the files of the certificate until ctx ends.
+// watchFiles looks at the files of the certificate until ctx ends, while there
+// are any: the one of our own making does not change.
 func (n *Node) watchFiles(ctx context.Context) {
 	tick := time.NewTicker(certEvery)
 	defer tick.Stop()
 	for {
+		due := tick.C
+		if c := n.gen.Load().cert; c == nil || c.conf.SelfSigned {
+			due = nil
+		}
 		select {
-		case <-tick.C:
+		case <-due:
 			n.gen.Load().cert.refresh()
+		case <-n.reloaded:
 		case <-ctx.Done():
 			return
 		}
@@ -120,7 +132,12 @@ func (n *Node) watchFiles(ctx context.Context) {
 }
 
 // tlsConfig is what a handshake that begins now uses.
-func (n *Node) tlsConfig() *tls.Config { return n.gen.Load().cert.shown.Load() }
+func (n *Node) tlsConfig() *tls.Config {
+	if c := n.gen.Load().cert; c != nil {
+		return c.shown.Load()
+	}
+	return &tls.Config{SessionTicketsDisabled: true} // a reload has just ended TLS: there is nothing to show
+}
 
 // SelfSignedFile is the certificate of our own making, with its key, in the data
 // directory.

@@ -87,7 +87,7 @@ func TestCertificateChanges(t *testing.T) {
 	var log bytes.Buffer
 	n := &Node{cfg: cfg, env: System(cfg)}
 	n.env.Log = slog.New(slog.NewTextHandler(&log, nil))
-	c, err := n.openCertificate(conf)
+	c, err := n.openCertificate(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestCertificateChanges(t *testing.T) {
 	if !strings.Contains(log.String(), conf.Key) {
 		t.Errorf("the log says %s", &log)
 	}
-	if _, err := n.openCertificate(conf); err == nil || !strings.Contains(err.Error(), conf.Key) {
+	if _, err := n.openCertificate(cfg); err == nil || !strings.Contains(err.Error(), conf.Key) {
 		t.Errorf("a start without the key: %v", err)
 	}
 	if shown := c.shown.Load(); shown.MinVersion < tls.VersionTLS12 || !shown.SessionTicketsDisabled {

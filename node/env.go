@@ -42,6 +42,8 @@ type Env struct {
 	// Tune changes the sizes of the spool, which a simulation makes small. Nil: they
 	// are as they are.
 	Tune func(*spool.Options)
+	// Wrap puts something around the spool. Nil: nothing.
+	Wrap func(postrider.Spool) postrider.Spool
 	// Control makes the listener of the control socket, a file that only its
 	// owner may open. Nil: there is none.
 	Control func(ctx context.Context, name string) (net.Listener, error)

@@ -20,7 +20,7 @@ type generation struct {
 	router *route.Router
 	checks map[string]policy.Chains // by listener
 	doors  []*door
-	cert   *certificate
+	cert   *certificate // nil: no listener needs one
 }
 
 // newGeneration makes what a configuration says, and opens nothing: doors are
@@ -40,7 +40,7 @@ func (n *Node) newGeneration(cfg *config.Config, doors []*door) (*generation, er
 		}
 	}
 	var err error
-	if g.cert, err = n.openCertificate(cfg.TLS); err != nil {
+	if g.cert, err = n.openCertificate(cfg); err != nil {
 		return nil, err
 	}
 	if g.router, err = route.New(table); err != nil {

@@ -61,14 +61,15 @@ type Node struct {
 	http     []*page
 	adminAt  net.Addr
 
-	ready   atomic.Bool
-	loading chan struct{}  // holds a token while a reload is under way
-	ending  chan struct{}  // closed by Stop
-	failed  chan error     // the first failure of what runs
-	work    sync.WaitGroup // the queue and the servers
-	admins  sync.WaitGroup
-	feed    sync.WaitGroup
-	stop    context.CancelFunc // ends the queue
+	ready    atomic.Bool
+	loading  chan struct{}  // holds a token while a reload is under way
+	reloaded chan struct{}  // tells who watches the files of a generation that there is another
+	ending   chan struct{}  // closed by Stop
+	failed   chan error     // the first failure of what runs
+	work     sync.WaitGroup // the queue and the servers
+	admins   sync.WaitGroup
+	feed     sync.WaitGroup
+	stop     context.CancelFunc // ends the queue
 
 	mu      sync.Mutex
 	retired map[*served]bool // whose connections have not all ended
@@ -87,7 +88,7 @@ func New(cfg *config.Config, env Env) (*Node, error) {
 		return nil, fmt.Errorf("node: %w", err)
 	}
 	return &Node{
-		cfg: cfg, env: env, metrics: admin.NewMetrics(), failed: make(chan error, 1), loading: make(chan struct{}, 1),
+		cfg: cfg, env: env, metrics: admin.NewMetrics(), failed: make(chan error, 1), loading: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ending:  make(chan struct{}),
 		retired: map[*served]bool{},
 	}, nil
@@ -203,7 +204,11 @@ func (n *Node) openSpool(ctx context.Context) error {
 	if err != nil {
 		return n.dataDirError(err)
 	}
-	n.spool = timedSpool{n.store, n.env, n.metrics}
+	n.spool = n.store
+	if n.env.Wrap != nil {
+		n.spool = n.env.Wrap(n.store)
+	}
+	n.spool = timedSpool{n.spool, n.env, n.metrics}
 	n.metrics.Watch(n.queueStat, n.env.Now)
 	return nil
 }

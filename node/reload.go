@@ -71,6 +71,10 @@ func (n *Node) change(ctx context.Context, cfg *config.Config) ([]string, error)
 	}
 	n.makeServers(g, old.doors)
 	n.gen.Store(g)
+	select {
+	case n.reloaded <- struct{}{}:
+	default:
+	}
 	n.queue.Change(g.plan(), next.Postmaster)
 	for _, d := range g.doors {
 		if !slices.ContainsFunc(old.doors, func(o *door) bool { return o.served == d.served }) {

@@ -40,7 +40,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 	m := content.Message()
 	rcpts, outcomes, broken := q.deliver(ctx, l, m, content)
 	now, plan := q.look()
-	jitter := q.jitter(string(l.ID), now)
+	jitter := q.jitter(fmt.Sprint(l.ID, " ", l.Rcpts), now) // each parcel of a message has its own
 	changes := make([]postrider.Change, 0, len(rcpts))
 	for k, i := range rcpts {
 		o := outcomes[k]

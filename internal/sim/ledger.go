@@ -6,96 +6,130 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
-	"time"
 
+	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/dsn"
-	"github.com/postrider/postrider/smtp"
-	"github.com/postrider/postrider/smtpc"
 	"github.com/postrider/postrider/spool"
 	"github.com/postrider/postrider/vfs"
 )
 
-// A Sent is one message that the sender offered to node A.
-type Sent struct {
-	Token   string
-	Content []byte
-	To      []string
-	// Acked are the recipients for whom A has answered 250, at RCPT and at the
-	// end. Without an answer nothing is promised.
-	Acked []string
-}
-
-// A Ledger keeps what was sent, for the checkers.
+// A Ledger keeps what was sent and promised, for the checkers.
 type Ledger struct {
-	mu   sync.Mutex
-	sent map[string]*Sent
-	ids  []string
+	mu       sync.Mutex
+	entries  map[string]*Entry
+	found    error           // the first thing that was wrong while the world ran
+	dropped  map[string]bool // addresses, or "@domain", of which the operator has dropped mail
+	bounced  map[string]bool // the same, given back
+	alarms   []string
+	risk     map[string]bool // tokens that lay on a disk when a bit of it turned
+	answers  []where         // what machines said of letters at the end
+	operator *Host
+
+	commits    int  // that acknowledged looked into
+	mostOpened int  // files
+	flipped    bool // a bit has turned somewhere
 }
 
-// send offers one message, and notes what A answered.
-func (s *Site) send(ctx context.Context, host *Host, n int) {
-	rng := Stream(s.Seed, fmt.Sprintf("message %d", n))
-	token := fmt.Sprintf("token-%d-%d", s.Seed, n)
-	var body strings.Builder
-	fmt.Fprintf(&body, "Message-ID: <%s@sender.example>\r\nFrom: sender@a.example\r\nSubject: %s\r\n\r\n", token, token)
-	for range rng.IntN(40) {
-		body.WriteString([]string{"a line\r\n", ".\r\n", "..dots\r\n", "\r\n", "caf\xc3\xa9\r\n", ".x\r\n"}[rng.IntN(6)])
-	}
-	if rng.IntN(8) == 0 {
-		body.WriteString(strings.Repeat("a long message does not fit the log\r\n", 10_000))
-	}
-	all := []string{"ann@a.example", "anton@a.example", "ben@b.example", "bea@b.example", "nobody@b.example",
-		"x@dead.example", "y@gone.example", "z@held.example"}
-	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	m := &Sent{Token: token, Content: []byte(body.String()), To: all[:1+rng.IntN(4)]}
-	s.mu.Lock()
-	s.sent[token], s.ids = m, append(s.ids, token)
-	s.mu.Unlock()
+// An Entry is one letter, and what was answered.
+type Entry struct {
+	Letter  *Letter
+	Content []byte
+	// Acked counts for each recipient how often a server has answered 250 for it,
+	// at RCPT and at the end. Without an answer nothing is promised.
+	Acked map[string]int
+	// Uncertain counts how often octets of the letter had all been sent, somewhere on
+	// its way, and the answer was lost, or what was answered may have been
+	// forgotten: so often it may come twice.
+	Uncertain int
+}
 
-	conn, err := host.DialContext(ctx, "tcp", addrA+":25")
-	if err != nil {
-		return
-	}
-	c, err := smtpc.NewConn(ctx, conn, smtpc.Options{Hello: "sender.example"})
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	tx := smtpc.Transaction{From: smtp.Path{Local: "sender", Domain: "a.example"}, Content: bytes.NewReader(m.Content)}
-	for _, to := range m.To {
-		local, domain, _ := strings.Cut(to, "@")
-		tx.Rcpts = append(tx.Rcpts, smtpc.Rcpt{To: smtp.Path{Local: local, Domain: domain}})
-	}
-	res := c.Send(ctx, tx)
-	if !res.Final.Positive() {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, r := range res.Rcpts {
-		if r.Positive() {
-			m.Acked = append(m.Acked, m.To[i])
-		}
+func (g *Ledger) init() {
+	g.entries, g.dropped, g.bounced, g.risk = map[string]*Entry{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+}
+
+// letter opens the entry of a letter.
+func (s *Site) letter(l *Letter) *Entry {
+	e := &Entry{Letter: l, Content: l.content(s.Plan.Seed), Acked: map[string]int{}}
+	s.Ledger.mu.Lock()
+	defer s.Ledger.mu.Unlock()
+	s.entries[l.Token(s.Plan.Seed)] = e
+	return e
+}
+
+// wrong notes that a checker has found something. The first counts.
+func (g *Ledger) wrong(format string, args ...any) {
+	if g.found == nil {
+		g.found = fmt.Errorf(format, args...)
 	}
 }
 
-// An End is what became of the recipients of one message.
+// uncertain notes that of a transaction nobody knows whether it came to pass.
+func (s *Site) uncertain(token string) {
+	s.Ledger.mu.Lock()
+	defer s.Ledger.mu.Unlock()
+	if e := s.entries[token]; e != nil {
+		e.Uncertain++
+	}
+}
+
+// ordered notes what the operator has done to mail for an address.
+func (s *Site) ordered(verb admin.Verb, to string) {
+	s.Ledger.mu.Lock()
+	defer s.Ledger.mu.Unlock()
+	switch verb {
+	case admin.VerbDrop:
+		s.dropped[to] = true
+	case admin.VerbBounce:
+		s.bounced[to] = true
+	}
+}
+
+// alarm notes what a node wants an operator to know.
+func (s *Site) alarm(boot, text string) {
+	s.Ledger.mu.Lock()
+	defer s.Ledger.mu.Unlock()
+	s.alarms = append(s.alarms, boot+" "+text)
+}
+
+// atRisk notes what lies on the disk of a machine that is off.
+func (s *Site) atRisk(ctx context.Context, m *Machine) {
+	s.Ledger.mu.Lock()
+	s.flipped = true
+	s.Ledger.mu.Unlock()
+	m.spooled(ctx, func(token, _ string) { // what cannot be read now is not at risk any more
+		s.Ledger.mu.Lock()
+		defer s.Ledger.mu.Unlock()
+		s.risk[token] = true
+	})
+}
+
+func (g *Ledger) orderedOf(m map[string]bool, to string) bool {
+	_, domain, _ := strings.Cut(to, "@")
+	return m[to] || m["@"+domain]
+}
+
+// An End is what became of the recipients of one letter.
 type End struct {
 	Delivered map[string]int
 	Reported  map[string]int
 	Spooled   map[string]bool
+	Lies      int // what a peer has kept and denied, or not answered for
 }
 
-// ends looks into the Maildirs and the spools, and reads the reports.
+// ends looks into the Maildirs, the spools and the peers, and reads the reports.
 func (s *Site) ends(ctx context.Context) (map[string]*End, error) {
 	ends := map[string]*End{}
-	for _, token := range s.ids {
+	for token := range s.entries {
 		ends[token] = &End{Delivered: map[string]int{}, Reported: map[string]int{}, Spooled: map[string]bool{}}
 	}
-	for _, m := range []*Machine{s.A, s.B} {
+	for _, name := range machineNames {
+		m := s.Machines[name]
 		if err := m.maildirs(func(to string, content []byte) error { return s.arrived(ends, to, content) }); err != nil {
 			return nil, err
 		}
@@ -107,29 +141,42 @@ func (s *Site) ends(ctx context.Context) (map[string]*End, error) {
 			return nil, err
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.Peers)) {
+		if err := s.taken(ends, name); err != nil {
+			return nil, err
+		}
+	}
 	return ends, nil
 }
 
-// arrived notes one file of a Maildir: a message, or a report about one.
+// taken notes what a peer has kept.
+func (s *Site) taken(ends map[string]*End, peer string) error {
+	for _, t := range s.Peers[peer].Taken() {
+		token := tokenOf(t.Content)
+		e := ends[token]
+		if e == nil {
+			return fmt.Errorf("content_intact: %s got a message that nobody sent", peer)
+		}
+		if !bytes.HasSuffix(t.Content, s.entries[token].Content) {
+			return fmt.Errorf("content_intact: %s is not the same at %s", token, peer)
+		}
+		for _, to := range t.Rcpts {
+			e.Delivered[to]++
+		}
+		if t.Final/100 != 2 || !t.Sent {
+			e.Lies++
+		}
+	}
+	return nil
+}
+
+// arrived notes one file of a Maildir: a letter, or a report about one.
 func (s *Site) arrived(ends map[string]*End, to string, content []byte) error {
 	if to == "sender@a.example" {
-		notice, err := dsn.Parse(bytes.NewReader(content))
-		if err != nil {
-			return fmt.Errorf("content_intact: the sender got what is no report: %w", err)
-		}
-		e := ends[tokenOf(content)]
-		if e == nil {
-			return errors.New("content_intact: a report does not name its message")
-		}
-		for _, r := range notice.Recipients {
-			if r.Action == dsn.Failed {
-				e.Reported[r.Final.String()]++
-			}
-		}
-		return nil
+		return s.told(ends, content)
 	}
 	token := tokenOf(content)
-	e, m := ends[token], s.sent[token]
+	e, m := ends[token], s.entries[token]
 	if e == nil {
 		return fmt.Errorf("content_intact: %s got a message that nobody sent", to)
 	}
@@ -140,7 +187,25 @@ func (s *Site) arrived(ends map[string]*End, to string, content []byte) error {
 	return nil
 }
 
-// tokenOf finds the token of a message in its octets.
+// told reads a report.
+func (s *Site) told(ends map[string]*End, content []byte) error {
+	notice, err := dsn.Parse(bytes.NewReader(content))
+	if err != nil {
+		return fmt.Errorf("content_intact: the sender got what is no report: %w", err)
+	}
+	e := ends[tokenOf(content)]
+	if e == nil {
+		return errors.New("content_intact: a report does not name its message")
+	}
+	for _, r := range notice.Recipients {
+		if r.Action == dsn.Failed {
+			e.Reported[r.Final.String()]++
+		}
+	}
+	return nil
+}
+
+// tokenOf finds the token of a letter in its octets.
 func tokenOf(content []byte) string {
 	_, rest, ok := bytes.Cut(content, []byte("Message-ID: <token-"))
 	if !ok {
@@ -152,26 +217,21 @@ func tokenOf(content []byte) string {
 
 // maildirs calls f with each delivered file of a machine.
 func (m *Machine) maildirs(f func(to string, content []byte) error) error {
-	domain := m.name + ".example"
-	users, err := m.disk.ReadDir(path.Join("/mail", domain))
+	domains, err := m.Disk().ReadDir("/mail")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for _, user := range users {
-		dir := path.Join("/mail", domain, user.Name(), "new")
-		files, err := m.disk.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, domain := range domains {
+		users, err := m.Disk().ReadDir(path.Join("/mail", domain.Name()))
+		if err != nil {
 			return err
 		}
-		for _, file := range files {
-			content, err := vfs.ReadFile(m.disk, path.Join(dir, file.Name()))
-			if err != nil {
-				return err
-			}
-			if err := f(user.Name()+"@"+domain, content); err != nil {
+		for _, user := range users {
+			to := user.Name() + "@" + domain.Name()
+			if err := m.mailbox(path.Join("/mail", domain.Name(), user.Name(), "new"), to, f); err != nil {
 				return err
 			}
 		}
@@ -179,9 +239,33 @@ func (m *Machine) maildirs(f func(to string, content []byte) error) error {
 	return nil
 }
 
+func (m *Machine) mailbox(dir, to string, f func(to string, content []byte) error) error {
+	files, err := m.Disk().ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, file := range files {
+		content, err := vfs.ReadFile(m.Disk(), path.Join(dir, file.Name()))
+		if err != nil {
+			return err
+		}
+		if err := f(to, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // spooled calls f with what still waits in the spool of a machine.
 func (m *Machine) spooled(ctx context.Context, f func(token, to string)) error {
-	sp, err := spool.Open(ctx, spool.Options{FS: m.disk, Dir: "/data/spool", ReadOnly: true})
+	return spooledOn(ctx, m.Disk(), f)
+}
+
+func spooledOn(ctx context.Context, disk *vfs.Mem, f func(token, to string)) error {
+	sp, err := spool.Open(ctx, spool.Options{FS: disk, Dir: "/data/spool", ReadOnly: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -190,15 +274,16 @@ func (m *Machine) spooled(ctx context.Context, f func(token, to string)) error {
 		if err != nil {
 			return err
 		}
+		var b bytes.Buffer
 		c, err := sp.Open(ctx, msg.ID)
 		if err != nil {
-			return err
+			continue // damaged: nobody can say whose it is
 		}
-		var b bytes.Buffer
-		if _, err := b.ReadFrom(c.Reader()); err != nil {
-			return err
-		}
+		_, err = b.ReadFrom(c.Reader())
 		c.Close()
+		if err != nil {
+			continue
+		}
 		for i := range msg.Recipients {
 			if !msg.Recipients[i].Reported {
 				f(tokenOf(b.Bytes()), msg.Recipients[i].To.String())
@@ -208,128 +293,15 @@ func (m *Machine) spooled(ctx context.Context, f func(token, to string)) error {
 	return nil
 }
 
-// check holds every checker against the end of the world.
-func (s *Site) check(ctx context.Context) (Tally, error) {
-	t := Tally{Crashes: int(s.Crashes.Load()), Cuts: s.Net.Fired()["cut"]}
-	ends, err := s.ends(ctx)
+// writeFile writes a file and makes it durable.
+func writeFile(disk vfs.FS, name, text string) error {
+	f, err := disk.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
-		return t, err
+		return err
 	}
-	for _, token := range s.ids {
-		m, e := s.sent[token], ends[token]
-		if len(m.Acked) > 0 {
-			t.Acked++
-		}
-		for _, to := range m.Acked {
-			if e.Delivered[to] == 0 && e.Reported[to] == 0 && !e.Spooled[to] {
-				return t, fmt.Errorf("acked_is_kept: %s to %s was acknowledged, and is neither delivered, reported nor spooled", token, to)
-			}
-			if e.Spooled[to] && !strings.HasSuffix(to, "@held.example") {
-				return t, fmt.Errorf("drains: %s to %s is still in a spool %v after the last fault", token, to, calm)
-			}
-			if err := fateOf(to, e); err != nil {
-				return t, fmt.Errorf("one_fate: %s to %s: %w", token, to, err)
-			}
-			t.Duplicates += max(0, e.Delivered[to]-1)
-			t.Delivered += min(1, e.Delivered[to])
-			t.Reported += min(1, e.Reported[to])
-		}
-		for to := range e.Reported {
-			if e.Delivered[to] > 0 {
-				return t, fmt.Errorf("one_fate: %s to %s was delivered, and reported failed", token, to)
-			}
-		}
+	defer f.Close()
+	if _, err := f.Write([]byte(text)); err != nil {
+		return err
 	}
-	return t, nil
-}
-
-// fateOf checks that a recipient came to the end that this world has for it.
-func fateOf(to string, e *End) error {
-	switch {
-	case strings.HasSuffix(to, "@held.example"):
-		if !e.Spooled[to] {
-			return errors.New("it was held, and is not there")
-		}
-	case to == "nobody@b.example", strings.HasSuffix(to, "@dead.example"), strings.HasSuffix(to, "@gone.example"):
-		if e.Delivered[to] > 0 || e.Reported[to] == 0 {
-			return fmt.Errorf("delivered %d times, reported %d times; it could only fail", e.Delivered[to], e.Reported[to])
-		}
-	default:
-		if e.Delivered[to] == 0 || e.Reported[to] > 0 {
-			return fmt.Errorf("delivered %d times, reported %d times; it could be delivered", e.Delivered[to], e.Reported[to])
-		}
-	}
-	return nil
-}
-
-// A Tally counts what a run has shown.
-type Tally struct {
-	Acked, Delivered, Reported, Duplicates int
-	Crashes, Cuts                          int
-}
-
-// Times of a run. Messages come and faults strike for a while; then nothing
-// fails any more, for longer than mail lives.
-const (
-	trouble = 2 * time.Hour
-	calm    = 30 * time.Hour
-)
-
-// Run plays the whole story of a site with n messages, and checks its end.
-func Run(ctx context.Context, seed uint64, n int) (Tally, error) {
-	s, err := NewSite(ctx, seed)
-	if err != nil {
-		return Tally{}, err
-	}
-	rng := Stream(seed, "trouble")
-	s.Net.SetWeather(Weather{Refused: rng.Float64() * 0.2, Cut: rng.Float64() * 0.4})
-	machines := []*Machine{s.A, s.B}
-	errs := make(chan error, len(machines))
-	strikes := make([]chan time.Duration, len(machines))
-	var wg sync.WaitGroup
-	for i, m := range machines {
-		strikes[i] = make(chan time.Duration, n)
-		wg.Go(func() { errs <- m.story(ctx, strikes[i]) })
-	}
-	wg.Go(func() { s.names() })
-	host := s.Net.Host(addrSender, "sender 1")
-	for i := range n {
-		if rng.IntN(3) == 0 { // else it comes with the one before
-			time.Sleep(time.Duration(rng.Int64N(int64(3*trouble) / int64(n))))
-		}
-		wg.Go(func() { s.send(ctx, host, i) })
-		if rng.IntN(4) == 0 { // while the message is on its way
-			strikes[rng.IntN(2)] <- time.Duration(rng.Int64N(int64(400 * time.Millisecond)))
-		}
-	}
-	for i := range strikes {
-		close(strikes[i])
-	}
-	wg.Wait()
-	for range machines {
-		if err := <-errs; err != nil {
-			return Tally{}, err
-		}
-	}
-	s.heal()
-	s.Net.SetWeather(Weather{})
-	time.Sleep(calm)
-	for _, m := range machines {
-		if err := m.Stop(ctx); err != nil {
-			return Tally{}, err
-		}
-	}
-	host.Crash()
-	return s.check(ctx)
-}
-
-// names lets the name servers fail now and then.
-func (s *Site) names() {
-	rng := Stream(s.Seed, "names")
-	for range rng.IntN(4) {
-		time.Sleep(time.Duration(rng.Int64N(int64(30 * time.Minute))))
-		s.Zone.Fail(troubled[rng.IntN(len(troubled))], errors.New("SERVFAIL"))
-		time.Sleep(time.Duration(rng.Int64N(int64(20 * time.Minute))))
-		s.heal()
-	}
+	return errors.Join(f.Sync(), disk.SyncDir(path.Dir(name)), disk.SyncDir(path.Dir(path.Dir(name))))
 }

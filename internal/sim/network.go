@@ -35,6 +35,12 @@ type Network struct {
 	// that fails can so tell what was said.
 	Wire func(where string, end int, at time.Time, octets []byte)
 
+	// Uncertain is told the token of each letter whose answer was lost, and
+	// Acknowledged of each that a server is about to answer 250, with a count on its
+	// connection.
+	Uncertain    func(token string)
+	Acknowledged func(server, token string, n int)
+
 	digest atomic.Uint64
 	calms  atomic.Int64 // how often the weather has become calm
 	parts  atomic.Pointer[[]partition]
@@ -80,6 +86,9 @@ type Host struct {
 	listeners map[uint16]*listener
 	conns     map[*conn]struct{}
 	down      bool
+
+	recent  sync.Mutex
+	answers []answer
 }
 
 // Host starts a machine at an address. The one that had it before must be down.
@@ -217,6 +226,7 @@ func (h *Host) connect(to netip.AddrPort, l *link) (*conn, error) {
 		return nil, syscall.ECONNREFUSED
 	}
 	near, far := &l.ends[0], &l.ends[1]
+	l.witness = &witness{n: n, lmtp: to.Port() == 24}
 	// A port of the key, not of a count, so that twins are alike.
 	port := 32768 + uint16(mix(l.key, keyPort)%28000)
 	near.host, near.local, near.remote = h, netip.AddrPortFrom(h.addr, port), to

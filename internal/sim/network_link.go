@@ -23,6 +23,8 @@ type link struct {
 	key   uint64
 	calm  int64 // of Network.calms, when it began
 
+	witness *witness
+
 	mu    sync.Mutex
 	luck  luck
 	ends  [2]conn // the first one dialed
@@ -182,6 +184,9 @@ func (l *link) reset(p *pipe, now time.Time, later time.Duration) {
 // lose takes one end off the network. Of what it had sent, and is still on its
 // way, all or nothing arrives. Silent: the other end hears nothing.
 func (l *link) lose(end int, silent bool) {
+	if end == 0 {
+		defer l.witness.ends()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out, in, now := &l.pipes[end], &l.pipes[1-end], time.Now()
@@ -234,6 +239,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	l.mu.Lock()
 	n, err := c.read(&l.pipes[1-c.end], b)
 	l.mu.Unlock()
+	if n > 0 && c.end == 0 && b[n-1] == '\n' {
+		l.witness.hears(c.host)
+	}
 	return n, c.wrap("read", err)
 }
 
@@ -289,6 +297,11 @@ func (c *conn) Write(b []byte) (int, error) {
 	l := c.link
 	p, back := &l.pipes[c.end], &l.pipes[1-c.end]
 	wrote := 0
+	if c.end == 0 {
+		l.witness.said(b)
+	} else if token, n := l.witness.answers(b); token != "" && l.n.Acknowledged != nil {
+		l.n.Acknowledged(c.local.Addr().String(), token, n)
+	}
 	for {
 		l.mu.Lock()
 		now := time.Now()
@@ -496,6 +509,9 @@ func (c *conn) Close() error {
 	in.chunks, in.spare = nil, nil
 	l.mu.Unlock()
 	c.host.forget(c)
+	if c.end == 0 {
+		l.witness.ends()
+	}
 	return nil
 }
 

@@ -1,77 +1,120 @@
-// Package sim runs whole nodes in a simulated world: a network that cuts and
-// refuses, disks that crash and keep any part of what was not synced, name
-// servers that fail. Everything runs in a testing/synctest bubble, so that days
-// pass in milliseconds, and all chance comes from one seed. Checkers, by name,
-// then hold what was acknowledged against what arrived.
+// Package sim runs whole nodes in a simulated world: three servers of ours, with
+// senders, other people's servers and an operator; a network that refuses, cuts,
+// loses and parts; disks that crash at any operation and keep any part of what
+// was not synced, that fill up, fail and rot; names that do not answer; clocks
+// that jump. Everything runs in a testing/synctest bubble, so that days pass in
+// milliseconds, and all chance comes from one seed. Checkers, by name, then hold
+// what was acknowledged against what arrived.
 package sim
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
-	"sync/atomic"
+	"sync"
 	"time"
 
-	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/dns"
-	"github.com/postrider/postrider/node"
 	"github.com/postrider/postrider/vfs"
 )
 
-// The hosts of a site.
+// The addresses of a site.
 const (
-	addrSender = "10.0.0.9"
-	addrA      = "10.0.0.1"
-	addrB      = "10.0.0.2"
-	addrDead   = "10.0.0.3" // nobody is there
+	addrSender   = "10.0.0.9"
+	addrStranger = "10.0.0.66"
+	addrOperator = "10.0.0.8"
+	addrA        = "10.0.0.1"
+	addrB        = "10.0.0.2"
+	addrC        = "10.0.0.3"
+	addrDead     = "10.0.0.99" // nobody is there
 )
 
-// A Site is two nodes and a sender. Mail for a.example is at home on node A,
-// where the sender submits; mail for b.example goes on to B.
+// A Site is a world: three nodes, who sends to them, and whom they send to.
+//
+//	sender ──> A (a.example) ──> B (b.example) <──lmtp── C (c.example)
+//	   └────────────────────────>┘   └──> p1 (far.example)
+//	stranger ─> A, B, C          A, B ──> p1 … p5 by MX
 type Site struct {
-	Seed uint64
-	Net  *Network
-	Zone *dns.Zone
-	A, B *Machine
+	Plan     *Plan
+	Net      *Network
+	Zone     *dns.Zone
+	Machines map[string]*Machine
+	Peers    map[string]*Peer
+	Trace    Trace
 	Ledger
 
-	Crashes atomic.Int64 // of machines, kills among them
+	names map[string]*Names // of each machine
+	addrs []string          // of machines and peers
+	begun time.Time
 }
 
-// NewSite starts the nodes of a site.
-func NewSite(ctx context.Context, seed uint64) (*Site, error) {
-	s := &Site{Seed: seed, Net: NewNetwork(seed), Zone: dns.NewZone()}
-	s.Ledger.sent = map[string]*Sent{}
-	s.name()
-	s.A = &Machine{site: s, name: "a", addr: addrA, disk: vfs.NewMem(), conf: confA}
-	s.B = &Machine{site: s, name: "b", addr: addrB, disk: vfs.NewMem(), conf: confB}
-	for _, m := range []*Machine{s.A, s.B} {
-		if err := m.Start(ctx); err != nil {
+// NewSite builds a world and starts its servers.
+func NewSite(ctx context.Context, p *Plan) (*Site, error) {
+	s := &Site{Plan: p, Net: NewNetwork(p.Seed), Zone: dns.NewZone(), Machines: map[string]*Machine{}, Peers: map[string]*Peer{},
+		names: map[string]*Names{}, begun: time.Now()}
+	s.Trace.fired, s.Trace.last = map[string]int{}, map[string]time.Time{}
+	s.Ledger.init()
+	s.Net.Note = s.fault
+	s.Net.Uncertain, s.Net.Acknowledged = s.uncertain, s.acknowledged
+	s.zone()
+	for i, h := range habits(p.Seed) {
+		domain := fmt.Sprintf("p%d.example", i+1)
+		addr := fmt.Sprintf("10.0.1.%d", i+1)
+		s.Peers[domain] = NewPeer(s.Net, p.Seed, domain, addr, h)
+		s.addrs = append(s.addrs, addr)
+		if err := s.Peers[domain].Start(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range machineNames {
+		addr, conf := machines[name].addr, machines[name].conf
+		s.names[name] = NewNames(s.Net, name, s.Zone)
+		m := &Machine{site: s, name: name, addr: addr, conf: conf, names: s.names[name], disk: vfs.NewMem(), fell: make(chan string, 1)}
+		m.faults.until, m.faults.crash = map[string]time.Time{}, -1
+		s.Machines[name], s.addrs = m, append(s.addrs, addr)
+		for _, dir := range []string{"/etc", "/mail/a.example", "/mail/b.example", "/mail/c.example"} {
+			if err := m.disk.MkdirAll(dir, 0o755); err != nil {
+				return nil, err
+			}
+		}
+		if err := writeFile(m.disk, "/etc/aliases", aliases); err != nil {
+			return nil, err
+		}
+		if err := m.start(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-// heal makes every name answer as it should.
-func (s *Site) heal() {
-	for _, name := range troubled {
-		s.Zone.Fail(name, nil)
+// age is how long the world has been there.
+func (s *Site) age() time.Duration { return time.Since(s.begun) }
+
+// at waits for a time of the world.
+func (s *Site) at(t time.Duration) { time.Sleep(t - s.age()) }
+
+// zone fills the names.
+func (s *Site) zone() {
+	s.Zone.MX("a.example", 10, "mx.a.example").A("mx.a.example", addrA).
+		MX("b.example", 10, "mx1.b.example").A("mx1.b.example", addrDead).
+		MX("b.example", 20, "mx2.b.example").A("mx2.b.example", addrB).
+		MX("c.example", 10, "mx.c.example").A("mx.c.example", addrC).
+		MX("far.example", 10, "mx.p1.example").
+		MX("held.example", 10, "mx.p1.example").
+		MX("dead.example", 10, "mx.dead.example").A("mx.dead.example", addrDead)
+	for i := range peersMax {
+		s.Zone.MX(fmt.Sprintf("p%d.example", i+1), 10, fmt.Sprintf("mx.p%d.example", i+1)).
+			A(fmt.Sprintf("mx.p%d.example", i+1), fmt.Sprintf("10.0.1.%d", i+1))
 	}
 }
 
-// troubled are the names whose servers fail now and then.
-var troubled = []string{"b.example", "mx2.b.example", "dead.example"}
+// aliases of a.example.
+const aliases = `
+team:  ann, ben@b.example, u1@p1.example
+crowd: amy, cat@c.example, cleo@c.example, no-one@p2.example
+`
 
-// name fills the zone.
-func (s *Site) name() {
-	s.Zone.MX("b.example", 10, "mx1.b.example").A("mx1.b.example", addrDead).
-		MX("b.example", 20, "mx2.b.example").A("mx2.b.example", addrB).
-		MX("dead.example", 10, "mx.dead.example").A("mx.dead.example", addrDead)
-}
-
-const confA = `
+var machines = map[string]struct{ addr, conf string }{
+	"a": {addrA, `
 hostname = "mx.a.example"
 data_dir = "/data"
 listener "mx" {
@@ -80,7 +123,41 @@ listener "mx" {
   tls        = "none"
 }
 domain "a.example" {
-  mailboxes = ["sender", "ann", "anton"]
+  mailboxes = ["sender", "ann", "anton", "amy"]
+  aliases   = "/etc/aliases"
+  deliver   = "maildir:/mail/{domain}/{user}"
+}
+route "held.example" { via = "hold" }
+route "far.example" {
+  via = "smtp://10.0.0.2:25"
+  tls = "none"
+}
+route "*" {
+  via     = "mx"
+  private = true
+  tls     = "none"
+}
+queue { expire = "1d" }
+`},
+	"b": {addrB, `
+hostname = "mx2.b.example"
+data_dir = "/data"
+listener "mx" {
+  address    = "10.0.0.2:25"
+  relay_from = ["10.0.0.9/32", "10.0.0.1/32"]
+  tls        = "none"
+}
+listener "lmtp" {
+  address = "10.0.0.2:24"
+  role    = "lmtp"
+  tls     = "none"
+}
+domain "b.example" {
+  mailboxes = ["ben", "bea", "bob", "bill", "ned", "nat", "nina"]
+  deliver   = "maildir:/mail/{domain}/{user}"
+}
+domain "c.example" {
+  mailboxes = ["cat", "cleo", "carl", "cid"]
   deliver   = "maildir:/mail/{domain}/{user}"
 }
 route "held.example" { via = "hold" }
@@ -90,102 +167,84 @@ route "*" {
   tls     = "none"
 }
 queue { expire = "1d" }
-`
-
-const confB = `
-hostname = "mx2.b.example"
+`},
+	"c": {addrC, `
+hostname = "mx.c.example"
 data_dir = "/data"
 listener "mx" {
-  address = "10.0.0.2:25"
+  address = "10.0.0.3:25"
   tls     = "none"
 }
-domain "b.example" {
-  mailboxes = ["ben", "bea"]
-  deliver   = "maildir:/mail/{domain}/{user}"
+domain "c.example" {
+  mailboxes = ["cat", "cleo", "carl", "cid"]
+  deliver   = "lmtp://10.0.0.2:24"
 }
-`
-
-// A Machine runs one node, again after each crash, on what is left of its disk.
-type Machine struct {
-	site  *Site
-	name  string
-	addr  string
-	conf  string
-	disk  *vfs.Mem
-	host  *Host
-	node  *node.Node
-	boots int
+route "*" {
+  via     = "mx"
+  private = true
+  tls     = "none"
+}
+queue { expire = "1d" }
+`},
 }
 
-// Start boots the machine.
-func (m *Machine) Start(ctx context.Context) error {
-	cfg, diags := config.Load(m.name+".hcl", []byte(m.conf), nil, node.Files(m.disk))
-	if cfg == nil {
-		return fmt.Errorf("sim: %v", diags)
-	}
-	m.boots++
-	m.host = m.site.Net.Host(m.addr, fmt.Sprintf("%s %d", m.name, m.boots))
-	boot := fmt.Sprintf("%s boot %d ", m.name, m.boots)
-	n, err := node.New(cfg, node.Env{
-		FS: m.disk, Net: m.host, DNS: m.site.Zone, Now: time.Now,
-		Rand: func(stream string) *rand.Rand { return Stream(m.site.Seed, boot+stream) },
-		Log:  slog.New(slog.DiscardHandler),
-	})
+// Run plays a plan to its end, and checks it.
+func Run(ctx context.Context, p *Plan) (*Site, Tally, error) {
+	s, err := NewSite(ctx, p)
 	if err != nil {
-		return err
+		return s, Tally{}, err
 	}
-	if err := n.Start(ctx); err != nil {
-		return fmt.Errorf("sim: start %s: %w", boot, err)
+	s.Net.SetWeather(p.Weather)
+	errs := make(chan error, len(s.Machines))
+	var wg sync.WaitGroup
+	for _, name := range machineNames {
+		var mine []Strike
+		for _, k := range p.Strikes {
+			if k.Where == name {
+				mine = append(mine, k)
+			}
+		}
+		wg.Go(func() { errs <- s.Machines[name].story(ctx, mine) })
 	}
-	m.node = n
-	return nil
-}
-
-// Crash cuts the power. Of what was not synced the disk keeps what keep says.
-// The process that is gone is taken out of the bubble; nothing that it does
-// meanwhile reaches a disk or a wire.
-func (m *Machine) Crash(keep vfs.Keep) {
-	m.off(func() *vfs.Mem { return m.disk.Crash(keep) })
-}
-
-// Kill ends the process, and the disk keeps everything.
-func (m *Machine) Kill() { m.off(m.disk.Kill) }
-
-func (m *Machine) off(after func() *vfs.Mem) {
-	m.host.Crash()
-	disk := after()
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	m.node.Stop(now) // its errors are those of the dead disk
-	m.disk = disk
-}
-
-// Stop ends the node in good order.
-func (m *Machine) Stop(ctx context.Context) error {
-	err := m.node.Stop(ctx)
-	m.host.Crash()
-	return err
-}
-
-// story crashes or kills the machine after each of the waits that come, and
-// starts it again a while later. What comes while it is down does not befall it.
-func (m *Machine) story(ctx context.Context, strikes <-chan time.Duration) error {
-	rng := Stream(m.site.Seed, "story of "+m.name)
-	for wait := range strikes {
-		time.Sleep(wait)
-		if rng.IntN(3) == 0 {
-			m.Kill()
-		} else {
-			m.Crash(vfs.KeepSome(rng, rng.Float64()))
-		}
-		m.site.Crashes.Add(1)
-		time.Sleep(time.Duration(rng.Int64N(int64(5 * time.Minute))))
-		for len(strikes) > 0 {
-			<-strikes
-		}
-		if err := m.Start(ctx); err != nil {
-			return err
+	for _, k := range p.Strikes {
+		if s.Machines[k.Where] == nil {
+			wg.Go(func() { s.at(k.At); s.misname(k) })
 		}
 	}
-	return nil
+	hosts := map[string]*Host{"sender": s.Net.Host(addrSender, "sender"), "stranger": s.Net.Host(addrStranger, "stranger")}
+	s.operator = s.Net.Host(addrOperator, "operator")
+	for i := range p.Letters {
+		l := &p.Letters[i]
+		wg.Go(func() { s.at(l.At); s.send(ctx, hosts[l.By], l) })
+	}
+	wg.Go(s.bounded)
+	s.at(healed)
+	s.Net.SetWeather(Weather{})
+	for _, peer := range s.Peers {
+		peer.Calm()
+	}
+	for _, n := range s.names {
+		n.Calm()
+	}
+	wg.Wait()
+	for range s.Machines {
+		if err := <-errs; err != nil {
+			return s, Tally{}, err
+		}
+	}
+	return s.end(ctx)
+}
+
+// end lets the mail come to its end, stops the servers and checks.
+func (s *Site) end(ctx context.Context) (*Site, Tally, error) {
+	s.at(theEnd)
+	s.wheres(ctx)
+	for _, name := range machineNames {
+		if err := s.Machines[name].stop(); err != nil {
+			return s, Tally{}, fmt.Errorf("drains: stop %s: %w", name, err)
+		}
+		s.Machines[name].over.Wait()
+	}
+	t, err := s.check(ctx)
+	return s, t, err
 }

@@ -1,0 +1,295 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/admin"
+	"github.com/postrider/postrider/vfs"
+)
+
+// A Tally counts what a run has shown.
+type Tally struct {
+	Letters, Recipients         int // offered
+	Acked, Delivered, Reported  int // of recipients, but for Acked: of letters
+	Duplicates, Lost            int // Lost: to bits that turned, and said so
+	Faults, Busy, Recovered     int // Busy: those that struck what was at work
+	Kinds                       map[string]int
+	Digest                      string
+	Commits, Wheres, MostOpened int // what checkers have looked at
+}
+
+// Add sums up.
+func (t *Tally) Add(o Tally) {
+	t.Letters, t.Recipients, t.Acked, t.Delivered, t.Reported = t.Letters+o.Letters, t.Recipients+o.Recipients, t.Acked+o.Acked,
+		t.Delivered+o.Delivered, t.Reported+o.Reported
+	t.Duplicates, t.Lost, t.Faults, t.Busy, t.Recovered = t.Duplicates+o.Duplicates, t.Lost+o.Lost, t.Faults+o.Faults, t.Busy+o.Busy,
+		t.Recovered+o.Recovered
+	t.Commits, t.Wheres, t.MostOpened = t.Commits+o.Commits, t.Wheres+o.Wheres, max(t.MostOpened, o.MostOpened)
+	if t.Kinds == nil {
+		t.Kinds = map[string]int{}
+	}
+	for k, n := range o.Kinds {
+		t.Kinds[k] += n
+	}
+}
+
+// check holds every checker against the end of the world.
+func (s *Site) check(ctx context.Context) (Tally, error) {
+	t := Tally{Faults: s.Trace.count, Kinds: s.Trace.fired, Commits: s.commits, MostOpened: s.mostOpened, Wheres: len(s.answers)}
+	if s.found != nil {
+		return t, s.found
+	}
+	for name, p := range s.Peers {
+		if b := p.Breaches(); len(b) > 0 {
+			return t, fmt.Errorf("protocol: %s: %s", name, b[0])
+		}
+	}
+	ends, err := s.ends(ctx)
+	if err != nil {
+		return t, err
+	}
+	for _, token := range slices.Sorted(maps.Keys(s.entries)) {
+		e, end := s.entries[token], ends[token]
+		t.Letters++
+		t.Recipients += len(e.Letter.To)
+		if len(e.Acked) > 0 {
+			t.Acked++
+		}
+		if err := s.checkLetter(token, e, end, &t); err != nil {
+			return t, err
+		}
+	}
+	for i := range s.answers {
+		if err := s.answers[i].check(s, ends); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
+}
+
+// checkLetter holds one letter against what became of it.
+func (s *Site) checkLetter(token string, e *Entry, end *End, t *Tally) error {
+	promised := map[string]int{}
+	for to, n := range e.Acked {
+		for _, r := range expand(to) {
+			promised[r] += n
+		}
+	}
+	if e.Letter.Null && len(end.Reported) > 0 {
+		return fmt.Errorf("no_backscatter_of_null: %s came from the null reverse-path, and somebody was told of %v", token, end.Reported)
+	}
+	for _, to := range slices.Sorted(maps.Keys(promised)) {
+		if err := s.checkRcpt(token, to, e, end, t); err != nil {
+			return err
+		}
+	}
+	for to, n := range end.Delivered {
+		t.Delivered += min(1, n)
+		t.Duplicates += max(0, n-promised[to])
+		if n > promised[to]+e.Uncertain+end.Lies {
+			return fmt.Errorf("duplicates_only_after_uncertainty: %s came to %s %d times; it was acknowledged %d times, and uncertain %d times",
+				token, to, n, promised[to], e.Uncertain+end.Lies)
+		}
+	}
+	return nil
+}
+
+// checkRcpt holds one recipient that was acknowledged against its end.
+func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
+	delivered, reported, spooled := end.Delivered[to], end.Reported[to], end.Spooled[to]
+	dropped, bounced := s.orderedOf(s.dropped, to), s.orderedOf(s.bounced, to)
+	t.Reported += min(1, reported)
+	fate := fateOf(to)
+	if delivered == 0 && reported == 0 && !spooled && !dropped {
+		switch {
+		case s.risk[token] && s.damaged():
+			t.Lost++
+			return nil
+		case !e.Letter.Null || fate == fateSure && !bounced || fate == fateHeld:
+			return fmt.Errorf("acked_is_kept: %s to %s was acknowledged, and is neither delivered, reported nor spooled", token, to)
+		}
+	}
+	if spooled && fate != fateHeld {
+		return fmt.Errorf("drains: %s to %s is still in a spool %v after the last fault", token, to, theEnd-healed)
+	}
+	several := len(e.Acked) > 0 && (e.Acked[to] > 1 || e.Uncertain > 0 || end.Lies > 0 || bounced || aliased(e, to) || s.risk[token])
+	switch {
+	case delivered > 0 && reported > 0 && !several:
+		return fmt.Errorf("one_fate: %s to %s was delivered, and reported failed", token, to)
+	case fate == fateSure && reported > 0 && !bounced && !s.risk[token]:
+		return fmt.Errorf("one_fate: %s to %s was reported failed; it could be delivered", token, to)
+	case fate == fateDoomed && delivered > 0:
+		return fmt.Errorf("one_fate: %s to %s was delivered; it could only fail", token, to)
+	case fate == fateHeld && (delivered > 0 || reported > 0):
+		return fmt.Errorf("one_fate: %s to %s was held; delivered %d times, reported %d times", token, to, delivered, reported)
+	}
+	return nil
+}
+
+// aliased reports whether a letter reaches an address by more than one way.
+func aliased(e *Entry, to string) bool {
+	n := 0
+	for _, original := range e.Letter.To {
+		if slices.Contains(expand(original), to) {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// expand is whom an address stands for.
+func expand(to string) []string {
+	if all := teams[to]; all != nil {
+		return all
+	}
+	return []string{to}
+}
+
+// damaged reports whether a machine has said that it had to set something aside.
+func (s *Site) damaged() bool {
+	return slices.ContainsFunc(s.alarms, func(a string) bool { return strings.Contains(a, "damaged") || strings.Contains(a, "aside") })
+}
+
+// Limits of the checker "bounded".
+const (
+	filesMax = 300
+	connsMax = 20 // at one destination, of one machine: the limit of package queue
+)
+
+// bounded looks at what the machines hold, again and again.
+func (s *Site) bounded() {
+	for s.age() < healed {
+		time.Sleep(10 * time.Minute)
+		for _, name := range machineNames {
+			m := s.Machines[name]
+			files := m.Disk().Opened()
+			s.Ledger.mu.Lock()
+			s.mostOpened = max(s.mostOpened, files)
+			if files > filesMax {
+				s.wrong("bounded: %s has %d files open", name, files)
+			}
+			s.Ledger.mu.Unlock()
+		}
+		for pair, n := range s.Net.Dialed() {
+			s.Ledger.mu.Lock()
+			if n > connsMax && !strings.HasPrefix(pair, addrSender) {
+				s.wrong("bounded: %d connections at once, %s", n, pair)
+			}
+			s.Ledger.mu.Unlock()
+		}
+	}
+}
+
+// acknowledged is called when a server is about to say 250 to a final dot. For
+// some of these it looks at what a power cut at this moment would leave.
+func (s *Site) acknowledged(server, token string, n int) {
+	i := slices.IndexFunc(machineNames, func(name string) bool { return machines[name].addr == server })
+	if i < 0 || Stream(s.Plan.Seed, fmt.Sprint("commit ", token, n)).IntN(16) > 0 {
+		return
+	}
+	found := false
+	image := s.Machines[machineNames[i]].Disk().Image(vfs.KeepNone)
+	err := spooledOn(context.Background(), image, func(t, _ string) { found = found || t == token })
+	s.Ledger.mu.Lock()
+	defer s.Ledger.mu.Unlock()
+	s.commits++
+	if (err != nil || !found) && !s.flipped {
+		s.wrong("order_of_commit: %s says 250 to %s, and a power cut now would lose it (%v)", machineNames[i], token, err)
+	}
+}
+
+// A where is what a machine says of a letter.
+type where struct {
+	machine, token string
+	steps          []admin.Step
+	err            error
+}
+
+// wheresOf is how many letters each machine is asked about.
+const wheresOf = 4
+
+// wheres asks the machines what became of some letters.
+func (s *Site) wheres(ctx context.Context) {
+	for _, name := range machineNames {
+		client, done := s.client(s.Machines[name])
+		rng := Stream(s.Plan.Seed, "where "+name)
+		for range wheresOf {
+			w := where{machine: name, token: s.Plan.Letters[rng.IntN(len(s.Plan.Letters))].Token(s.Plan.Seed)}
+			for step, err := range client.Where(ctx, "<"+w.token+"@sender.example>", 0) {
+				if w.err = err; err != nil {
+					break
+				}
+				w.steps = append(w.steps, step)
+			}
+			s.answers = append(s.answers, w)
+		}
+		done()
+	}
+}
+
+// check holds what a machine says of a letter against what happened.
+func (w *where) check(s *Site, ends map[string]*End) error {
+	e := s.entries[w.token]
+	if w.err != nil {
+		return fmt.Errorf("journal_agrees: %s does not say where %s is: %w", w.machine, w.token, w.err)
+	}
+	if s.flipped {
+		return nil
+	}
+	accepted, removed := map[string]int{}, map[string]int{}
+	ended := map[string]int{} // by ID and recipient
+	inbox := map[string]int{}
+	for _, st := range w.steps {
+		id := string(st.ID)
+		switch st.Event {
+		case admin.StepAccepted:
+			if strings.Contains(st.Header, w.token) {
+				accepted[id]++
+			}
+		case admin.StepRemoved:
+			removed[id]++
+		case admin.StepDelivered, admin.StepFailed, admin.StepBounced, admin.StepDropped:
+			if accepted[id] == 0 {
+				continue // a report
+			}
+			to := strings.Trim(st.To, "<>")
+			if ended[id+" "+to]++; ended[id+" "+to] > 1 && st.Event != admin.StepFailed {
+				return fmt.Errorf("journal_agrees: %s says that %s to %s of %s ended twice", w.machine, id, to, w.token)
+			}
+			if st.Event == admin.StepDelivered {
+				inbox[to]++
+			}
+		}
+	}
+	for id, n := range accepted {
+		if n != 1 || removed[id] > 1 {
+			return fmt.Errorf("journal_agrees: %s accepted %s %d times, and removed it %d times", w.machine, id, n, removed[id])
+		}
+	}
+	if s.Machines[e.Letter.Server].name == w.machine && len(accepted) == 0 && len(e.Acked) > 0 {
+		return fmt.Errorf("journal_agrees: %s has taken %s, and says that it does not know it", w.machine, w.token)
+	}
+	for to, n := range inbox {
+		if w.machine == homeOf(to) && ends[w.token].Delivered[to] != n {
+			return fmt.Errorf("journal_agrees: %s says that %s came to %s %d times; there it is %d times", w.machine, w.token, to, n,
+				ends[w.token].Delivered[to])
+		}
+	}
+	return nil
+}
+
+// homeOf is the machine that has the mailbox of an address.
+func homeOf(to string) string {
+	switch {
+	case strings.HasSuffix(to, "@a.example"):
+		return "a"
+	case strings.HasSuffix(to, "@b.example"), strings.HasSuffix(to, "@c.example"):
+		return "b"
+	}
+	return ""
+}

@@ -1,0 +1,221 @@
+package sim
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/postrider/postrider/vfs"
+)
+
+// Sizes that make the spool of a simulated machine do in hours what takes a real
+// one days: contents over smallMax have files of their own, segments are full
+// after some messages.
+const smallMax = 16 << 10
+
+// diskFaults are what befalls the disk of a machine, whoever runs on it.
+type diskFaults struct {
+	mu    sync.Mutex
+	until map[string]time.Time // a lasting fault, and its end
+	crash int                  // operations that change the disk until the power goes; -1: it does not
+}
+
+// last makes a fault last.
+func (f *diskFaults) last(kind string, d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.until[kind] = time.Now().Add(d)
+}
+
+// on reports whether a fault lasts.
+func (f *diskFaults) on(kind string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Now().Before(f.until[kind])
+}
+
+// lately reports whether a fault lasts, or has ended an hour ago or less.
+func (f *diskFaults) lately() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, end := range f.until {
+		if time.Since(end) < time.Hour {
+			return true
+		}
+	}
+	return false
+}
+
+// none ends all faults.
+func (f *diskFaults) none() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.until)
+	f.crash = -1
+}
+
+// arm lets the power go n operations from now; -1: not at all.
+func (f *diskFaults) arm(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.crash = n
+}
+
+// due counts an operation, and reports whether the power goes now.
+func (f *diskFaults) due() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.crash < 0 {
+		return false
+	}
+	f.crash--
+	return f.crash < 0
+}
+
+// An errno is which error an operation meets while a fault lasts, and in which
+// share of cases.
+type errno struct {
+	fault string
+	kind  vfs.OpKind
+	err   error
+	share float64
+}
+
+var errnos = []errno{
+	{"eio-write", vfs.OpWrite, syscall.EIO, 0.2},
+	{"eio-sync", vfs.OpSync, syscall.EIO, 0.3},
+	{"eio-rename", vfs.OpRename, syscall.EIO, 0.3},
+	{"eio-rename", vfs.OpLink, syscall.EIO, 0.3},
+	{"eio-syncdir", vfs.OpSyncDir, syscall.EIO, 0.3},
+	{"short-write", vfs.OpWrite, syscall.ENOSPC, 0.2},
+	{"disk-full", vfs.OpAllocate, syscall.ENOSPC, 1},
+	{"disk-full", vfs.OpWrite, syscall.ENOSPC, 1},
+	{"disk-full", vfs.OpMkdir, syscall.ENOSPC, 1},
+	{"no-inodes", vfs.OpCreate, syscall.ENOSPC, 1},
+	{"no-inodes", vfs.OpMkdir, syscall.ENOSPC, 1},
+}
+
+// hook is asked before each operation of the disk of this boot.
+func (m *Machine) hook(host *Host, boot string) func(vfs.Op) error {
+	return func(op vfs.Op) error {
+		if op.Kind.Changes() && m.faults.due() {
+			host.Crash()
+			m.site.fault("power-in-op", m.name)
+			select {
+			case m.fell <- boot:
+			default:
+			}
+			return vfs.ErrCrash
+		}
+		for _, e := range errnos {
+			if e.kind != op.Kind || !m.faults.on(e.fault) {
+				continue
+			}
+			// Room that a segment has allocated is there also on a full disk.
+			if e.fault == "disk-full" && op.Kind == vfs.OpWrite && strings.HasSuffix(op.Name, ".seg") {
+				continue
+			}
+			rng := m.site.luck(boot, "disk", op)
+			if rng.Float64() >= e.share {
+				continue
+			}
+			m.site.fault(e.fault, m.name)
+			if e.fault == "short-write" {
+				return &vfs.ShortWrite{N: rng.IntN(op.Len + 1), Err: e.err}
+			}
+			return e.err
+		}
+		return nil
+	}
+}
+
+// delay is how long an operation takes. No two take the same time, so that what
+// waits for the disk goes on in one order.
+func (m *Machine) delay(boot string) func(vfs.Op) time.Duration {
+	return func(op vfs.Op) time.Duration {
+		h := opHash(boot, op)
+		most := uint64(20 * time.Microsecond)
+		switch op.Kind {
+		case vfs.OpSync, vfs.OpSyncDir:
+			most = uint64(4 * time.Millisecond)
+			if m.faults.on("slow-disk") {
+				most = uint64(3 * time.Second)
+				m.site.fault("slow-disk", m.name)
+			}
+		case vfs.OpWrite, vfs.OpCreate, vfs.OpRename, vfs.OpLink:
+			most = uint64(200 * time.Microsecond)
+		}
+		return time.Duration(1 + h%most)
+	}
+}
+
+func opHash(boot string, op vfs.Op) uint64 {
+	h := fnv.New64a()
+	io.WriteString(h, boot)
+	io.WriteString(h, op.Name)
+	b := [9]byte{8: byte(op.Kind)} // not its length: signatures have none that is fixed
+	for i := range 8 {
+		b[i] = byte(op.Off >> (8 * i))
+	}
+	h.Write(b[:])
+	return h.Sum64()
+}
+
+// luck is the chance of an operation at its time: the same for the same
+// operation, whatever else happens.
+func (s *Site) luck(boot, what string, op vfs.Op) *rand.Rand {
+	return Stream(s.Plan.Seed, fmt.Sprint(boot, what, opHash(boot, op), time.Now().UnixNano()))
+}
+
+// space is how much room the disk says that it has.
+func (m *Machine) space() vfs.Space {
+	sp := vfs.Space{Total: 1 << 40, Free: 1 << 39, Inodes: 1 << 30}
+	if m.faults.on("disk-full") {
+		sp.Free = 0
+	}
+	if m.faults.on("no-inodes") {
+		sp.Inodes = 0
+	}
+	return sp
+}
+
+// flip turns one bit of the log of a machine that is off, somewhere in what was
+// written.
+func (m *Machine) flip(arg uint64) error {
+	rng := rand.New(rand.NewPCG(arg, 1))
+	dir := "/data/spool/seg"
+	files, err := m.disk.ReadDir(dir)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	name := path.Join(dir, files[rng.IntN(len(files))].Name())
+	octets, err := vfs.ReadFile(m.disk, name)
+	if err != nil {
+		return err
+	}
+	used := len(strings.TrimRight(string(octets), "\x00"))
+	if used == 0 {
+		return nil
+	}
+	at := rng.IntN(used)
+	f, err := m.disk.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{octets[at] ^ 1<<rng.IntN(8)}, int64(at)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	m.site.fault("bit-flip", m.name)
+	return nil
+}
