@@ -299,3 +299,57 @@ func TestSessionTime(t *testing.T) {
 		}
 	})
 }
+
+// A name of any length and octets is repeated short and harmless, and never in
+// two lines.
+func TestLongNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, t.Context(), &Server{Handler: &recorder{}})
+		defer r.stop()
+		p := r.dial("192.0.2.1:1")
+		p.expect("220")
+		for _, name := range []string{
+			strings.Repeat("a", lineMax-len("EHLO \r\n")), strings.Repeat("a.", 1000), strings.Repeat("[", 2000), strings.Repeat("%s%n", 400),
+			"${run{/bin/true}}", "`id`", "$(id)", "\xff\xfe\x80", "x(comment", "[IPv6:" + strings.Repeat(":", 500) + "]",
+		} {
+			p.say("HELO %s", name)
+			got, err := smtp.ReadReply(p.in)
+			if err != nil || got.Code != 250 || len(got.Text) > len("localhost greets ")+smtp.DomainMax || strings.ContainsAny(got.Text, "\n$`(){}\x1b") {
+				t.Errorf("%.20q: %.300q, %v", name, got, err)
+			}
+		}
+		p.say("QUIT")
+		p.expect("221")
+	})
+}
+
+// An octet that is no part of any address makes the command one that is not
+// understood, and never an address that ends before it.
+func TestControlsInAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &recorder{}
+		r := run(t, t.Context(), &Server{Handler: h, MaxErrors: 1 << 20, MaxIdle: 1 << 20})
+		defer r.stop()
+		p := r.dial("192.0.2.1:1")
+		p.expect("220")
+		p.say("EHLO x")
+		p.expect("250")
+		p.say("MAIL FROM:<a@b> SMTPUTF8")
+		p.expect("250")
+		for c := range 0x21 {
+			for _, form := range []string{"<root%s@d>", "<root@d%s>", "<\"root%s\"@d>", "<\"root\\%s\"@d>", "<root@d>%s", "<@a%s:root@d>"} {
+				if c == ' ' && strings.Contains(form, "\"") || c == ' ' && strings.HasSuffix(form, "%s") || c == '\t' && strings.HasSuffix(form, "%s") {
+					continue // a quoted space is right, and white space at the end is passed over
+				}
+				p.say("RCPT TO:"+form, string(rune(c)))
+				p.expect("50")
+			}
+		}
+		for _, call := range h.log() {
+			if strings.HasPrefix(call, "rcpt") {
+				t.Errorf("taken: %q", call)
+			}
+		}
+		p.Close()
+	})
+}

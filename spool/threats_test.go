@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -83,4 +87,54 @@ func listing(t *testing.T, fsys vfs.FS) string {
 	}
 	walk("data/spool")
 	return all.String()
+}
+
+// A disk that takes two seconds for a sync makes everybody wait for three of them
+// and not for one of each: what comes meanwhile is the next group.
+func TestSlowDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := vfs.NewMem()
+		o := testOptions(fsys)
+		o.SegmentSize, o.SnapshotEvery = 1<<20, 1<<20 // as they are large
+		s, err := Open(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Rekey(destOf)
+		syncs := 0
+		var mu sync.Mutex
+		fsys.SetDelay(func(op vfs.Op) time.Duration {
+			if op.Kind != vfs.OpSync {
+				return 0
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			syncs++
+			return 2 * time.Second
+		})
+		const n = 60
+		begin, slowest := time.Now(), time.Duration(0)
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * 50 * time.Millisecond) // a new one comes while others wait
+				came := time.Now()
+				a, err := addition(s, "", []byte("x"), time.Now().Add(time.Hour), "a@held.example")
+				if err == nil {
+					err = s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				slowest = max(slowest, time.Since(came))
+			})
+		}
+		wg.Wait()
+		if took := time.Since(begin); took > 8*time.Second || syncs > 4 || slowest > 6*time.Second {
+			t.Errorf("%d messages took %v and %d syncs, the slowest %v", n, took, syncs, slowest)
+		}
+		s.Close(context.Background())
+	})
 }
