@@ -184,14 +184,15 @@ func (m *Machine) rng(what string) *rand.Rand {
 // off ends the process, in whatever it is doing. A power cut leaves of what was
 // not synced what the chance says; a kill leaves all.
 func (m *Machine) off(power bool) {
-	m.host.Crash()
-	m.forget()
+	// The disk first: whom the network wakes in this instant can write no more.
 	if power {
 		rng := m.rng("keep")
 		m.setDisk(m.Disk().Crash(vfs.KeepSome(rng, rng.Float64())))
 	} else {
 		m.setDisk(m.Disk().Kill())
 	}
+	m.host.Crash()
+	m.forget()
 	m.cancel()
 	m.drain()
 }
