@@ -280,6 +280,9 @@ func TestMetrics(t *testing.T) {
 	m.Event(postrider.Event{Kind: postrider.EventRecipient, State: postrider.Delivered})
 	m.Event(postrider.Event{Kind: postrider.EventRecipient})
 	m.Event(postrider.Event{Kind: postrider.EventRecipient})
+	m.Event(postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 535}})
+	m.Event(postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 454}})
+	m.Event(postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 550}, Tos: []smtp.Path{path("bob@far.example")}})
 	m.Listener("quiet")
 	m.Connected("mx")
 	m.Connected("mx")()
@@ -291,6 +294,8 @@ func TestMetrics(t *testing.T) {
 		`postrider_attempts_total{result="delivered"} 1`,
 		`postrider_attempts_total{result="deferred"} 2`,
 		`postrider_attempts_total{result="failed"} 0`,
+		`postrider_refused_total{what="login"} 2`,
+		`postrider_refused_total{what="mail"} 1`,
 		`postrider_connections{listener="mx"} 1`,
 		`postrider_connections{listener="quiet"} 0`,
 		`postrider_queue_recipients{state="queued"} 1`,
@@ -350,4 +355,27 @@ func FuzzParseFilter(f *testing.F) {
 		}
 		io.Copy(io.Discard, w.Body)
 	})
+}
+
+// The socket of every user submits, and knows nothing else.
+func TestSubmission(t *testing.T) {
+	o := options(queue())
+	o.Journal = stories()
+	var got Letter
+	o.Submit = func(_ context.Context, l Letter) (smtp.Reply, int) {
+		got = l
+		return smtp.Reply{Code: 452}, -1
+	}
+	h := Submission(o)
+	for _, page := range []string{"/healthz", "/metrics", "/api/v1/queue", "/api/v1/queue/aaa1", "/api/v1/queue/stat", "/api/v1/where?q=aaa1"} {
+		if code, body := get(h, page); code != 404 {
+			t.Errorf("%s: %d %s", page, code, body)
+		}
+	}
+	for _, size := range []int64{0, 3} {
+		done, err := Client{serve{h}}.Submit(t.Context(), Letter{To: []smtp.Path{path("bob@far.example")}, Content: io.MultiReader(strings.NewReader("x\r\n")), Size: size})
+		if err != nil || done.Code != 452 || got.Size != size {
+			t.Errorf("%+v, %v, size %d", done, err, got.Size)
+		}
+	}
 }

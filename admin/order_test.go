@@ -151,6 +151,32 @@ func TestStat(t *testing.T) {
 	}
 }
 
+// Where a destination does not name the domains that wait for it, they are told,
+// the fullest first.
+func TestStatDomains(t *testing.T) {
+	tally := NewTally()
+	add := func(dest postrider.Dest, to string, n int) {
+		for range n {
+			tally.Add(Message{Recipients: []Recipient{{To: to, Dest: dest, State: StateQueued}}}, Filter{}, now)
+		}
+	}
+	add("smtp:192.0.2.1:25", "a@Far.example", 2)
+	add("smtp:192.0.2.1:25", "b@near.example", 3)
+	add("mx:Far.example", "a@far.example", 1)
+	for i := range 8 {
+		add("hold", fmt.Sprintf("a@d%d.example", i), 1)
+	}
+	got := map[postrider.Dest]string{}
+	for _, d := range tally.Stats() {
+		got[d.Dest] = fmt.Sprint(d.Domains, d.MoreDomains)
+	}
+	want := map[postrider.Dest]string{"smtp:192.0.2.1:25": "[{near.example 3} {far.example 2}] 0", "mx:Far.example": "[] 0",
+		"hold": "[{d0.example 1} {d1.example 1} {d2.example 1} {d3.example 1} {d4.example 1}] 3"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A reload tells a mistake of the configuration from a failure of the server.
 func TestReload(t *testing.T) {
 	o := options(queue())

@@ -87,6 +87,27 @@ func TestWhere(t *testing.T) {
 	}
 }
 
+// A login that failed is no mail that was refused.
+func TestWhereLogin(t *testing.T) {
+	o := options(queue())
+	o.Journal = &diary{stories: [][]postrider.Event{{{Kind: postrider.EventRefused, Time: now, From: path("alice@example.org"),
+		Source: postrider.Source{Account: "alice@example.org", Peer: netip.MustParseAddrPort("192.0.2.1:99")}, Reply: smtp.Reply{Code: 535, Text: "no"}}}}}
+	lines, _ := asked(t, o, "q=")
+	if len(lines) != 1 || !strings.Contains(lines[0], `"error"`) { // an empty question
+		t.Errorf("%q", lines)
+	}
+	var steps []Step
+	for s, err := range (Search{Journal: o.Journal, Now: now}).Steps(t.Context(), "", 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, s)
+	}
+	if len(steps) != 1 || steps[0].Event != StepLogin || steps[0].Account != "alice@example.org" {
+		t.Errorf("%+v", steps)
+	}
+}
+
 // What the journal does not know is found while it is in the queue.
 func TestWhereQueued(t *testing.T) {
 	for _, d := range []*diary{nil, stories()} {

@@ -271,6 +271,35 @@ func TestAcknowledgedIsDurable(t *testing.T) {
 	}
 }
 
+// An address is found in every spelling of its domain.
+func TestWhereSpellings(t *testing.T) {
+	fsys := vfs.NewMem()
+	j, err := Open(t.Context(), Options{FS: fsys, Dir: "data/journal", Spellings: func(domain string) []string {
+		if domain == "nowhere" {
+			return nil
+		}
+		return []string{"xn--bcher-kva.example", "b\u00fccher.example"}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	evs := life(1, 1, time.Now())
+	evs[0].From = addr("ann@b\u00fccher.example")
+	other := life(2, 10, time.Now())
+	other[0].From = addr("ann@xn--bcher-kva.example")
+	if err := j.Run(t.Context(), batches(evs, other)); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]int{"ann@B\u00fccher.example": 2, "<ann@XN--bcher-kva.example>": 2, "bob@b\u00fccher.example": 0, "ann@nowhere": 0} {
+		if got := where(t, j, query, 0); len(got) != want {
+			t.Errorf("%s: %d messages, want %d", query, len(got), want)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, vfs.NewMem())

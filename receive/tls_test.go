@@ -9,10 +9,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"fmt"
 	"math/big"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +56,18 @@ type talk struct {
 	in    *bufio.Reader
 	roots *x509.CertPool
 	spool *memSpool
+
+	mu      sync.Mutex
+	refused []postrider.Event
+}
+
+// turnedAway returns what was refused since it was asked before.
+func (c *talk) turnedAway() []postrider.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.refused
+	c.refused = nil
+	return all
 }
 
 func newTalk(t *testing.T, role policy.Role, implicit bool) *talk {
@@ -77,6 +91,11 @@ func newTalk(t *testing.T, role policy.Role, implicit bool) *talk {
 	server := &smtpd.Server{Hostname: "mx.our.example", Implicit: implicit, LMTP: role == policy.RoleLMTP,
 		TLS: func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{cert}} },
 		Handler: New(Options{Spool: c.spool, Router: router, Accounts: store, Submission: role == policy.RoleSubmission,
+			Refused: func(e postrider.Event) {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.refused = append(c.refused, e)
+			},
 			Mail: chains.Mail, Rcpt: chains.Rcpt, Data: chains.Data, Hostname: "mx.our.example", Listener: string(role)})}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -247,4 +266,32 @@ func TestLMTPDialogue(t *testing.T) {
 		t.Errorf("%d messages, %+v", n, k.message)
 	}
 	c.say("QUIT", "221")
+}
+
+// A login that fails is told, with the name where that is an address, and never
+// with the password; an unknown user and a wrong password look alike.
+func TestFailedLoginIsTold(t *testing.T) {
+	c := newTalk(t, policy.RoleSubmission, true)
+	c.say("EHLO laptop.example", "250")
+	for _, tt := range []struct{ user, told string }{
+		{"alice@our.example", "alice@our.example"},
+		{"nobody@our.example", "nobody@our.example"},
+		{"hunter2", ""},
+		{"hunter2 x@y", ""},
+		{"@our.example", ""},
+	} {
+		c.say("AUTH PLAIN "+plain(tt.user, "hunter2"), "535 5.7.8")
+		all := c.turnedAway()
+		if len(all) != 1 || all[0].Kind != postrider.EventRefused || all[0].Source.Account != tt.told || all[0].From.String() != tt.told ||
+			all[0].Reply.Code != 535 || len(all[0].Tos) != 0 || all[0].Source.Listener != "submission" || !all[0].Source.Peer.IsValid() {
+			t.Errorf("%s: %+v", tt.user, all)
+		}
+		if text := fmt.Sprintf("%+v", all); strings.Contains(text, "hunter2") {
+			t.Errorf("%s: %s", tt.user, text)
+		}
+	}
+	c.say("AUTH PLAIN "+plain("alice@our.example", "open sesame"), "235")
+	if all := c.turnedAway(); len(all) != 0 {
+		t.Errorf("a login that succeeds: %+v", all)
+	}
 }

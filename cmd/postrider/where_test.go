@@ -77,7 +77,11 @@ func TestWhereIsFitForATerminal(t *testing.T) {
 		admin.StepReleased, admin.StepBounced, admin.StepDropped, admin.StepReported, admin.StepRemoved, admin.StepNext, "novelty" + evil} {
 		tell.tell(admin.Step{ID: "a", Event: event, To: evil, Peer: evil, Reply: evil, From: evil, Header: evil, TLS: evil, Account: evil, State: evil})
 	}
-	if text := out.String(); strings.ContainsAny(text, "\x1b\r\u009b") || strings.Count(text, "\n") != 15 {
+	tell.tell(admin.Step{Event: admin.StepLogin, Peer: evil, Reply: evil, Account: evil})
+	if text := out.String(); !strings.Contains(text, "Login refused, as x?") {
+		t.Errorf("%q", text)
+	}
+	if text := out.String(); strings.ContainsAny(text, "\x1b\r\u009b") || strings.Count(text, "\n") != 18 {
 		t.Errorf("%q", text)
 	}
 }
