@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,21 +25,22 @@ type runner struct {
 
 // A finder is tests that may find a defect.
 type finder struct {
-	name string
-	pkg  string
-	run  string   // of -run
-	args []string // of the test binary
-	only []string // packages whose defects it can find; none: all
+	name  string
+	short string // in -with
+	pkg   string
+	run   string   // of -run
+	args  []string // of the test binary
+	only  []string // packages whose defects it can find; none: all
 }
 
 // finders are what is run, in this order.
 func (r *runner) finders() []finder {
 	return []finder{
-		{name: "crash test", pkg: "./spool", run: "Crash|Property|Model", only: []string{"./spool"}},
-		{name: "crash test", pkg: "./journal", run: "Crash", only: []string{"./journal"}},
-		{name: "crash test", pkg: "./maildir", run: "Crash", only: []string{"./maildir"}},
-		{name: "simulator", pkg: "./internal/sim", run: "^TestSite$", args: []string{"-seeds=" + strconv.Itoa(r.seeds)}},
-		{name: "torture", pkg: "./internal/e2e", run: "Torture"},
+		{name: "crash test", short: "crash", pkg: "./spool", run: "Crash|Property|Model", only: []string{"./spool"}},
+		{name: "crash test", short: "crash", pkg: "./journal", run: "Crash", only: []string{"./journal"}},
+		{name: "crash test", short: "crash", pkg: "./maildir", run: "Crash", only: []string{"./maildir"}},
+		{name: "simulator", short: "sim", pkg: "./internal/sim", run: "^TestSite$", args: []string{"-seeds=" + strconv.Itoa(r.seeds)}},
+		{name: "torture", short: "torture", pkg: "./internal/e2e", run: "^TestTorture$"},
 	}
 }
 
@@ -72,7 +74,7 @@ func (r *runner) one(ctx context.Context, d defect) result {
 		return res
 	}
 	for _, f := range r.finders() {
-		if len(f.only) > 0 && !contains(f.only, d.pkg()) {
+		if len(f.only) > 0 && !slices.Contains(f.only, d.pkg()) || !strings.Contains(r.with, f.short) {
 			continue
 		}
 		start := time.Now()
@@ -93,15 +95,6 @@ func (r *runner) one(ctx context.Context, d defect) result {
 	}
 	res.Why = "not found"
 	return res
-}
-
-func contains(all []string, s string) bool {
-	for _, a := range all {
-		if a == s {
-			return true
-		}
-	}
-	return false
 }
 
 // command is a command in the root of the module.
@@ -170,8 +163,10 @@ func (r *runner) find(ctx context.Context, f finder, d defect, env []string) (*f
 		return nil, err
 	}
 	found := read(bufio.NewReaderSize(pipe, 1<<20))
-	cancel() // the rest of the seeds adds nothing
-	if err := cmd.Wait(); found == nil && err != nil {
+	if found != nil {
+		cancel() // the rest of the seeds adds nothing
+	}
+	if err := cmd.Wait(); found == nil && err != nil && ctx.Err() == nil {
 		return &finding{checker: "failed", line: err.Error()}, nil
 	}
 	return found, nil
@@ -180,6 +175,8 @@ func (r *runner) find(ctx context.Context, f finder, d defect, env []string) (*f
 var (
 	checkerName = regexp.MustCompile(`\b(acked_is_kept|one_fate|content_intact|no_backscatter_of_null|duplicates_only_after_uncertainty|` +
 		`internal_failure_is_4xx|order_of_commit|bounded|drains|no_open_relay|journal_agrees)\b`)
+	// verdict is a complaint of the simulator.
+	verdict    = regexp.MustCompile(`\bseed (\d+): ([a-z_0-9]+): `)
 	seedNumber = regexp.MustCompile(`\bseed[ =](\d+)`)
 	testName   = regexp.MustCompile(`^\s*--- FAIL: (\S+)`)
 	// complaint is a line of the testing package: file.go:12: words.
@@ -200,6 +197,9 @@ func read(in *bufio.Reader) *finding {
 			seed = m[1]
 		}
 		c := complaint.FindStringSubmatch(line)
+		if m := verdict.FindStringSubmatch(line); m != nil && c != nil {
+			return &finding{m[2], m[1], short(line)}
+		}
 		switch m := checkerName.FindString(line); {
 		case m != "" && (c != nil || seedNumber.MatchString(line)):
 			return &finding{m, seed, short(line)}

@@ -42,6 +42,7 @@ type settings struct {
 	units   bool
 	workers int
 	seeds   int
+	with    string
 	limit   time.Duration
 	results string
 	json    string
@@ -54,6 +55,7 @@ func parseFlags() settings {
 	flag.BoolVar(&s.units, "units", false, "check only that each defect builds and passes the unit tests")
 	flag.IntVar(&s.workers, "workers", 2, "defects at a time")
 	flag.IntVar(&s.seeds, "seeds", 300, "seeds of the simulator for each defect")
+	flag.StringVar(&s.with, "with", "crash,sim,torture", "what may find them")
 	flag.DurationVar(&s.limit, "limit", 10*time.Minute, "the longest that one finder may take")
 	flag.StringVar(&s.results, "results", "", "keep results in this file, and do not run again what is found there")
 	flag.StringVar(&s.json, "json", "", "write the results to this file as JSON")

@@ -81,7 +81,7 @@ func TestRead(t *testing.T) {
 		{"pass", "=== RUN   TestSite\n    site_test.go:9: seed 3: 4 faults\n--- PASS: TestSite (1.0s)\nPASS\n", "", "", ""},
 		{"checker", "=== RUN   TestSite\n    sim_test.go:32: seed 17: acked_is_kept: a message\n        again: go test -seed=17\n--- FAIL: TestSite (1.0s)\nFAIL\n",
 			"acked_is_kept", "17", "sim_test.go:32: seed 17: acked_is_kept: a message"},
-		{"no checker", "    a_test.go:9: seed 12: start: no such file\n--- FAIL: TestSite (1.0s)\nFAIL\n", "TestSite", "12", "seed 12: start: no such file"},
+		{"no checker", "    a_test.go:9: seed 12: no such file\n--- FAIL: TestSite (1.0s)\nFAIL\n", "TestSite", "12", "seed 12: no such file"},
 		{"words after the end", "--- FAIL: TestCrash (1.0s)\n    a_test.go:9: crash before operation 7\nFAIL\n", "TestCrash", "", "crash before operation 7"},
 		{"panic", "=== RUN   TestSite\npanic: test timed out after 1m0s\n", "hang", "", "panic: test timed out after 1m0s"},
 		{"deadlock", "panic: deadlock: all goroutines in bubble are blocked\n", "deadlock", "", "panic: deadlock: all goroutines in bubble are blocked"},
