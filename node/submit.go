@@ -51,7 +51,7 @@ func (n *Node) submit(ctx context.Context, l admin.Letter) (smtp.Reply, int) {
 			return r, i
 		}
 	}
-	content := &limited{in: l.Content, left: g.cfg.Limits.MessageSize}
+	content := &limited{in: &strict{in: l.Content}, left: g.cfg.Limits.MessageSize}
 	answers := s.Data(ctx, content)
 	if content.left < 0 {
 		return tooLarge.Reply, -1

@@ -7,12 +7,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
+	"github.com/postrider/postrider/admin"
+	"github.com/postrider/postrider/dns"
+	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpd"
 )
 
@@ -117,4 +122,32 @@ func TestAcceptDoesNotSpin(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// What a program hands in over the socket is held to the rules of the data of
+// SMTP, since it goes out under them: else a near-ending would leave us with our
+// name, or wait here for days.
+func TestSubmittedOctets(t *testing.T) {
+	w := start(t, base(t.TempDir()), dns.NewZone())
+	for content, code := range map[string]int{
+		"Subject: x\r\n\r\nbody\r\n":                 250,
+		"Subject: x\r\n\r\nno end":                   250,
+		"Subject: x\r\n\r\n.\r\n..\r\n":              250,
+		strings.Repeat("x", 64<<10-2) + "\r\n":       250,
+		strings.Repeat("x", 64<<10-1) + "\r\n":       550,
+		"Subject: x\r\n\r\nbody\n.\nMAIL FROM:<a@b>": 550,
+		"Subject: x\r\n\r\nbody\r\n.\nMAIL\r\n":      550,
+		"Subject: x\r\n\r\nbody\r.\r\n":              550,
+		"Subject: x\r\n\r\nbody\r\n\x00.\r\n":        550,
+		"Subject: x\r\n\r\nbody\r":                   550,
+		"Subject: x\n\nbody\n":                       550,
+		"\n":                                         550,
+	} {
+		for _, in := range []io.Reader{strings.NewReader(content), iotest.OneByteReader(strings.NewReader(content)), iotest.DataErrReader(strings.NewReader(content))} {
+			reply, _ := w.submit(t.Context(), admin.Letter{To: []smtp.Path{mailbox(t, "alice@localhost")}, Content: in})
+			if reply.Code != code {
+				t.Errorf("%.40q: %v, want %d", content, reply, code)
+			}
+		}
+	}
 }
