@@ -12,9 +12,14 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal does not wait for what the first one began.
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-told
+		signal.Stop(told) // a second signal does not wait for what the first one begins
+		cancel()
+	}()
 	var code int
 	switch name := filepath.Base(os.Args[0]); name {
 	case "sendmail", "mailq", "newaliases":
@@ -22,6 +27,5 @@ func main() {
 	default:
 		code = run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	}
-	stop()
 	os.Exit(code)
 }

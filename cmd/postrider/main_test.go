@@ -18,11 +18,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
 	for _, name := range []string{"POSTRIDER_CONFIG", "NOTIFY_SOCKET"} {
 		os.Unsetenv(name)
 	}
 	goleak.VerifyTestMain(m)
 }
+
+// asProgram in the environment makes the test binary the program itself.
+const asProgram = "POSTRIDER_TEST_PROGRAM"
 
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second
