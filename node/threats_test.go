@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/admin"
+	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/dns"
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpd"
@@ -149,5 +150,37 @@ func TestSubmittedOctets(t *testing.T) {
 				t.Errorf("%.40q: %v, want %d", content, reply, code)
 			}
 		}
+	}
+}
+
+// A program that dies in the middle of its message has sent none.
+func TestSubmissionCutOff(t *testing.T) {
+	w, c := submitter(t, func(*config.Config) {})
+	for _, head := range []string{"Content-Length: 100\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n10\r\n"} {
+		conn, err := net.Dial("unix", w.cfg.SubmitSocket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "POST /api/v1/submit?to=alice@localhost HTTP/1.1\r\nHost: x\r\n"+head+"Subject: half\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		answer, _ := io.ReadAll(conn)
+		if strings.Contains(string(answer), `"code":250`) {
+			t.Errorf("half a message was taken: %s", answer)
+		}
+		conn.Close()
+	}
+	content := "Subject: whole\r\n\r\nx\r\n"
+	l := admin.Letter{To: []smtp.Path{mailbox(t, "alice@localhost")}, Content: strings.NewReader(content), Size: int64(len(content))}
+	if done, err := c.Submit(t.Context(), l); err != nil || done.Code != 250 {
+		t.Fatal(done, err)
+	}
+	w.wait(map[string]string{"msg": "recipient", "status": "delivered"})
+	if mail := folder(t, w.dir, "localhost", "alice"); len(mail) != 1 || !strings.Contains(string(mail[0]), "whole") {
+		t.Errorf("%s", mail)
 	}
 }

@@ -138,3 +138,31 @@ func TestSlowDisk(t *testing.T) {
 		s.Close(context.Background())
 	})
 }
+
+// Two machines that begin from copies of one spool, at the same moment, never give
+// one ID to two messages.
+func TestClonesMakeOtherIDs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		old := b.add([]byte("mail"), "a@held.example")
+		image := b.fs.Image(vfs.KeepAll)
+		b.s.Close(context.Background())
+		seen := map[postrider.ID]int{}
+		for clone := range 3 {
+			c := newBench(t, image.Image(vfs.KeepAll))
+			c.s.Close(context.Background())
+			c.opened = uint64(100 + clone) // as no two starts have the same random numbers
+			c.open()
+			if _, err := c.s.Open(context.Background(), old); err != nil {
+				t.Error(err)
+			}
+			for range 20 {
+				seen[c.add([]byte("new"), "a@held.example")]++
+			}
+			c.s.Close(context.Background())
+		}
+		if len(seen) != 60 || seen[old] > 0 {
+			t.Errorf("%d IDs of 60 messages", len(seen))
+		}
+	})
+}
