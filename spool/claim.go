@@ -3,6 +3,8 @@ package spool
 import (
 	"context"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -215,6 +217,8 @@ func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) {
 	}
 	s.kick()
 	s.mu.Unlock()
+	// In order of age, which is that of the log, and so of the disk.
+	slices.SortFunc(rest, func(a, b *entry) int { return strings.Compare(string(a.id), string(b.id)) })
 	for _, e := range rest {
 		s.rekeyEntry(e)
 	}

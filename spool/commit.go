@@ -369,6 +369,7 @@ func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]
 		}
 		st.last = closed && int(it.e.open) == closes[it.e]
 		st.woke = l.why == postrider.Wake
+		it.e.out.askWake(st)
 		it.meta = st.encode()
 	case kindAmend:
 		s.beginAmend(it, closes)

@@ -42,6 +42,7 @@ type driver struct {
 	bare   bool  // the disk asks no hook
 	slow   bool  // what only reads sleeps too, and one batch is committed at a time
 
+	fresh  map[postrider.ID]bool  // accepted in this life of the spool
 	places map[postrider.ID]int64 // where records were seen last
 
 	mu     sync.Mutex // guards what follows
@@ -163,7 +164,7 @@ func (d *driver) open(good bool) bool {
 	if how.good = how.good && d.wrote; how.good {
 		how.acked = d.stand
 	}
-	d.leases = nil
+	d.leases, d.fresh = nil, map[postrider.ID]bool{}
 	d.tick() // a spool at rest: what it says in the background is part of it
 	d.fs.SetHook(nil)
 	d.settleWorld(how)
@@ -294,6 +295,9 @@ func (d *driver) learn(before, chain []*world, acts []*act, errs []error) {
 				worlds = append(worlds, next, chain[i])
 			}
 		case i <= sure:
+			for _, add := range acts[i].batch.Add {
+				d.fresh[add.Message.ID] = true
+			}
 			d.now, worlds = next, []*world{next}
 		default:
 			d.now = next
@@ -351,6 +355,13 @@ func (d *driver) draft(size int, from smtp.Path, to ...string) *act {
 func (d *driver) let(a *act, err error) {
 	if err != nil && len(a.batch.Add) > 0 {
 		a.batch.Add[0].Draft.Discard()
+	}
+}
+
+// settled is called when more time has gone by than anything may stay lazy.
+func (d *driver) settled() {
+	if d.tick(); d.calm && !d.full && !d.over() {
+		d.worlds = []*world{d.now}
 	}
 }
 

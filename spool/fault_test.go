@@ -233,3 +233,35 @@ func TestFullDiskEmpties(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// When to look at a message next may be asked for while a Wake lease is out. A
+// start knows it from the record that ends the lease.
+func TestWakeAskedForDuringAWakeLease(t *testing.T) {
+	for _, together := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example", "b@held.example")
+			la := b.mustClaim(postrider.Attempt, 0)
+			time.Sleep(time.Hour)
+			lw := b.mustClaim(postrider.Wake, 1)
+			at := time.Now().Add(10 * time.Minute)
+			sets := []postrider.Settlement{{Lease: la, Changes: []postrider.Change{deferred(0, at.Add(time.Hour))}, Wake: at}, {Lease: lw}}
+			batches := []postrider.Batch{{Settle: sets}}
+			if !together {
+				batches = []postrider.Batch{{Settle: sets[:1]}, {Settle: sets[1:]}}
+			}
+			for _, batch := range batches {
+				if err := b.s.Commit(context.Background(), batch); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, when := range []string{"before", "after"} {
+				if got := b.s.entries[id].wake; got != at.UnixNano() {
+					t.Errorf("together %v: %s a start it wakes at %d, want %d", together, when, got, at.UnixNano())
+				}
+				b.reopen()
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}

@@ -50,6 +50,19 @@ type outing struct {
 	later     int64 // when to wake after it
 }
 
+// askWake puts into the record that ends a Wake lease when to look again that
+// was asked for while the lease was out: a start reads there that what was asked
+// before is over.
+func (o *outing) askWake(st *state) {
+	switch {
+	case !o.waking:
+	case !st.woke && st.wake > 0:
+		o.later = min(o.later, st.wake)
+	case st.woke && o.later != never && (st.wake == 0 || o.later < st.wake):
+		st.wake = o.later
+	}
+}
+
 // waking reports whether a Wake lease of e is out.
 func (e *entry) waking() bool { return e.out != nil && e.out.waking }
 

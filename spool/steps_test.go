@@ -26,14 +26,14 @@ var steps = []struct {
 	times int
 	do    func(d *driver)
 }{
-	{"add", 26, (*driver).stepAdd},
+	{"add", 24, (*driver).stepAdd},
 	{"large", 7, (*driver).stepLarge},
 	{"claim", 18, (*driver).stepClaim},
-	{"settle", 44, (*driver).stepSettle},
+	{"settle", 36, (*driver).stepSettle},
 	{"burst", 8, (*driver).stepBurst},
 	{"amend", 14, (*driver).stepAmend},
 	{"wait", 12, (*driver).stepWait},
-	{"drain", 3, (*driver).stepDrain},
+	{"drain", 5, (*driver).stepDrain},
 	{"feed", 7, (*driver).stepFeed},
 	{"read", 4, (*driver).stepRead},
 	{"discard", 2, (*driver).stepDiscard},
@@ -108,7 +108,7 @@ var domains = []string{"x.example", "y.example", "x.example", "y.example", "Z.ex
 
 func (d *driver) someone() []string {
 	var to []string
-	for i := range 1 + d.rng.IntN(4) {
+	for i := range 1 + d.rng.IntN(3) {
 		to = append(to, fmt.Sprintf("r%d@%s", i, domains[d.rng.IntN(len(domains))]))
 	}
 	return to
@@ -262,12 +262,14 @@ func (d *driver) stepAmend() {
 func (d *driver) stepWait() {
 	waits := []time.Duration{60 * time.Millisecond, time.Second, 10 * time.Minute, 2 * time.Hour}
 	time.Sleep(waits[d.rng.IntN(len(waits))])
+	d.settled()
 }
 
 // stepDrain delivers most of what waits, so that the log gets shorter.
 func (d *driver) stepDrain() {
 	time.Sleep(2 * time.Hour)
-	for range 12 {
+	d.settled()
+	for range 20 {
 		d.tick()
 		if d.over() {
 			return
@@ -377,12 +379,17 @@ func (d *driver) die(next *vfs.Mem) {
 func (d *driver) stepFull() {
 	d.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: 5000})
 	d.full = true
+	spare := d.s.spare
 	for range 6 {
 		d.stepAdd()
 	}
 	for range 8 {
-		if d.tick(); !d.over() {
-			d.stepSettle()
+		d.tick()
+		if d.over() {
+			break
+		}
+		if a := d.settlement(false); a != nil && d.commit(a)[0] != nil && spare && d.calm {
+			d.wrong("a full disk cannot be emptied, though there was a spare")
 		}
 	}
 	if d.full = false; !d.over() {
@@ -401,7 +408,7 @@ func (d *driver) stepRot() {
 	d.tick()
 	d.feed(1000) // or it would miss what the record tells
 	id := d.anyOf()
-	at := d.s.entries[id].loc
+	at, large := d.s.entries[id].loc, d.s.entries[id].big
 	d.close()
 	if d.fs.Dead() {
 		return
@@ -425,6 +432,13 @@ func (d *driver) stepRot() {
 	}
 	if d.over() || !d.calm {
 		return
+	}
+	if large {
+		_, here := d.fs.Stat(path.Join("data/spool/big", string(id)))
+		_, aside := d.fs.Stat(path.Join("data/spool/damaged", string(id)))
+		if here != nil && aside != nil {
+			d.wrong("the content of message %s is gone with its record: %v", id, aside)
+		}
 	}
 	_, err := d.fs.Stat(path.Join("data/spool/damaged", segmentName(at.seg.n)))
 	if err != nil || !strings.Contains(strings.Join(d.alarms, "\n"), "damaged") {

@@ -29,7 +29,9 @@ type worldMessage struct {
 	wake  int64  // never: at no time
 	later int64  // asked for while a Wake lease is out
 	wants []*wish
-	dues  []int64 // of each recipient: a second due time that is as good; 0: none
+	dues  []int64       // of each recipient: a second due time that is as good; 0: none
+	after *worldMessage // what recovered has made of it
+	ended bool          // which is nothing
 }
 
 // A wish is a bounce or a drop that waits for the end of a lease.
@@ -106,6 +108,7 @@ func (w *world) open(id postrider.ID) *worldMessage {
 		return nil
 	}
 	m := *old
+	m.after, m.ended = nil, false
 	m.m.Recipients, m.wants, m.dues = slices.Clone(old.m.Recipients), slices.Clone(old.wants), slices.Clone(old.dues)
 	w.msgs[id] = &m
 	return &m
@@ -225,6 +228,9 @@ func (w *world) close(m *worldMessage) {
 // recovered returns a message as it is after a crash: no lease is out, and what
 // was wanted is done. Nil: nothing is left to do.
 func (m *worldMessage) recovered() *worldMessage {
+	if m.after != nil || m.ended {
+		return m.after
+	}
 	c := *m
 	c.m.Recipients, c.wants, c.dues = slices.Clone(m.m.Recipients), slices.Clone(m.wants), slices.Clone(m.dues)
 	open := false
@@ -234,10 +240,25 @@ func (m *worldMessage) recovered() *worldMessage {
 		r := &c.m.Recipients[n]
 		open = open || r.State == postrider.Waiting || !r.Reported
 	}
-	if !open {
-		return nil
+	if m.ended = !open; open {
+		m.after = &c
 	}
-	return &c
+	return m.after
+}
+
+// same reports whether two messages are described alike.
+func same(a, b *postrider.Message) bool {
+	if a.ID != b.ID || a.From != b.From || a.EnvID != b.EnvID || a.Ret != b.Ret || a.UTF8 != b.UTF8 || a.EightBit != b.EightBit ||
+		a.Automatic != b.Automatic || nanos(a.Arrived) != nanos(b.Arrived) || a.Size != b.Size || a.HeaderID != b.HeaderID || a.Source != b.Source {
+		return false
+	}
+	return slices.EqualFunc(a.Recipients, b.Recipients, func(x, y postrider.Recipient) bool {
+		if nanos(x.Due) != nanos(y.Due) || nanos(x.Settled) != nanos(y.Settled) {
+			return false
+		}
+		x.Due, x.Settled, y.Due, y.Settled = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+		return x == y
+	})
 }
 
 // describe writes down all of a message that must come back. Two dues that are
@@ -260,7 +281,9 @@ func (w *world) restarted() *world {
 	n := &world{msgs: map[postrider.ID]*worldMessage{}, events: w.events}
 	for id, m := range w.msgs {
 		if r := m.recovered(); r != nil {
-			n.msgs[id] = r
+			c := *r
+			c.m.Recipients, c.wants, c.dues = slices.Clone(r.m.Recipients), slices.Clone(r.wants), slices.Clone(r.dues)
+			n.msgs[id] = &c
 		}
 	}
 	return n
@@ -362,13 +385,13 @@ func (w *world) differs(f *found, how *manner) string {
 		if want == nil {
 			return fmt.Sprintf("message %s is back", id)
 		}
-		for n := range m.Recipients {
-			if d := want.dues[n]; d != 0 && n < len(want.m.Recipients) && nanos(m.Recipients[n].Due) == d {
-				want.m.Recipients[n].Due = fromNanos(d)
+		for n, d := range want.dues {
+			if d != 0 && n < len(m.Recipients) && nanos(m.Recipients[n].Due) == d {
+				want = want.dueAt(n, d)
 			}
 		}
-		if got, want := describe(m, f.bodies[id]), describe(&want.m, want.body); got != want {
-			return different(want, got)
+		if !same(m, &want.m) || f.bodies[id] != want.body {
+			return different(describe(&want.m, want.body), describe(m, f.bodies[id]))
 		}
 		if wrong := want.wakesAt(f.wakes[id], how.now.UnixNano(), how.waking[id]); wrong != "" {
 			return fmt.Sprintf("message %s %s", id, wrong)
@@ -392,6 +415,14 @@ func (w *world) differs(f *found, how *manner) string {
 		return fmt.Sprintf("the reader of the feed has acknowledged %d events, and stands after %d when all was in good order", how.acked, read)
 	}
 	return ""
+}
+
+// dueAt returns a message with another due time of a recipient.
+func (m *worldMessage) dueAt(n int, due int64) *worldMessage {
+	c := *m
+	c.m.Recipients = slices.Clone(m.m.Recipients)
+	c.m.Recipients[n].Due = fromNanos(due)
+	return &c
 }
 
 // wakesAt says what is wrong with the time at which a message will be looked at.
