@@ -16,6 +16,8 @@ const (
 	// pace is the time between two syncs, unless there is much to write: one sync
 	// then serves what came meanwhile, and takes little from the spool's disk.
 	pace = 50 * time.Millisecond
+	// gather is how long a refusal waits for those that come with it.
+	gather = 5 * time.Millisecond
 	// manyEvents is much to write.
 	manyEvents = 1024
 	// writeMax is how many octets are written at once.
@@ -83,6 +85,7 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 	j.expire()
 	for {
 		var evs []postrider.Event
+		var todo []numbered
 		fed := false
 		select {
 		case evs, fed = <-batches:
@@ -90,19 +93,27 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 				return j.write(ctx, j.withRefused(nil))
 			}
 		case ev := <-j.refused:
-			evs = append(evs, ev)
+			// The refusals of a pipelined group come one after another, and are worth
+			// one sync, also with what is fed meanwhile.
+			todo = append(todo, numbered{ev: &ev})
+			if !sleep(ctx, gather) {
+				return ctx.Err()
+			}
+			select {
+			case evs, fed = <-batches:
+				if !fed {
+					return j.write(ctx, j.withRefused(todo))
+				}
+			default:
+			}
 		case <-tidy.C:
 			j.expire()
 			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		var todo []numbered
 		for i := range evs {
-			n := numbered{ev: &evs[i]}
-			if fed {
-				n.seq = order.next(n.ev.LSN)
-			}
+			n := numbered{order.next(evs[i].LSN), &evs[i]}
 			if !j.knows(n) {
 				todo = append(todo, n)
 			}
