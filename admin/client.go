@@ -124,6 +124,9 @@ func (c Client) send(ctx context.Context, method, path string, v url.Values, con
 	if size > 0 {
 		req.ContentLength = size
 	}
+	if content != nil { // what is refused without it need not be sent: RFC 9110 10.1.1
+		req.Header.Set("Expect", "100-continue")
+	}
 	resp, err := c.Transport.RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("admin: ask the server: %w", err)

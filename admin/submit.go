@@ -32,6 +32,22 @@ type Submitted struct {
 // submitTime is how long a program may take to hand its letter in.
 const submitTime = 2 * time.Minute
 
+// drainMax is how much of a letter that is refused is read and thrown away, in
+// octets.
+const drainMax = 64 << 20
+
+// counted counts the octets that are read.
+type counted struct {
+	in io.Reader
+	n  int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
 // Submission returns the handler of the socket where programs of every user hand
 // mail in, and of nothing else.
 func Submission(o Options) http.Handler {
@@ -55,8 +71,13 @@ func (o Options) submit(w http.ResponseWriter, r *http.Request) {
 	if c, until := http.NewResponseController(w), time.Now().Add(submitTime); c.SetReadDeadline(until) == nil {
 		_ = c.SetWriteDeadline(until.Add(submitTime))
 	}
-	letter.Content, letter.Size = r.Body, max(0, r.ContentLength)
+	body := &counted{in: r.Body}
+	letter.Content, letter.Size = body, max(0, r.ContentLength)
 	reply, refused := o.Submit(r.Context(), letter)
+	if body.n > 0 || r.Header.Get("Expect") == "" {
+		// Who is still writing would lose the answer with the connection.
+		_, _ = io.CopyN(io.Discard, r.Body, drainMax)
+	}
 	reply = reply.Normal()
 	s := Submitted{Code: reply.Code, Reply: replyText(reply)}
 	if refused >= 0 {

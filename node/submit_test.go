@@ -23,7 +23,7 @@ import (
 
 // over is a client of a Unix socket.
 func over(name string) *http.Transport {
-	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Minute, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", name)
 	}}
 }
@@ -111,6 +111,36 @@ func TestSubmitSizes(t *testing.T) {
 	_, c = submitter(t, func(c *config.Config) { c.Limits.MinFree = 1 << 60 })
 	if done, err := c.Submit(t.Context(), admin.Letter{To: to, Content: strings.NewReader("x\r\n"), Size: 3}); err != nil || done.Code != 452 {
 		t.Errorf("no room: %+v, %v", done, err)
+	}
+}
+
+// A hasty client does not wait for leave to send the content.
+type hasty struct{ http.RoundTripper }
+
+func (h hasty) RoundTrip(r *http.Request) (*http.Response, error) {
+	r.Header.Del("Expect")
+	return h.RoundTripper.RoundTrip(r)
+}
+
+// What is refused before its content was read, or in the middle of it, is told,
+// however the client writes.
+func TestSubmitRefused(t *testing.T) {
+	_, c := submitter(t, func(c *config.Config) { c.Domains[0].Mailboxes = []string{"alice"} })
+	long := strings.Repeat("x", 2000) // longer than a line may be
+	for _, tt := range []struct {
+		to, line string
+		client   admin.Client
+	}{
+		{"bob@localhost", "x\r\n", c}, {"bob@localhost", "x\r\n", admin.Client{Transport: hasty{c.Transport}}},
+		{"alice@localhost", long, c}, {"alice@localhost", long, admin.Client{Transport: hasty{c.Transport}}},
+	} {
+		for range 5 {
+			content := strings.Repeat(tt.line, 8<<20/len(tt.line))
+			done, err := tt.client.Submit(t.Context(), admin.Letter{To: []smtp.Path{mailbox(t, tt.to)}, Content: strings.NewReader(content), Size: int64(len(content))})
+			if err != nil || done.Code != 550 {
+				t.Fatalf("%s, %T: %+v, %v", tt.to, tt.client.Transport, done, err)
+			}
+		}
 	}
 }
 

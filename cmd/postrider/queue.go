@@ -182,7 +182,8 @@ func socketClient(ctx context.Context, name, advice string) (admin.Client, bool)
 		conn.Close()
 	}
 	return admin.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
+		DisableKeepAlives:     true,
+		ExpectContinueTimeout: time.Minute,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := d.DialContext(ctx, "unix", name)
 			if errors.Is(err, fs.ErrPermission) {
