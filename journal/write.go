@@ -16,7 +16,7 @@ const (
 	// pace is the time between two syncs, unless there is much to write: one sync
 	// then serves what came meanwhile, and takes little from the spool's disk.
 	pace = 50 * time.Millisecond
-	// gather is how long a refusal waits for those that come with it.
+	// gather is how long an event waits for those that come with it.
 	gather = 5 * time.Millisecond
 	// manyEvents is much to write.
 	manyEvents = 1024
@@ -85,7 +85,7 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 	j.expire()
 	for {
 		var evs []postrider.Event
-		var todo []numbered
+		var todo, refused []numbered
 		fed := false
 		select {
 		case evs, fed = <-batches:
@@ -93,24 +93,26 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 				return j.write(ctx, j.withRefused(nil))
 			}
 		case ev := <-j.refused:
-			// The refusals of a pipelined group come one after another, and are worth
-			// one sync, also with what is fed meanwhile.
-			todo = append(todo, numbered{ev: &ev})
-			if !sleep(ctx, gather) {
-				return ctx.Err()
-			}
-			select {
-			case evs, fed = <-batches:
-				if !fed {
-					return j.write(ctx, j.withRefused(todo))
-				}
-			default:
-			}
+			refused = append(refused, numbered{ev: &ev})
 		case <-tidy.C:
 			j.expire()
 			continue
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		// What comes together is worth one sync: the refusals of a pipelined group,
+		// and what is fed meanwhile.
+		if len(evs) < manyEvents {
+			sleep(ctx, gather)
+		}
+		if !fed {
+			select {
+			case evs, fed = <-batches:
+				if !fed {
+					return j.write(ctx, j.withRefused(refused))
+				}
+			default:
+			}
 		}
 		for i := range evs {
 			n := numbered{order.next(evs[i].LSN), &evs[i]}
@@ -119,7 +121,7 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 			}
 		}
 		many := len(evs) >= manyEvents
-		if err := j.write(ctx, j.withRefused(todo)); err != nil {
+		if err := j.write(ctx, j.withRefused(append(todo, refused...))); err != nil {
 			return err
 		}
 		if !many && !j.opt.ReadOnly && !sleep(ctx, pace) {

@@ -105,7 +105,7 @@ var errnos = []errno{
 // hook is asked before each operation of the disk of this boot.
 func (m *Machine) hook(host *Host, boot string) func(vfs.Op) error {
 	return func(op vfs.Op) error {
-		if op.Kind.Changes() && m.faults.due() {
+		if op.Kind.Changes() && !strings.HasPrefix(op.Name, "/data/journal/") && m.faults.due() {
 			host.Crash()
 			m.site.fault("power-in-op", m.name)
 			select {
@@ -172,6 +172,18 @@ func opHash(boot string, op vfs.Op) uint64 {
 // operation, whatever else happens.
 func (s *Site) luck(boot, what string, op vfs.Op) *rand.Rand {
 	return Stream(s.Plan.Seed, fmt.Sprint(boot, what, opHash(boot, op), time.Now().UnixNano()))
+}
+
+// keepSome keeps each part of what was not synced with probability p. Its chance
+// comes from where the part is, and not from how much else there is.
+func (m *Machine) keepSome(what string, p float64) vfs.Keep {
+	key := m.site.Plan.Seed ^ nameKey(fmt.Sprintf("%s %s %d", what, m.name, m.boots))
+	times := map[vfs.Chance]uint64{}
+	return func(c vfs.Chance) bool {
+		c.Len = 0
+		times[c]++
+		return unit(key^nameKey(c.Name), uint64(c.Off)<<16|times[c]) < p
+	}
 }
 
 // space is how much room the disk says that it has.

@@ -162,7 +162,7 @@ func (m *Machine) start(ctx context.Context) error {
 		m.site.tell("%s %d: does not start: %v", m.name, m.boots, err)
 		if m.Disk().Dead() {
 			m.drain()
-			m.setDisk(m.Disk().Crash(vfs.KeepSome(m.rng("start"), 0.5)))
+			m.setDisk(m.Disk().Crash(m.keepSome("start", 0.5)))
 		}
 		time.Sleep(time.Minute)
 	}
@@ -186,8 +186,7 @@ func (m *Machine) rng(what string) *rand.Rand {
 func (m *Machine) off(power bool) {
 	// The disk first: whom the network wakes in this instant can write no more.
 	if power {
-		rng := m.rng("keep")
-		m.setDisk(m.Disk().Crash(vfs.KeepSome(rng, rng.Float64())))
+		m.setDisk(m.Disk().Crash(m.keepSome("keep", m.rng("keep").Float64())))
 	} else {
 		m.setDisk(m.Disk().Kill())
 	}
