@@ -20,6 +20,7 @@ type attempt struct {
 	left  []int // places in out that have no outcome yet
 	tries int   // connections tried
 	block note  // what stood in the way, the most telling so far
+	more  bool  // there are more hosts than are tried
 }
 
 func newAttempt(r *Relay, d *postrider.Delivery) *attempt {
@@ -70,7 +71,11 @@ func (a *attempt) walk(ctx context.Context) {
 // host tries the addresses of one host.
 func (a *attempt) host(ctx context.Context, targets []target) next {
 	for _, t := range targets {
-		if a.tries++; a.tries > triesMax || ctx.Err() != nil {
+		if a.tries++; a.tries > triesMax {
+			a.more = true
+			return nextNothing
+		}
+		if ctx.Err() != nil {
 			return nextNothing
 		}
 		switch n := a.address(ctx, t); n {
@@ -171,8 +176,12 @@ func (a *attempt) blocked(k rank, o postrider.Outcome) {
 
 // finish gives those that are left what stood in the way.
 func (a *attempt) finish(ctx context.Context) {
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		a.block.outcome = interrupted()
+	case a.more && a.block.rank < rankOurs && a.block.rank != rankLoop && len(a.left) > 0:
+		// A host that nobody has asked may take the mail.
+		a.block.outcome = deferred(4, 4, "%s has more mail hosts than are tried at a time, and the first take no mail", a.rcpt(a.left[0]).To.Domain)
 	}
 	a.rest(a.block.outcome)
 }

@@ -123,9 +123,48 @@ func TestOddNames(t *testing.T) {
 		r := w.relay(Options{Rand: seeded()})
 		defer w.done(t, r)
 		for _, o := range r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org")) {
-			if o.Result == postrider.ResultDelivered || len(w.dials) > triesMax {
+			if o.Result != postrider.ResultDeferred || len(w.dials) > triesMax {
 				t.Errorf("%s after %d dials", describe(o), len(w.dials))
 			}
 		}
 	})
+}
+
+// Mail does not fail for what some hosts of a domain say while there are others
+// that nobody has asked; where all were asked, it does.
+func TestMoreHostsThanAreTried(t *testing.T) {
+	no := &peer{replies: map[string]string{"": "521 5.3.2 no mail"}}
+	for _, c := range []struct {
+		hosts, perHost int
+		own            bool
+		want           string
+	}{
+		{hostsMax, 1, false, "failed/message 521 5.3.2 no mail"},
+		{hostsMax + 1, 1, false, "deferred/dest 451 4.4.4 example.org has more mail hosts than are tried at a time, and the first take no mail"},
+		{hostsMax, 0, false, "failed/message 550 5.4.4 mail host mx"},
+		{hostsMax + 1, 0, false, "deferred/dest 451 4.4.4 example.org has more"},
+		{hostsMax + 1, 1, true, "failed/message 554 5.4.6 mail for example.org loops back"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			for i := range c.hosts {
+				name := fmt.Sprintf("mx%d.example", i)
+				w.zone.MX("example.org", uint16(i), name)
+				w.zone.TXT(name, "x")
+				for j := range c.perHost {
+					addr := fmt.Sprintf("192.0.%d.%d", i, j)
+					w.zone.A(name, addr)
+					w.peers[addr+":25"] = no
+					w.own[addr+":25"] = c.own
+				}
+			}
+			r := w.relay(Options{})
+			defer w.done(t, r)
+			for _, o := range r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org")) {
+				if got := describe(o); !strings.HasPrefix(got, c.want) {
+					t.Errorf("%d hosts with %d addresses: %s, want %s", c.hosts, c.perHost, got, c.want)
+				}
+			}
+		})
+	}
 }
