@@ -73,9 +73,9 @@ func TestSlowContent(t *testing.T) {
 		cut    bool
 	}{
 		{"an octet every four minutes", 1, 4 * time.Minute, 0, true},
-		{"an octet a second", 1, time.Second, 0, true},
-		{"just under the rate", 250, time.Second, 0, true},
-		{"just over the rate", 260, time.Second, 0, false},
+		{"an octet every ten seconds", 1, 10 * time.Second, 0, true},
+		{"just under the rate", 2500, 10 * time.Second, 0, true},
+		{"just over the rate", 2600, 10 * time.Second, 0, false},
 		{"a block every four minutes", 100 << 10, 4 * time.Minute, 0, false},
 		{"any rate", 1, time.Minute, -1, false},
 	} {
