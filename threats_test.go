@@ -72,7 +72,7 @@ func (tr *tree) faults(row threat) []string {
 		checker, isChecker := strings.CutPrefix(ref, "checker ")
 		src, ok := tr.tests[dir+" "+name]
 		switch {
-		case isChecker && !strings.Contains(tr.dirs["internal/sim"], `"`+checker+`"`):
+		case isChecker && !strings.Contains(tr.dirs["internal/sim"], `"`+checker+`: `):
 			faults = append(faults, fault("no checker %s", checker))
 		case isChecker:
 		case !ok:
@@ -168,7 +168,7 @@ func TestNeverImported(t *testing.T) {
 
 func TestThreatChecksCanFail(t *testing.T) {
 	tr := &tree{
-		dirs:  map[string]string{"a": "x", "a/b": "x", "internal/sim": `x("kept")`},
+		dirs:  map[string]string{"a": "x", "a/b": "x", "internal/sim": `x("kept: %s")`},
 		tests: map[string]string{"a TestOne": `t.Run("a case")`, "a/b TestTwo": "", "a/b FuzzTwo": ""},
 		has:   func(name string) bool { return slices.Contains([]string{"a/testdata/x.txt", "a/y.go"}, name) },
 	}
