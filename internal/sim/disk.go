@@ -24,6 +24,7 @@ const smallMax = 16 << 10
 type diskFaults struct {
 	mu    sync.Mutex
 	until map[string]time.Time // a lasting fault, and its end
+	ended string               // the last boot whose power went in an operation
 	crash int                  // operations that change the disk until the power goes; -1: it does not
 }
 
@@ -68,15 +69,26 @@ func (f *diskFaults) arm(n int) {
 	f.crash = n
 }
 
-// due counts an operation, and reports whether the power goes now.
-func (f *diskFaults) due() bool {
+// due counts an operation, and reports whether the power of a boot goes now.
+func (f *diskFaults) due(boot string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.crash < 0 {
 		return false
 	}
-	f.crash--
-	return f.crash < 0
+	if f.crash--; f.crash < 0 {
+		f.ended = boot
+		return true
+	}
+	return false
+}
+
+// over reports whether the power of a boot has gone: whom that wakes in the same
+// instant finds no disk.
+func (f *diskFaults) over(boot string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended == boot
 }
 
 // An errno is which error an operation meets while a fault lasts, and in which
@@ -105,7 +117,13 @@ var errnos = []errno{
 // hook is asked before each operation of the disk of this boot.
 func (m *Machine) hook(host *Host, boot string) func(vfs.Op) error {
 	return func(op vfs.Op) error {
-		if op.Kind.Changes() && !strings.HasPrefix(op.Name, "/data/journal/") && m.faults.due() {
+		if m.faults.over(boot) {
+			return vfs.ErrCrash
+		}
+		if m.site.Ops {
+			m.site.tell("%s: disk: %v %s %d %d", boot, op.Kind, op.Name, op.Off, op.Len)
+		}
+		if op.Kind.Changes() && !strings.HasPrefix(op.Name, "/data/journal/") && m.faults.due(boot) {
 			host.Crash()
 			m.site.fault("power-in-op", m.name)
 			select {
@@ -198,6 +216,10 @@ func (m *Machine) space() vfs.Space {
 	return sp
 }
 
+// flipMin is how much a segment holds where a bit may turn. What was written last
+// is spared: there a bit that turned is the same as a write that was cut short.
+const flipMin = 16 << 10
+
 // flip turns one bit of the log of a machine that is off, somewhere in what was
 // written.
 func (m *Machine) flip(arg uint64) error {
@@ -213,10 +235,10 @@ func (m *Machine) flip(arg uint64) error {
 		return err
 	}
 	used := len(strings.TrimRight(string(octets), "\x00"))
-	if used == 0 {
+	if used < flipMin {
 		return nil
 	}
-	at := rng.IntN(used)
+	at := rng.IntN(used / 2)
 	f, err := m.disk.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return err

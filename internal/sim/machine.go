@@ -103,6 +103,7 @@ func (m *Machine) boot(ctx context.Context) error {
 	m.cancel = cancel
 	broke := m.broke
 	m.over.Go(func() { broke <- n.Wait(running) })
+	time.Sleep(time.Microsecond) // what begins in this instant has begun before anything strikes
 	return nil
 }
 
@@ -137,6 +138,17 @@ func (s slowSpool) Claim(ctx context.Context, maxRcpts int) (postrider.Lease, er
 		time.Sleep(1 + time.Duration(nameKey(fmt.Sprint(s.boot, l.ID, l.Rcpts))%20_000))
 	}
 	return l, err
+}
+
+// Commit implements postrider.Spool. Who settles a lease goes on a moment after
+// others can see that, so that a Claim in the instant between comes always first.
+func (s slowSpool) Commit(ctx context.Context, b postrider.Batch) error {
+	err := s.Spool.Commit(ctx, b)
+	if len(b.Settle) > 0 {
+		l := b.Settle[0].Lease
+		time.Sleep(1 + time.Duration(nameKey(fmt.Sprint(s.boot, "settle", l.ID, l.Rcpts))%20_000))
+	}
+	return err
 }
 
 // reloaded is the configuration as a reload finds it: now and then with a
@@ -212,8 +224,8 @@ func (m *Machine) forget() {
 func (m *Machine) stop() error {
 	m.cancel()
 	err := <-m.broke
-	m.host.Crash()
-	m.setDisk(m.Disk().Kill()) // the process is gone, and its locks
+	// The process is gone, and its locks; or the power went while it stopped.
+	m.off(m.Disk().Dead())
 	return err
 }
 
@@ -259,10 +271,7 @@ func (m *Machine) watch(ctx context.Context, until <-chan time.Time) error {
 		return m.start(ctx)
 	case err := <-m.broke:
 		m.site.tell("%s: the node ended: %v", m.name, err)
-		m.host.Crash()
-		m.forget()
-		m.setDisk(m.Disk().Kill())
-		m.drain()
+		m.off(m.Disk().Dead())
 		time.Sleep(time.Minute)
 		return m.start(ctx)
 	}
