@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -163,6 +164,63 @@ func TestClonesMakeOtherIDs(t *testing.T) {
 		}
 		if len(seen) != 60 || seen[old] > 0 {
 			t.Errorf("%d IDs of 60 messages", len(seen))
+		}
+	})
+}
+
+// Whatever octets pass for the meta of a record, they are decoded into what
+// encodes and decodes to the same again, or refused; and nothing large is made of
+// little.
+func FuzzMeta(f *testing.F) {
+	m := &postrider.Message{ID: "0000000000000000000a", EnvID: "env", Arrived: time.Unix(1, 0), Size: 3, HeaderID: "x@y",
+		Recipients: []postrider.Recipient{{To: smtp.Path{Local: "a", Domain: "b"}, Due: time.Unix(2, 0), Tries: 1, Reply: smtp.Reply{Code: 451, Text: "later"}}}}
+	c := changeOf(0, &m.Recipients[0])
+	for kind, meta := range [][]byte{
+		(&accepted{msg: m, head: []byte("Received: x\r\n"), wake: 1, size: 3, sums: []uint32{1}}).encode(),
+		(&state{id: m.ID, at: 1, tos: []smtp.Path{m.Recipients[0].To}, dests: []postrider.Dest{"mx:b"}, changes: []postrider.Change{c}, news: []bool{true}}).encode(),
+		(&amendment{id: m.ID, at: 1, do: postrider.AmendHold, rcpts: []int32{0}, tos: []smtp.Path{m.Recipients[0].To}, leased: []bool{true}}).encode(),
+	} {
+		f.Add(uint8(kind), meta)
+		f.Add(uint8(kind), meta[:len(meta)/2])
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, meta []byte) {
+		var again func([]byte) ([]byte, int, error)
+		switch kind % 3 {
+		case 0:
+			again = func(b []byte) ([]byte, int, error) {
+				a, err := decodeAccepted(b)
+				if err != nil {
+					return nil, 0, err
+				}
+				return a.encode(), len(a.msg.Recipients) + len(a.sums) + len(a.head), nil
+			}
+		case 1:
+			again = func(b []byte) ([]byte, int, error) {
+				s, err := decodeState(b)
+				if err != nil {
+					return nil, 0, err
+				}
+				return s.encode(), len(s.changes), nil
+			}
+		case 2:
+			again = func(b []byte) ([]byte, int, error) {
+				a, err := decodeAmendment(b)
+				if err != nil {
+					return nil, 0, err
+				}
+				return a.encode(), len(a.rcpts), nil
+			}
+		}
+		once, n, err := again(meta)
+		if err != nil {
+			return
+		}
+		if n > len(meta) {
+			t.Fatalf("%d things of %d octets", n, len(meta))
+		}
+		twice, _, err := again(once)
+		if err != nil || string(once) != string(twice) {
+			t.Fatalf("%q became %q, then %q, %v", meta, once, twice, err)
 		}
 	})
 }
