@@ -107,7 +107,7 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	fate := fateOf(to)
 	if delivered == 0 && reported == 0 && !spooled && !dropped {
 		switch {
-		case s.risk[token] && s.damaged():
+		case s.risk[token] && (s.damaged() || s.unnamed > 0):
 			t.Lost++
 			return nil
 		case !e.Letter.Null || fate == fateSure && !bounced || fate == fateHeld:

@@ -34,6 +34,7 @@ type Ledger struct {
 	commits    int  // that acknowledged looked into
 	mostOpened int  // files
 	flipped    bool // a bit has turned somewhere
+	unnamed    int  // reports about messages that could not be read
 }
 
 // An Entry is one letter, and what was answered.
@@ -194,6 +195,10 @@ func (s *Site) told(ends map[string]*End, content []byte) error {
 		return fmt.Errorf("content_intact: the sender got what is no report: %w", err)
 	}
 	e := ends[tokenOf(content)]
+	if e == nil && s.flipped {
+		s.unnamed++ // of a message that could not be read any more
+		return nil
+	}
 	if e == nil {
 		return errors.New("content_intact: a report does not name its message")
 	}
@@ -211,7 +216,10 @@ func tokenOf(content []byte) string {
 	if !ok {
 		return ""
 	}
-	id, _, _ := bytes.Cut(rest, []byte("@"))
+	id, _, ok := bytes.Cut(rest, []byte("@"))
+	if !ok {
+		return ""
+	}
 	return "token-" + string(id)
 }
 

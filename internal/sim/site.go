@@ -40,6 +40,7 @@ type Site struct {
 	Machines map[string]*Machine
 	Peers    map[string]*Peer
 	Trace    Trace
+	Ops      bool // the story tells each operation of a disk
 	Ledger
 
 	names map[string]*Names // of each machine
