@@ -3,6 +3,7 @@ package journal
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -112,6 +113,9 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("journal: open: %w", err)
 	}
+	if err := known(f, d.stem()); err != nil {
+		return errors.Join(err, f.Close())
+	}
 	found, err := j.survey(ctx, f, *d, true)
 	if err == nil {
 		d.size = found.end
@@ -130,6 +134,21 @@ func (j *Journal) recover(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("journal: recover %s: %w", d.stem(), err)
+	}
+	return nil
+}
+
+// known refuses a file of another format, whose records would all look torn: what
+// is torn is cut off.
+func known(f io.ReaderAt, name string) error {
+	var head [4]byte
+	if n, err := f.ReadAt(head[:], 0); n < len(head) && err != io.EOF {
+		return fmt.Errorf("journal: read %s: %w", name, err)
+	}
+	ours := binary.LittleEndian.AppendUint32(nil, recordMagic)
+	if family := len(ours) - 1; string(head[:family]) == string(ours[:family]) && head[family] != ours[family] {
+		return fmt.Errorf("journal: %s has format %q, and this program knows format %q: start the program that wrote it, or a newer one, "+
+			"or move the folder of the journal away", name, head, ours)
 	}
 	return nil
 }
