@@ -84,7 +84,7 @@ func (m *Machine) boot(ctx context.Context) error {
 		return err
 	}
 	n, err := node.New(cfg, node.Env{
-		FS: disk, Net: m.host, DNS: m.names, Now: m.now, Tune: m.tune, Wrap: m.wrap,
+		FS: disk, Net: m.host, DNS: dns.NewCache(m.names, dns.CacheOptions{}), Now: m.now, Tune: m.tune, Wrap: m.wrap,
 		Rand:    func(stream string) *rand.Rand { return Stream(m.site.Plan.Seed, boot+" "+stream) },
 		Log:     slog.New(lines{m.site, boot, disk, ""}),
 		Load:    func() (*config.Config, error) { return m.load(m.reloaded()) },
@@ -140,25 +140,32 @@ func (s slowSpool) Claim(ctx context.Context, maxRcpts int) (postrider.Lease, er
 	return l, err
 }
 
-// Commit implements postrider.Spool. Who settles a lease goes on a moment after
-// others can see that, so that a Claim in the instant between comes always first.
+// Commit implements postrider.Spool. Leases that end in one instant, as at a
+// restart, are settled one after another; and who settles one goes on a moment
+// after others can see that, so that a Claim in between comes always first.
 func (s slowSpool) Commit(ctx context.Context, b postrider.Batch) error {
-	err := s.Spool.Commit(ctx, b)
-	if len(b.Settle) > 0 {
-		l := b.Settle[0].Lease
-		time.Sleep(1 + time.Duration(nameKey(fmt.Sprint(s.boot, "settle", l.ID, l.Rcpts))%20_000))
+	if len(b.Settle) == 0 {
+		return s.Spool.Commit(ctx, b)
 	}
+	l := b.Settle[0].Lease
+	moment := 1 + time.Duration(nameKey(fmt.Sprint(s.boot, "settle", l.ID, l.Rcpts))%20_000)
+	time.Sleep(moment)
+	err := s.Spool.Commit(ctx, b)
+	time.Sleep(moment)
 	return err
 }
 
 // reloaded is the configuration as a reload finds it: now and then with a
 // mistake, or with a queue that retries sooner.
 func (m *Machine) reloaded() string {
-	switch Stream(m.site.Plan.Seed, fmt.Sprint("reload ", m.name, time.Now().UnixNano())).IntN(3) {
+	switch Stream(m.site.Plan.Seed, fmt.Sprint("reload ", m.name, time.Now().UnixNano())).IntN(8) {
 	case 0:
 		return m.conf + "\nlistner \"x\" {}\n"
-	case 1:
+	case 1, 2, 3:
 		return m.conf + "\nlimits { recipients = 500 }\n"
+	case 4:
+		m.site.letGo()
+		return unheld(m.conf)
 	}
 	return m.conf
 }
@@ -331,7 +338,10 @@ func (m *Machine) strike(ctx context.Context, s Strike) error {
 		m.over.Go(func() { time.Sleep(s.For); m.clock.Store(0) })
 	case "partition":
 		m.partition(s)
-	case "hold", "retry", "bounce", "drop":
+	case "reader":
+		m.read()
+		m.site.fault(s.Kind, m.name)
+	case "hold", "long-hold", "retry", "bounce", "drop":
 		m.over.Go(func() { m.site.operate(ctx, m, s) })
 	default: // a disk that fails for a while
 		m.faults.last(s.Kind, s.For)
