@@ -113,10 +113,10 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("journal: open: %w", err)
 	}
-	if err := known(f, d.stem()); err != nil {
-		return errors.Join(err, f.Close())
-	}
 	found, err := j.survey(ctx, f, *d, true)
+	if err == nil && !found.ours {
+		err = known(f, d.stem())
+	}
 	if err == nil {
 		d.size = found.end
 		j.size, j.synced, j.live, j.entries = found.end, found.end, true, found.entries
@@ -139,7 +139,7 @@ func (j *Journal) recover(ctx context.Context) error {
 }
 
 // known refuses a file of another format, whose records would all look torn: what
-// is torn is cut off.
+// is torn is cut off. It is asked where there is no record of ours.
 func known(f io.ReaderAt, name string) error {
 	var head [4]byte
 	if n, err := f.ReadAt(head[:], 0); n < len(head) && err != io.EOF {
@@ -158,6 +158,7 @@ type survey struct {
 	end     int64 // up to where it counts
 	entries []entry
 	recent  map[seq]uint64
+	ours    bool // there is a record of our format
 }
 
 // survey reads a whole file. Holes are damage, but in the last file those after
@@ -184,6 +185,7 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 		if err != nil {
 			return found, err
 		}
+		found.ours = true
 		ev, err := decodeEvent(&r)
 		if r.off != found.end || err != nil {
 			holes = append(holes, found.end)

@@ -11,15 +11,18 @@ import (
 )
 
 // A journal of another format is refused, with both named, and not cut off as if
-// all of it were torn. Octets that are no format are torn, as ever.
+// all of it were torn. Octets that are no format are torn, as ever, and one record
+// whose magic has rotted does not make another format.
 func TestOtherFormat(t *testing.T) {
 	for _, c := range []struct {
 		magic   string
+		records int // that have it, of two
 		refused bool
-	}{{"PRJ2", true}, {"PRJ0", true}, {"PRJ\x00", true}, {"\x00\x00\x00\x00", false}, {"QRJ2", false}} {
+	}{{"PRJ2", 2, true}, {"PRJ0", 2, true}, {"PRJ\x00", 2, true}, {"\x00\x00\x00\x00", 2, false}, {"QRJ2", 2, false}, {"PRJ3", 1, false}} {
 		fsys := vfs.NewMem()
+		ev := postrider.Event{LSN: 1, Kind: postrider.EventAccepted, ID: "00000000000000000001"}
 		b := newBench(t, fsys)
-		if err := b.j.Run(context.Background(), batches([]postrider.Event{{LSN: 1, Kind: postrider.EventAccepted, ID: "00000000000000000001"}})); err != nil {
+		if err := b.j.Run(context.Background(), batches([]postrider.Event{ev}, []postrider.Event{{LSN: 2, Kind: ev.Kind, ID: ev.ID}})); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.j.Close(); err != nil {
@@ -39,7 +42,11 @@ func TestOtherFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.WriteAt([]byte(c.magic), 0); err != nil {
+		raw, err := vfs.ReadFile(fsys, name)
+		if n := strings.Count(string(raw), "PRJ1"); n != 2 {
+			t.Fatal(n, err)
+		}
+		if _, err := f.WriteAt([]byte(strings.Replace(string(raw), "PRJ1", c.magic, c.records)), 0); err != nil {
 			t.Fatal(err)
 		}
 		f.Close()
