@@ -21,7 +21,7 @@ import (
 const (
 	recoveryAsked = "POSTRIDER_RECOVERY"      // how many messages are queued, such as 0,100000,1000000
 	recoveryRuns  = "POSTRIDER_RECOVERY_RUNS" // how often each start is measured; 3 where it is not set
-	recoveryNice  = "POSTRIDER_RECOVERY_NICE" // the niceness of what is measured, such as -19 on a machine that others use; wants root
+	recoveryWith  = "POSTRIDER_RECOVERY_WITH" // words before the command line that is measured, such as chrt -r 1, before what else the machine does
 )
 
 // fillers is how many connections fill the queue.
@@ -86,9 +86,7 @@ queue { max_recipients = 3000000 }
 	began := time.Now()
 	fillQueue(t, s, n)
 	t.Logf("filled with %d messages over %d connections in %v", n, fillers, time.Since(began).Round(time.Millisecond))
-	if nice := os.Getenv(recoveryNice); nice != "" {
-		s.wrap = []string{"nice", "-n", nice}
-	}
+	s.wrap = strings.Fields(os.Getenv(recoveryWith))
 	probes := 0
 	for _, way := range []struct {
 		name string
