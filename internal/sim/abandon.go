@@ -12,7 +12,9 @@ func (s *Site) Abandon() {
 		}
 		m.over.Wait()
 	}
-	for _, p := range s.Peers {
-		p.Stop()
+	for name, p := range s.Peers {
+		if !s.down[name] {
+			p.Stop()
+		}
 	}
 }

@@ -44,6 +44,9 @@ func (s *Site) check(ctx context.Context) (Tally, error) {
 	if s.found != nil {
 		return t, s.found
 	}
+	if s.damaged() && !s.flipped {
+		return t, fmt.Errorf("journal_agrees: damage is told of, and no bit has turned: %q", s.alarms)
+	}
 	for name, p := range s.Peers {
 		if b := p.Breaches(); len(b) > 0 {
 			return t, fmt.Errorf("protocol: %s: %s", name, b[0])
@@ -117,7 +120,7 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	if spooled && fate != fateHeld {
 		return fmt.Errorf("drains: %s to %s is still in a spool %v after the last fault", token, to, theEnd-healed)
 	}
-	several := len(e.Acked) > 0 && (e.Acked[to] > 1 || e.Uncertain > 0 || end.Lies > 0 || bounced || aliased(e, to) || s.risk[token])
+	several := len(e.Acked) > 0 && (e.Acked[to] > 1 || fate == fateHeld || e.Uncertain > 0 || end.Lies > 0 || bounced || aliased(e, to) || s.risk[token])
 	switch {
 	case delivered > 0 && reported > 0 && !several:
 		return fmt.Errorf("one_fate: %s to %s was delivered, and reported failed", token, to)
@@ -125,7 +128,7 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 		return fmt.Errorf("one_fate: %s to %s was reported failed; it could be delivered", token, to)
 	case fate == fateDoomed && delivered > 0:
 		return fmt.Errorf("one_fate: %s to %s was delivered; it could only fail", token, to)
-	case fate == fateHeld && (delivered > 0 || reported > 0):
+	case fate == fateHeld && !s.unheld && (delivered > 0 || reported > 0):
 		return fmt.Errorf("one_fate: %s to %s was held; delivered %d times, reported %d times", token, to, delivered, reported)
 	}
 	return nil
@@ -183,6 +186,23 @@ func (s *Site) bounded() {
 			s.Ledger.mu.Unlock()
 		}
 	}
+}
+
+// filesIdle is how many files a machine may have open that has nothing to do but
+// to hold some mail.
+const filesIdle = 40
+
+// idle looks at machines that have had nothing to do for days.
+func (s *Site) idle() error {
+	for pair, n := range s.Net.Dialed() {
+		return fmt.Errorf("bounded: %d connections are left over, %s", n, pair)
+	}
+	for _, name := range machineNames {
+		if n := s.Machines[name].Disk().Opened(); n > filesIdle {
+			return fmt.Errorf("bounded: %s has nothing to do and %d files open", name, n)
+		}
+	}
+	return nil
 }
 
 // acknowledged is called when a server is about to say 250 to a final dot. For

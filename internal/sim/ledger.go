@@ -28,6 +28,8 @@ type Ledger struct {
 	bounced  map[string]bool // the same, given back
 	alarms   []string
 	risk     map[string]bool // tokens that lay on a disk when a bit of it turned
+	down     map[string]bool // peers that are off
+	unheld   bool            // a reload has let held.example go, somewhere, for a while
 	answers  []where         // what machines said of letters at the end
 	operator *Host
 
@@ -51,7 +53,7 @@ type Entry struct {
 }
 
 func (g *Ledger) init() {
-	g.entries, g.dropped, g.bounced, g.risk = map[string]*Entry{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	g.entries, g.dropped, g.bounced, g.risk, g.down = map[string]*Entry{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 }
 
 // letter opens the entry of a letter.
@@ -89,6 +91,13 @@ func (s *Site) ordered(verb admin.Verb, to string) {
 	case admin.VerbBounce:
 		s.bounced[to] = true
 	}
+}
+
+// letGo notes that held mail may leave.
+func (s *Site) letGo() {
+	s.Ledger.mu.Lock()
+	defer s.Ledger.mu.Unlock()
+	s.unheld = true
 }
 
 // alarm notes what a node wants an operator to know.
@@ -239,8 +248,10 @@ func (m *Machine) maildirs(f func(to string, content []byte) error) error {
 		}
 		for _, user := range users {
 			to := user.Name() + "@" + domain.Name()
-			if err := m.mailbox(path.Join("/mail", domain.Name(), user.Name(), "new"), to, f); err != nil {
-				return err
+			for _, dir := range boxes(path.Join("/mail", domain.Name(), user.Name())) {
+				if err := m.mailbox(dir, to, f); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -84,7 +84,7 @@ func (m *Machine) boot(ctx context.Context) error {
 		return err
 	}
 	n, err := node.New(cfg, node.Env{
-		FS: disk, Net: m.host, DNS: dns.NewCache(m.names, dns.CacheOptions{}), Now: m.now, Tune: m.tune, Wrap: m.wrap,
+		FS: disk, Net: m.host, DNS: &spaced{r: dns.NewCache(m.names, dns.CacheOptions{})}, Now: m.now, Tune: m.tune, Wrap: m.wrap,
 		Rand:    func(stream string) *rand.Rand { return Stream(m.site.Plan.Seed, boot+" "+stream) },
 		Log:     slog.New(lines{m.site, boot, disk, ""}),
 		Load:    func() (*config.Config, error) { return m.load(m.reloaded()) },
@@ -153,6 +153,21 @@ func (s slowSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	err := s.Spool.Commit(ctx, b)
 	time.Sleep(moment)
 	return err
+}
+
+// A spaced resolver answers each question at an instant of its own, also those
+// that a cache answers together.
+type spaced struct {
+	r     dns.Resolver
+	count atomic.Int64
+}
+
+// Lookup implements dns.Resolver.
+func (s *spaced) Lookup(ctx context.Context, name string, t dns.Type) (dns.Answer, error) {
+	n := s.count.Add(1)
+	a, err := s.r.Lookup(ctx, name, t)
+	time.Sleep(time.Duration(1 + n%10_007))
+	return a, err
 }
 
 // reloaded is the configuration as a reload finds it: now and then with a

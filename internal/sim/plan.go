@@ -78,7 +78,7 @@ var places = []place{
 	{"a.example", []string{"ann", "anton", "amy"}, fateSure},
 	{"b.example", []string{"ben", "bea", "bob", "bill", "ned", "nat", "nina"}, fateSure},
 	{"c.example", []string{"cat", "cleo", "carl", "cid"}, fateSure},
-	{"p1.example", []string{"u1", "u2", "u3", "u4", "u5"}, fateSure},
+	{"p1.example", []string{"u1", "U1", "u2", "u3", "a-long-local-part-one", "a-long-local-part-two"}, fateSure},
 	{"p2.example", []string{"u1", "u2", "u3", "u4", "u5", "u6", "no-one"}, fateEither},
 	{"p3.example", []string{"u1", "u2", "u3", "u4"}, fateEither},
 	{"p4.example", []string{"u1", "u2", "u3", "u4"}, fateEither},
@@ -119,6 +119,9 @@ func NewPlan(seed uint64, n int) *Plan {
 		at += time.Duration(1+rng.IntN(50_000_000)) * time.Nanosecond
 		p.Letters = append(p.Letters, drawLetter(rng, i, min(at, trouble-time.Duration(n-i)*time.Millisecond)))
 	}
+	if rng.IntN(4) == 0 {
+		p.burst(rng)
+	}
 	p.weather(Stream(seed, "weather"))
 	p.strikes(Stream(seed, "strikes"))
 	return p
@@ -130,8 +133,11 @@ func drawLetter(rng *rand.Rand, n int, at time.Duration) Letter {
 		l.Server = "b"
 	}
 	l.Size = rng.IntN(3000)
-	if rng.IntN(60) == 0 {
+	switch rng.IntN(150) {
+	case 0, 1:
 		l.Size = 2*smallMax + rng.IntN(smallMax) // has a file of its own in the spool
+	case 2:
+		l.Size = 5 * smallMax
 	}
 	if rng.IntN(16) == 0 { // who may not relay, and tries
 		l.By = "stranger"
@@ -152,6 +158,19 @@ func drawLetter(rng *rand.Rand, n int, at time.Duration) Letter {
 		l.To = append(l.To, []string{"team@a.example", "crowd@a.example", "nobody@b.example"}[rng.IntN(3)])
 	}
 	return l
+}
+
+// burst lets a fifth of the letters come at once, to one host by two ways.
+func (p *Plan) burst(rng *rand.Rand) {
+	n := len(p.Letters) / 5
+	first := rng.IntN(len(p.Letters) - n)
+	for i := range n {
+		l := &p.Letters[first+i]
+		l.At = p.Letters[first].At + time.Duration(i)*time.Millisecond + time.Duration(rng.IntN(1000))
+		l.To = []string{[]string{"u1@p1.example", "u2@p1.example", "f1@far.example"}[rng.IntN(3)]}
+		l.By, l.Server = "sender", "b"
+	}
+	slices.SortStableFunc(p.Letters, func(a, b Letter) int { return int(a.At - b.At) })
 }
 
 // The kinds of strikes, and how often each comes.
@@ -184,7 +203,10 @@ var strikeKinds = []struct {
 	{"dns-loop", 1, []string{"p5.example"}, 30 * time.Minute},
 	{"dns-self", 1, []string{"p3.example", "p5.example"}, 30 * time.Minute},
 	{"dns-crowd", 1, []string{"p2.example", "p4.example"}, 30 * time.Minute},
+	{"peer-down", 2, []string{"p1.example", "p2.example", "p3.example"}, 5 * time.Hour},
+	{"reader", 3, []string{"a", "b"}, 0},
 	{"hold", 3, machineNames, 8 * time.Hour},
+	{"long-hold", 2, machineNames, 10 * time.Hour},
 	{"retry", 2, machineNames, 0},
 	{"bounce", 2, machineNames, 0},
 	{"drop", 2, machineNames, 0},

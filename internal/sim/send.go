@@ -21,7 +21,8 @@ func (l *Letter) content(seed uint64) []byte {
 	fmt.Fprintf(&body, "Message-ID: <%s@sender.example>\r\nFrom: sender@a.example\r\nSubject: %s\r\n\r\n", token, token)
 	for body.Len() < l.Size {
 		body.WriteString([]string{"a line of some length, as people write them\r\n", ".\r\n", "..dots\r\n", "\r\n",
-			"caf\xc3\xa9\r\n", ".x\r\n", strings.Repeat("longer ", 20) + "\r\n"}[rng.IntN(7)])
+			"caf\xc3\xa9\r\n", ".x\r\n", strings.Repeat("longer ", 20) + "\r\n",
+			"MAIL FROM:<sender@a.example>\r\nRCPT TO:<ann@a.example>\r\nDATA\r\n", "QUIT\r\n"}[rng.IntN(9)])
 	}
 	return []byte(body.String())
 }
@@ -135,14 +136,18 @@ func (s *Site) client(m *Machine) (admin.Client, func()) {
 func (s *Site) operate(ctx context.Context, m *Machine, k Strike) {
 	rng := Stream(k.Arg, "order")
 	f := admin.Filter{Domain: places[rng.IntN(len(places)-1)].domain}
-	if k.Kind == "drop" || k.Kind == "bounce" {
+	if (k.Kind == "drop" || k.Kind == "bounce") && rng.IntN(2) == 0 {
 		f.State = admin.StateDeferred
 	}
-	s.order(ctx, m, admin.Order{Verb: admin.Verb(k.Kind), Filter: f})
-	if k.Kind != "hold" {
+	s.order(ctx, m, admin.Order{Verb: admin.Verb(strings.TrimPrefix(k.Kind, "long-")), Filter: f})
+	switch k.Kind {
+	case "hold":
+		time.Sleep(k.For)
+	case "long-hold": // longer than mail lives, but for what came late
+		s.at(healed + k.For)
+	default:
 		return
 	}
-	time.Sleep(k.For)
 	for range 100 { // until the machine has heard it
 		if s.order(ctx, m, admin.Order{Verb: admin.VerbRelease, Filter: f}) == nil {
 			return

@@ -209,7 +209,12 @@ func Run(ctx context.Context, p *Plan) (*Site, Tally, error) {
 	}
 	for _, k := range p.Strikes {
 		if s.Machines[k.Where] == nil {
-			wg.Go(func() { s.at(k.At); s.misname(k) })
+			wg.Go(func() {
+				s.at(k.At)
+				if err := s.abroad(ctx, k); err != nil {
+					s.tell("%s: %v", k, err)
+				}
+			})
 		}
 	}
 	hosts := map[string]*Host{"sender": s.Net.Host(addrSender, "sender"), "stranger": s.Net.Host(addrStranger, "stranger")}
@@ -239,6 +244,9 @@ func Run(ctx context.Context, p *Plan) (*Site, Tally, error) {
 // end lets the mail come to its end, stops the servers and checks.
 func (s *Site) end(ctx context.Context) (*Site, Tally, error) {
 	s.at(theEnd)
+	if err := s.idle(); err != nil {
+		return s, Tally{}, err
+	}
 	s.wheres(ctx)
 	for _, name := range machineNames {
 		if err := s.Machines[name].stop(); err != nil {
