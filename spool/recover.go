@@ -335,6 +335,7 @@ func (r *recovery) prove(lsn uint64) {
 func (r *recovery) finish() error {
 	s := r.s
 	r.closeGroup()
+	var took []*group
 	for len(r.held) > 0 {
 		g := r.held[0]
 		if !g.whole || g.recs[0].lsn != r.last+1 || !r.bodies(g) {
@@ -342,6 +343,7 @@ func (r *recovery) finish() error {
 		}
 		r.held = r.held[1:]
 		r.take(g)
+		took = append(took, g)
 	}
 	s.lsn, s.synced = r.last, r.last
 	for _, g := range s.segments {
@@ -354,10 +356,29 @@ func (r *recovery) finish() error {
 	if err := g.f.Truncate(g.end); err != nil {
 		return fmt.Errorf("spool: cut the end of %s: %w", segmentName(g.n), err)
 	}
+	for _, g := range took {
+		if err := g.writeAgain(); err != nil {
+			return fmt.Errorf("spool: write the end of %s again: %w", segmentName(g.seg.n), err)
+		}
+	}
 	if err := g.f.Sync(); err != nil {
 		return fmt.Errorf("spool: sync %s: %w", segmentName(g.n), err)
 	}
 	return nil
+}
+
+// writeAgain writes a group where it is. The process before us may have died
+// after a sync of it had failed: then the system has it in memory, believes that
+// it is on the disk, and would not write it out for a sync of ours.
+func (g *group) writeAgain() error {
+	b := make([]byte, g.end-g.start)
+	if _, err := g.seg.f.ReadAt(b, g.start); err != nil && err != io.EOF {
+		return err
+	}
+	if _, err := g.seg.f.WriteAt(b, g.start); err != nil {
+		return err
+	}
+	return g.seg.f.Sync()
 }
 
 // bodies reports whether the bodies of a group are what was written.

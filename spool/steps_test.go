@@ -94,6 +94,9 @@ func (d *driver) step(i int) {
 		return
 	}
 	d.tick()
+	if d.seen["rename index.snap"] >= d.badSnap {
+		d.badSnap = 0
+	}
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
 	for id, e := range d.s.entries {
@@ -295,7 +298,8 @@ func (d *driver) feed(left int) {
 		}
 		told := tellings(evs)
 		if read+len(told) > len(d.now.events) || !slices.Equal(told, d.now.events[read:read+len(told)]) {
-			d.wrong("the feed tells %q, and the %d events before it were %q", told, read, d.now.events[:read])
+			next := d.now.events[min(read, len(d.now.events)):]
+			d.wrong("the feed tells %q after %d events, and not %q", told, read, next[:min(len(next), 6)])
 			break
 		}
 		read += len(told)
@@ -406,7 +410,9 @@ func (d *driver) stepRot() {
 		return
 	}
 	d.tick()
-	d.feed(1000) // or it would miss what the record tells
+	if d.feed(1000); d.over() || d.stand < len(d.now.events) {
+		return // the feed would miss what the record tells
+	}
 	id := d.anyOf()
 	at, large := d.s.entries[id].loc, d.s.entries[id].big
 	d.close()
@@ -419,7 +425,7 @@ func (d *driver) stepRot() {
 	d.flip(name, at.off+int64(d.rng.IntN(headerLen+40)), 1<<d.rng.IntN(8))
 	d.flip("data/spool/index.snap", int64(d.rng.IntN(headerLen)), 1)
 	d.arm()
-	d.rot = true
+	d.rot, d.badSnap = segmentName(at.seg.n), 1+d.seen["rename index.snap"]
 	without := &world{msgs: map[postrider.ID]*worldMessage{}, events: d.now.events}
 	for other, m := range d.now.msgs {
 		if other != id {

@@ -13,7 +13,6 @@ import (
 // segment; the file is given up, for Linux forgets what it could not flush, and
 // a second sync of it would lie.
 func (s *Spool) write(items []*item, sync bool, group []*request) error {
-	before := append(s.unsynced[:len(s.unsynced):len(s.unsynced)], s.rewrite...)
 	items = append(s.rewrite[:len(s.rewrite):len(s.rewrite)], items...)
 	mail, _ := splitMail(group)
 	if err := s.room(items, len(mail) == 0); err != nil {
@@ -28,6 +27,7 @@ func (s *Spool) write(items []*item, sync bool, group []*request) error {
 	for _, req := range group {
 		req.wrote = true
 	}
+	before := append(s.unsynced[:len(s.unsynced):len(s.unsynced)], s.rewrite...) // now, for room may have synced
 	s.rewrite = nil
 	err := s.append(g, items)
 	if err == nil && sync {
