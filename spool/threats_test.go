@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -222,5 +223,61 @@ func FuzzMeta(f *testing.F) {
 		if err != nil || string(once) != string(twice) {
 			t.Fatalf("%q became %q, then %q, %v", meta, once, twice, err)
 		}
+	})
+}
+
+// The memory for contents on their way in is bounded for all together: what comes
+// beyond it goes to a file, and nothing of it is lost or refused.
+func TestManyDrafts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions(vfs.NewMem())
+		o.DraftMemory = 20 << 10
+		s, err := Open(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Rekey(destOf)
+		const n = 100
+		var adds []postrider.Addition
+		piece := strings.Repeat("0123456789", 50)
+		for i := range n {
+			a, err := addition(s, "", []byte(fmt.Sprintf("%03d", i)), time.Now().Add(time.Hour), "a@held.example")
+			if err != nil {
+				t.Fatal(err)
+			}
+			adds = append(adds, a)
+		}
+		for range 3 {
+			for _, a := range adds {
+				if _, err := a.Draft.Write([]byte(piece)); err != nil {
+					t.Fatal(err)
+				}
+				if held := s.draftBytes.Load(); held > o.DraftMemory {
+					t.Fatalf("%d octets are held in memory", held)
+				}
+			}
+		}
+		files, err := o.FS.ReadDir("data/spool/big")
+		if err != nil || len(files) < n/2 || len(files) == n {
+			t.Errorf("%d of %d contents are in files, %v", len(files), n, err)
+		}
+		for i, a := range adds {
+			a.Message.Size = a.Draft.Size() + int64(len(a.Head))
+			if err := s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}}); err != nil {
+				t.Fatal(err)
+			}
+			c, err := s.Open(context.Background(), a.Message.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if raw, err := io.ReadAll(c.Reader()); err != nil || !strings.HasSuffix(string(raw), fmt.Sprintf("%03d", i)+piece+piece+piece) {
+				t.Errorf("message %d: %d octets, %v", i, len(raw), err)
+			}
+			c.Close()
+		}
+		if held := s.draftBytes.Load(); held != 0 {
+			t.Errorf("%d octets are never given back", held)
+		}
+		s.Close(context.Background())
 	})
 }
