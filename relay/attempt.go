@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -44,13 +45,26 @@ const (
 	nextNothing             // every recipient has its outcome
 )
 
+// timed is walk, within the time that an attempt may take. A destination that
+// does not keep to it is as good as dead: it gets one connection at a time until
+// it does.
+func (a *attempt) timed(outer context.Context) {
+	limit := timeMax + time.Duration(len(a.left))*timePerRcpt + time.Duration(a.m.Size/rateMin)*time.Second
+	ctx, cancel := context.WithTimeout(outer, limit)
+	defer cancel()
+	a.walk(ctx)
+	if ctx.Err() != nil && outer.Err() == nil {
+		a.block = note{rankOurs, deferred(4, 2, "the delivery took longer than %v", limit)}
+	}
+	a.finish(outer)
+}
+
 // walk tries the addresses of the destination until every recipient has an
 // outcome.
 //
 // RFC 5321 5.1: "the SMTP client MUST be able to try (and retry) each of the
 // relevant addresses in this list in order, until a delivery attempt succeeds."
 func (a *attempt) walk(ctx context.Context) {
-	defer a.finish(ctx)
 	if socket := a.d.Route.Socket; socket != "" && a.lmtp() {
 		a.host(ctx, []target{{host: "localhost", socket: socket}})
 		return

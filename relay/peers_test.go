@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/dns"
@@ -32,8 +33,9 @@ type peer struct {
 	secured []string    // exts under TLS
 	tls     *tls.Config // spoken after "<tls>"
 	lmtp    bool
-	rcptMax int    // recipients of one transaction; 0: any number
-	worn    string // what MAIL is answered on a connection that has brought a message
+	rcptMax int           // recipients of one transaction; 0: any number
+	worn    string        // what MAIL is answered on a connection that has brought a message
+	wait    time.Duration // before each reply
 
 	mu       sync.Mutex
 	dials    int
@@ -87,6 +89,9 @@ func (p *peer) serve(conn net.Conn) {
 	r := bufio.NewReaderSize(conn, 64<<10)
 	var rcpts []string // accepted ones
 	for line := ""; ; {
+		if p.wait > 0 {
+			<-time.After(p.wait)
+		}
 		reply := p.reply(used, secure, line)
 		switch {
 		case line == "." && p.lmtp:

@@ -31,6 +31,13 @@ const (
 	// 4.5.3.1.8: "The minimum total number of recipients that MUST be buffered
 	// is 100 recipients."
 	rcptsMax = 100
+
+	// What an attempt may take in all: each wait has its time, and a peer that uses
+	// up nearly all of each would hold a slot for days. An hour and a half go by
+	// until the last of triesMax silent hosts was tried.
+	timeMax     = 2 * time.Hour
+	timePerRcpt = 30 * time.Second
+	rateMin     = 1 << 10 // octets of content in a second
 )
 
 // Options of a Relay.
@@ -100,7 +107,7 @@ func (r *Relay) Close(ctx context.Context) error {
 func (r *Relay) Deliver(ctx context.Context, d *postrider.Delivery) []postrider.Outcome {
 	a := newAttempt(r, d)
 	if len(a.left) > 0 {
-		a.walk(ctx)
+		a.timed(ctx)
 	}
 	return a.out
 }

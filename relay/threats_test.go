@@ -168,3 +168,42 @@ func TestMoreHostsThanAreTried(t *testing.T) {
 		})
 	}
 }
+
+// A peer that uses up nearly all of each wait does not hold its slot for days, and
+// its destination is told apart from one that is only slow.
+func TestSlowPeer(t *testing.T) {
+	var to []string
+	for i := range 100 {
+		to = append(to, fmt.Sprintf("r%d@example.org", i))
+	}
+	for _, c := range []struct {
+		name  string
+		wait  time.Duration // before each reply
+		want  string
+		least time.Duration
+		most  time.Duration
+	}{
+		{"a tarpit", 25 * time.Second, delivered + " (mx1.example)", 40 * time.Minute, time.Hour},
+		{"a slot for the day", 290 * time.Second, "deferred/dest 451 4.4.2 the delivery took longer than 2h50m0s", 170 * time.Minute, 171 * time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.zone.MX("example.org", 10, "mx1.example").A("mx1.example", "192.0.2.1")
+				w.peers[mx1] = &peer{wait: c.wait}
+				r := w.relay(Options{IdleMax: -1})
+				defer w.done(t, r)
+				begin := time.Now()
+				out := r.Deliver(t.Context(), delivery(t, postrider.ViaMX, to...))
+				if took := time.Since(begin); took < c.least || took > c.most {
+					t.Errorf("it took %v", took)
+				}
+				for _, o := range out {
+					if got := describe(o); got != c.want {
+						t.Fatalf("got %s, want %s", got, c.want)
+					}
+				}
+			})
+		})
+	}
+}
