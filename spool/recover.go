@@ -174,7 +174,7 @@ func (r *recovery) segment(n uint64) error {
 		return fmt.Errorf("spool: %w", herr)
 	}
 	if r.snap != nil && n <= r.snap.n {
-		return r.known(g, herr)
+		return r.known(g)
 	}
 	if herr == nil {
 		r.border(g)
@@ -183,12 +183,12 @@ func (r *recovery) segment(n uint64) error {
 }
 
 // known takes a segment as the snapshot knows it, and reads that of the mark
-// from there on.
-func (r *recovery) known(g *segment, err error) error {
+// from there on. One that was never begun has no header, and no epoch there too.
+func (r *recovery) known(g *segment) error {
 	if g.n < r.snap.oldest {
 		return r.leave(g)
 	}
-	if err != nil || !r.snap.fits(g) {
+	if !r.snap.fits(g) {
 		return fmt.Errorf("%w: it does not know %s", errSnapshot, segmentName(g.n))
 	}
 	if g.n < r.snap.n {

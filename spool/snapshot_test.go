@@ -214,3 +214,28 @@ func TestUnreadableIsSetAsideAtTheNextStart(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A segment that was never begun, for the process died as it made it, is no
+// reason to read the whole log.
+func TestSnapshotKnowsAnEmptySegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add([]byte("x"), "a@held.example")
+		b.s.Close(context.Background())
+		f, err := b.fs.OpenFile("data/spool/seg/0000000002.seg", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		b.open()
+		for range 60 {
+			b.add(bytes.Repeat([]byte("x"), 600), "a@held.example")
+			synctest.Wait()
+		}
+		b.reopen()
+		if len(b.alarms) > 0 || len(b.s.entries) != 61 {
+			t.Errorf("%d messages, alarms %q", len(b.s.entries), b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}
