@@ -12,35 +12,14 @@ import (
 	"github.com/postrider/postrider/vfs"
 )
 
-// A Tally counts what a run has shown.
-type Tally struct {
-	Letters, Recipients         int // offered
-	Acked, Delivered, Reported  int // of recipients, but for Acked: of letters
-	Duplicates, Lost            int // Lost: to bits that turned, and said so
-	Faults, Busy, Recovered     int // Busy: those that struck what was at work
-	Kinds                       map[string]int
-	Digest                      string
-	Commits, Wheres, MostOpened int // what checkers have looked at
-}
-
-// Add sums up.
-func (t *Tally) Add(o Tally) {
-	t.Letters, t.Recipients, t.Acked, t.Delivered, t.Reported = t.Letters+o.Letters, t.Recipients+o.Recipients, t.Acked+o.Acked,
-		t.Delivered+o.Delivered, t.Reported+o.Reported
-	t.Duplicates, t.Lost, t.Faults, t.Busy, t.Recovered = t.Duplicates+o.Duplicates, t.Lost+o.Lost, t.Faults+o.Faults, t.Busy+o.Busy,
-		t.Recovered+o.Recovered
-	t.Commits, t.Wheres, t.MostOpened = t.Commits+o.Commits, t.Wheres+o.Wheres, max(t.MostOpened, o.MostOpened)
-	if t.Kinds == nil {
-		t.Kinds = map[string]int{}
-	}
-	for k, n := range o.Kinds {
-		t.Kinds[k] += n
-	}
-}
-
 // check holds every checker against the end of the world.
 func (s *Site) check(ctx context.Context) (Tally, error) {
-	t := Tally{Faults: s.Trace.count, Kinds: s.Trace.fired, Commits: s.commits, MostOpened: s.mostOpened, Wheres: len(s.answers)}
+	for name, p := range s.Peers {
+		if taken := p.Taken(); len(taken) > 0 {
+			s.Trace.worked[name] = taken[len(taken)-1].At
+		}
+	}
+	t := Tally{Runs: 1, Faults: s.Trace.count, Recovered: s.Trace.recovered(), Kinds: s.Trace.fired, Commits: s.commits, MostOpened: s.mostOpened, Wheres: len(s.answers)}
 	if s.found != nil {
 		return t, s.found
 	}

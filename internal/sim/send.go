@@ -66,6 +66,9 @@ func (s *Site) offer(ctx context.Context, host *Host, l *Letter, e *Entry, to []
 		tx.Rcpts = append(tx.Rcpts, smtpc.Rcpt{To: smtp.Path{Local: local, Domain: domain}})
 	}
 	res := c.Send(ctx, tx)
+	if res.Final.Positive() {
+		s.works(l.By)
+	}
 	s.tell("%s: %s to %v: MAIL %d RCPT %v DATA %d final %d uncertain %v", l.By, token, to, res.Mail.Code, codes(res.Rcpts),
 		res.Data.Code, res.Final.Code, res.Uncertain)
 	return s.note(l, e, to, &res)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,62 +13,109 @@ import (
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run this seed alone")
 	storyFlag = flag.Bool("story", false, "print all that happened")
+	opsFlag   = flag.Bool("ops", false, "the operations of disks among it")
 	seedsFlag = flag.Int("seeds", 40, "run this many seeds")
 	firstFlag = flag.Uint64("first", 1, "the first of them")
 )
 
-// letters is how many there are in a world.
-const letters = 200
+// letters is how many there are in a world, and faultsMin how many faults have to
+// strike in each for its end to mean anything.
+const (
+	letters   = 200
+	faultsMin = 20
+)
 
-// runSeed runs one world in a bubble of its own.
-func runSeed(t *testing.T, p *Plan) (tally Tally, story []string, err error) {
+// A run is what came of one plan.
+type run struct {
+	tally Tally
+	story []string
+	err   error
+}
+
+// play runs a plan in a bubble of its own.
+func play(t *testing.T, p *Plan) (r run) {
 	synctest.Test(t, func(t *testing.T) {
-		var s *Site
-		s, tally, err = Run(context.Background(), p)
-		story = s.Trace.Lines()
+		s, err := NewSite(p)
+		if err == nil {
+			s.Ops = *opsFlag
+			r.tally, err = s.Run(context.Background())
+		}
+		r.err = err
+		r.story = s.Trace.Lines()
 		s.Abandon()
 	})
-	tally.Digest = digestOf(story)
-	return tally, story, err
+	r.tally.Digest = digestOf(r.story)
+	return r
+}
+
+// trace is the line that names a run.
+func (r run) trace() string {
+	return fmt.Sprintf("trace %s faults %d recovered %d", r.tally.Digest, r.tally.Faults, r.tally.Recovered)
+}
+
+// failed says what is wrong with a run, and how to see it again: its story, made
+// as short as a few more runs can.
+func failed(t *testing.T, p *Plan, r run) {
+	again := play(t, p)
+	if again.tally.Digest != r.tally.Digest {
+		t.Errorf("seed %d does not reproduce: %s, then %s", p.Seed, r.trace(), again.trace())
+	}
+	q, short := shrink(t, p, r)
+	t.Errorf("seed %d: %v\n%s\n%s\nshortest: %v: %s\nagain: go test ./internal/sim -run TestSite -seed=%d -v", p.Seed, r.err, r.trace(),
+		tell(r.story, r.err), short.err, q, p.Seed)
 }
 
 // Whatever befalls, nothing that was acknowledged is lost.
 func TestSite(t *testing.T) {
-	first, n := *firstFlag, uint64(*seedsFlag)
-	if testing.Short() {
-		n = min(n, 5)
-	}
 	if *seedFlag != 0 {
-		first, n = *seedFlag, 1
+		p := NewPlan(*seedFlag, letters)
+		r := play(t, p)
+		if *storyFlag {
+			t.Log(strings.Join(r.story, "\n"))
+		}
+		t.Log(r.trace())
+		if r.err != nil {
+			failed(t, p, r)
+		}
+		return
 	}
+	n := *seedsFlag
+	if testing.Short() {
+		n = min(n, 4)
+	}
+	all := seeds(t, *firstFlag, n)
+	t.Log(all.String())
+	if never := all.Never(); n >= 500 && len(never) > 0 {
+		t.Errorf("these faults never struck: %v", never)
+	}
+}
+
+// seeds runs n seeds, as many at a time as there are processors.
+func seeds(t *testing.T, first uint64, n int) (all Tally) {
 	var mu sync.Mutex
-	var all Tally
 	t.Run("seeds", func(t *testing.T) {
-		for seed := first; seed < first+n; seed++ {
+		for seed := first; seed < first+uint64(n); seed++ {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
-				tally, story, err := runSeed(t, NewPlan(seed, letters))
-				if err != nil {
-					t.Errorf("seed %d: %v\n%s\nagain: go test ./internal/sim -run TestSite -seed=%d -v", seed, err, tell(story, err), seed)
-				}
-				if *storyFlag {
-					t.Log(strings.Join(story, "\n"))
-				}
-				if *seedFlag != 0 {
-					t.Logf("trace %s faults %d recovered %d", tally.Digest, tally.Faults, tally.Recovered)
+				p := NewPlan(seed, letters)
+				r := play(t, p)
+				switch {
+				case r.err != nil:
+					failed(t, p, r)
+				case r.tally.Faults < faultsMin:
+					t.Errorf("seed %d: %d faults are too few", seed, r.tally.Faults)
+				case seed%50 == 0:
+					if again := play(t, p); again.tally.Digest != r.tally.Digest {
+						t.Errorf("seed %d does not reproduce: %s, then %s", seed, r.trace(), again.trace())
+					}
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				all.Add(tally)
+				all.Add(r.tally)
 			})
 		}
 	})
-	t.Logf("%d letters to %d recipients, %d acknowledged; recipients: %d delivered, %d reported, %d extra copies, %d lost to turned bits",
-		all.Letters, all.Recipients, all.Acked, all.Delivered, all.Reported, all.Duplicates, all.Lost)
-	t.Logf("%d faults; %d commits and %d journals looked into; at most %d files open", all.Faults, all.Commits, all.Wheres, all.MostOpened)
-	for _, k := range slices.Sorted(maps.Keys(all.Kinds)) {
-		t.Logf("  %-20s %d", k, all.Kinds[k])
-	}
+	return all
 }
 
 // tell shortens a story to what an error is about: the faults, and the lines of
@@ -88,5 +133,5 @@ func tell(story []string, err error) string {
 			out = append(out, l)
 		}
 	}
-	return strings.Join(out[max(0, len(out)-200):], "\n")
+	return strings.Join(out[max(0, len(out)-100):], "\n")
 }

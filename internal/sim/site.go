@@ -9,7 +9,10 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,43 +51,53 @@ type Site struct {
 	begun time.Time
 }
 
-// NewSite builds a world and starts its servers.
-func NewSite(ctx context.Context, p *Plan) (*Site, error) {
+// NewSite builds a world. Nothing runs in it yet.
+func NewSite(p *Plan) (*Site, error) {
 	s := &Site{Plan: p, Net: NewNetwork(p.Seed), Zone: dns.NewZone(), Machines: map[string]*Machine{}, Peers: map[string]*Peer{},
 		names: map[string]*Names{}, begun: time.Now()}
-	s.Trace.fired, s.Trace.last = map[string]int{}, map[string]time.Time{}
+	s.Trace.fired, s.Trace.struck, s.Trace.worked = map[string]int{}, map[string][]time.Time{}, map[string]time.Time{}
 	s.Ledger.init()
 	s.Net.Note = s.fault
 	s.Net.Uncertain, s.Net.Acknowledged = s.uncertain, s.acknowledged
 	s.zone()
 	for i, h := range habits(p.Seed) {
-		domain := fmt.Sprintf("p%d.example", i+1)
-		addr := fmt.Sprintf("10.0.1.%d", i+1)
+		domain, addr := fmt.Sprintf("p%d.example", i+1), fmt.Sprintf("10.0.1.%d", i+1)
 		s.Peers[domain] = NewPeer(s.Net, p.Seed, domain, addr, h)
+		s.down[domain] = true
 		s.addrs = append(s.addrs, addr)
-		if err := s.Peers[domain].Start(ctx); err != nil {
-			return nil, err
-		}
 	}
 	for _, name := range machineNames {
-		addr, conf := machines[name].addr, machines[name].conf
 		s.names[name] = NewNames(s.Net, name, s.Zone)
-		m := &Machine{site: s, name: name, addr: addr, conf: conf, names: s.names[name], disk: vfs.NewMem(), fell: make(chan string, 1)}
+		m := &Machine{site: s, name: name, addr: machines[name].addr, conf: machines[name].conf, names: s.names[name],
+			disk: vfs.NewMem(), fell: make(chan string, 1)}
 		m.faults.until, m.faults.crash = map[string]time.Time{}, -1
-		s.Machines[name], s.addrs = m, append(s.addrs, addr)
+		s.Machines[name], s.addrs = m, append(s.addrs, m.addr)
 		for _, dir := range []string{"/etc", "/mail/a.example", "/mail/b.example", "/mail/c.example"} {
 			if err := m.disk.MkdirAll(dir, 0o755); err != nil {
-				return nil, err
+				return s, err
 			}
 		}
 		if err := writeFile(m.disk, "/etc/aliases", aliases); err != nil {
-			return nil, err
-		}
-		if err := m.start(ctx); err != nil {
-			return nil, err
+			return s, err
 		}
 	}
 	return s, nil
+}
+
+// start lets the servers go.
+func (s *Site) start(ctx context.Context) error {
+	for _, domain := range slices.Sorted(maps.Keys(s.Peers)) {
+		if err := s.Peers[domain].Start(ctx); err != nil {
+			return err
+		}
+		s.down[domain] = false
+	}
+	for _, name := range machineNames {
+		if err := s.Machines[name].start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // age is how long the world has been there.
@@ -189,25 +202,43 @@ queue { expire = "1d" }
 `},
 }
 
-// Run plays a plan to its end, and checks it.
-func Run(ctx context.Context, p *Plan) (*Site, Tally, error) {
-	s, err := NewSite(ctx, p)
-	if err != nil {
-		return s, Tally{}, err
+// Run plays the plan to its end, and checks it.
+func (s *Site) Run(ctx context.Context) (Tally, error) {
+	if err := s.start(ctx); err != nil {
+		return Tally{}, err
 	}
-	s.Net.SetWeather(p.Weather)
+	s.Net.SetWeather(s.Plan.Weather)
+	if err := s.live(ctx); err != nil {
+		return Tally{}, err
+	}
+	s.at(theEnd)
+	if err := s.idle(); err != nil {
+		return Tally{}, err
+	}
+	s.wheres(ctx)
+	for _, name := range machineNames {
+		if err := s.Machines[name].stop(); err != nil {
+			return Tally{}, fmt.Errorf("drains: stop %s: %w", name, err)
+		}
+		s.Machines[name].over.Wait()
+	}
+	return s.check(ctx)
+}
+
+// live lets everything happen, and returns some time after the trouble has ended.
+func (s *Site) live(ctx context.Context) error {
 	errs := make(chan error, len(s.Machines))
 	var wg sync.WaitGroup
 	for _, name := range machineNames {
 		var mine []Strike
-		for _, k := range p.Strikes {
+		for _, k := range s.Plan.Strikes {
 			if k.Where == name {
 				mine = append(mine, k)
 			}
 		}
 		wg.Go(func() { errs <- s.Machines[name].story(ctx, mine) })
 	}
-	for _, k := range p.Strikes {
+	for _, k := range s.Plan.Strikes {
 		if s.Machines[k.Where] == nil {
 			wg.Go(func() {
 				s.at(k.At)
@@ -219,12 +250,23 @@ func Run(ctx context.Context, p *Plan) (*Site, Tally, error) {
 	}
 	hosts := map[string]*Host{"sender": s.Net.Host(addrSender, "sender"), "stranger": s.Net.Host(addrStranger, "stranger")}
 	s.operator = s.Net.Host(addrOperator, "operator")
-	for i := range p.Letters {
-		l := &p.Letters[i]
+	for i := range s.Plan.Letters {
+		l := &s.Plan.Letters[i]
 		wg.Go(func() { s.at(l.At); s.send(ctx, hosts[l.By], l) })
 	}
 	wg.Go(s.bounded)
 	s.at(healed)
+	s.calm()
+	wg.Wait()
+	var failed []error
+	for range s.Machines {
+		failed = append(failed, <-errs)
+	}
+	return errors.Join(failed...)
+}
+
+// calm ends what makes trouble outside of the machines.
+func (s *Site) calm() {
 	s.Net.SetWeather(Weather{})
 	for _, peer := range s.Peers {
 		peer.Calm()
@@ -232,28 +274,4 @@ func Run(ctx context.Context, p *Plan) (*Site, Tally, error) {
 	for _, n := range s.names {
 		n.Calm()
 	}
-	wg.Wait()
-	for range s.Machines {
-		if err := <-errs; err != nil {
-			return s, Tally{}, err
-		}
-	}
-	return s.end(ctx)
-}
-
-// end lets the mail come to its end, stops the servers and checks.
-func (s *Site) end(ctx context.Context) (*Site, Tally, error) {
-	s.at(theEnd)
-	if err := s.idle(); err != nil {
-		return s, Tally{}, err
-	}
-	s.wheres(ctx)
-	for _, name := range machineNames {
-		if err := s.Machines[name].stop(); err != nil {
-			return s, Tally{}, fmt.Errorf("drains: stop %s: %w", name, err)
-		}
-		s.Machines[name].over.Wait()
-	}
-	t, err := s.check(ctx)
-	return s, t, err
 }

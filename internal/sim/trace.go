@@ -21,8 +21,11 @@ type Trace struct {
 	mu    sync.Mutex
 	lines []traceLine
 	fired map[string]int
-	last  map[string]time.Time // by what was struck: the newest fault
 	count int
+	// When faults struck each machine, and when it was last seen at work: the one
+	// that waits for them is recovered.
+	struck map[string][]time.Time
+	worked map[string]time.Time
 }
 
 type traceLine struct {
@@ -45,7 +48,39 @@ func (s *Site) fault(kind, where string) {
 	defer s.Trace.mu.Unlock()
 	s.Trace.fired[kind]++
 	s.Trace.count++
-	s.Trace.last[where] = time.Now()
+	m := machineOf(where)
+	s.Trace.struck[m] = append(s.Trace.struck[m], time.Now())
+}
+
+// machineOf is what a fault strikes: the machine, or the peer, that what is told of
+// begins with.
+func machineOf(where string) string {
+	for i, c := range where {
+		if c == ' ' || c == '>' || c == '?' {
+			return where[:i]
+		}
+	}
+	return where
+}
+
+// works notes that something has done its work.
+func (s *Site) works(who string) {
+	s.Trace.mu.Lock()
+	defer s.Trace.mu.Unlock()
+	s.Trace.worked[who] = time.Now()
+}
+
+// recovered counts the faults after which what they struck has done its work.
+func (t *Trace) recovered() int {
+	n := 0
+	for who, times := range t.struck {
+		for _, at := range times {
+			if t.worked[who].After(at) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Lines returns the story in order.
@@ -96,6 +131,9 @@ func (l lines) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	l.s.tell("%s", b.String())
+	if r.Message == "accepted" || r.Message == "recipient" {
+		l.s.works(machineOf(l.boot))
+	}
 	if r.Level >= slog.LevelError {
 		l.s.alarm(l.boot, b.String())
 	}

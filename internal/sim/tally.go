@@ -1,0 +1,78 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// A Tally counts what one run, or many, have shown.
+type Tally struct {
+	Runs                       int
+	Letters, Recipients        int // offered
+	Acked, Delivered, Reported int // of recipients, but for Acked: of letters
+	Duplicates                 int // copies beyond what was acknowledged
+	Lost                       int // recipients whose message a bit that turned has taken, and the machine said so
+	Faults, Recovered          int // that struck what was at work; and after which it was at work again
+	Kinds                      map[string]int
+	Commits, Wheres            int // 250s at which a power cut was tried; answers of journals that were compared
+	MostOpened                 int // files, of one machine at a time
+	Digest                     string
+}
+
+// Add sums up.
+func (t *Tally) Add(o Tally) {
+	for _, f := range []struct {
+		to *int
+		n  int
+	}{
+		{&t.Runs, o.Runs}, {&t.Letters, o.Letters}, {&t.Recipients, o.Recipients}, {&t.Acked, o.Acked}, {&t.Delivered, o.Delivered},
+		{&t.Reported, o.Reported}, {&t.Duplicates, o.Duplicates}, {&t.Lost, o.Lost}, {&t.Faults, o.Faults}, {&t.Recovered, o.Recovered},
+		{&t.Commits, o.Commits}, {&t.Wheres, o.Wheres},
+	} {
+		*f.to += f.n
+	}
+	t.MostOpened = max(t.MostOpened, o.MostOpened)
+	if t.Kinds == nil {
+		t.Kinds = map[string]int{}
+	}
+	for k, n := range o.Kinds {
+		t.Kinds[k] += n
+	}
+}
+
+// String tells the counts, and each kind of fault.
+func (t *Tally) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d worlds: %d letters to %d recipients, %d letters acknowledged; recipients: %d delivered, %d reported, %d extra copies, %d lost to turned bits\n",
+		t.Runs, t.Letters, t.Recipients, t.Acked, t.Delivered, t.Reported, t.Duplicates, t.Lost)
+	fmt.Fprintf(&b, "%d faults struck, after %d of them the machine was seen at work again; %d commits and %d answers of journals looked into; at most %d files open",
+		t.Faults, t.Recovered, t.Commits, t.Wheres, t.MostOpened)
+	for _, k := range slices.Sorted(maps.Keys(t.Kinds)) {
+		fmt.Fprintf(&b, "\n  %-20s %d", k, t.Kinds[k])
+	}
+	return b.String()
+}
+
+// Never returns the kinds of faults that there are and that did not strike.
+func (t *Tally) Never() []string {
+	var never []string
+	machine := []string{"bit-flip", "power-twice"}
+	for _, k := range strikeKinds {
+		switch k.kind {
+		case "hold", "long-hold", "retry", "bounce", "drop", "partition":
+		default:
+			if nameFaults[k.kind] == "" {
+				machine = append(machine, k.kind)
+			}
+		}
+	}
+	for _, k := range slices.Concat(machine, NetworkFaults, PeerFaults, NameFaults) {
+		if t.Kinds[k] == 0 {
+			never = append(never, k)
+		}
+	}
+	slices.Sort(never)
+	return slices.Compact(never)
+}
