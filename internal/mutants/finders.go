@@ -74,7 +74,7 @@ func (r *runner) one(ctx context.Context, d defect) result {
 		return res
 	}
 	for _, f := range r.finders() {
-		if len(f.only) > 0 && !slices.Contains(f.only, d.pkg()) || !strings.Contains(r.with, f.short) {
+		if !r.tries(f, d) {
 			continue
 		}
 		start := time.Now()
@@ -95,6 +95,31 @@ func (r *runner) one(ctx context.Context, d defect) result {
 	}
 	res.Why = "not found"
 	return res
+}
+
+// control runs the finders on the code as it is. One that fails there finds
+// nothing that it could be believed of a defect.
+func (r *runner) control(ctx context.Context, todo []defect) error {
+	for _, f := range r.finders() {
+		if !slices.ContainsFunc(todo, func(d defect) bool { return r.tries(f, d) }) {
+			continue
+		}
+		start := time.Now()
+		found, err := r.find(ctx, f, defect{Name: "control"}, os.Environ())
+		if err != nil {
+			return err
+		}
+		if found != nil {
+			return fmt.Errorf("%s %s fails without a defect: %s: %s", f.name, f.pkg, found.checker, found.line)
+		}
+		fmt.Fprintf(os.Stderr, "%s %s finds nothing in the code as it is, in %.0f s\n", f.name, f.pkg, time.Since(start).Seconds())
+	}
+	return ctx.Err()
+}
+
+// tries reports whether a finder is run for a defect.
+func (r *runner) tries(f finder, d defect) bool {
+	return (len(f.only) == 0 || slices.Contains(f.only, d.pkg())) && strings.Contains(r.with, f.short)
 }
 
 // command is a command in the root of the module.
@@ -141,7 +166,11 @@ type finding struct {
 
 // find runs one finder to its end or its first failure; nil: it found nothing.
 func (r *runner) find(ctx context.Context, f finder, d defect, env []string) (*finding, error) {
-	bin := filepath.Join(r.temp, d.Name, filepath.Base(f.pkg)+".test")
+	dir := filepath.Join(r.temp, d.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(dir, filepath.Base(f.pkg)+".test")
 	if out, err := r.command(ctx, env, "go", "test", "-c", "-o", bin, f.pkg).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%s does not build: %s", f.pkg, firstLine(out))
 	}

@@ -40,6 +40,7 @@ type settings struct {
 	only    string
 	list    bool
 	units   bool
+	control bool
 	workers int
 	seeds   int
 	with    string
@@ -53,6 +54,7 @@ func parseFlags() settings {
 	flag.StringVar(&s.only, "only", "", "run the defects whose name this regular expression matches")
 	flag.BoolVar(&s.list, "list", false, "list the defects, and run nothing")
 	flag.BoolVar(&s.units, "units", false, "check only that each defect builds and passes the unit tests")
+	flag.BoolVar(&s.control, "control", true, "first run what may find them on the code as it is")
 	flag.IntVar(&s.workers, "workers", 2, "defects at a time")
 	flag.IntVar(&s.seeds, "seeds", 300, "seeds of the simulator for each defect")
 	flag.StringVar(&s.with, "with", "crash,sim,torture", "what may find them")
@@ -101,6 +103,11 @@ func run(ctx context.Context) (ok bool, err error) {
 		return false, err
 	}
 	r := &runner{settings: set, root: root, temp: temp}
+	if set.control && !set.units {
+		if err := r.control(ctx, todo); err != nil {
+			return false, err
+		}
+	}
 	results := r.all(ctx, todo, old)
 	if set.json != "" {
 		if err := writeResults(set.json, results); err != nil {
