@@ -34,14 +34,14 @@ type driver struct {
 	acked   int // events of the feed that were acknowledged, ever
 	stand   int // where its reader stands
 	opened  uint64
-	rot     string // the segment with an octet that has rotted: the spool says so
-	badSnap int    // the snapshots there had been when the newest one rotted, and one; 0: none did
-	err     error  // the first thing that was wrong
-	full    bool   // the disk takes no new files
-	wrote   bool   // the last life of the spool has written something
-	calm    bool   // no operation of the disk is made to fail
-	bare    bool   // the disk asks no hook
-	slow    bool   // what only reads sleeps too, and one batch is committed at a time
+	rot     []string // segments with an octet that has rotted: the spool says so
+	badSnap int      // the snapshots there had been when the newest one rotted, and one; 0: none did
+	err     error    // the first thing that was wrong
+	full    bool     // the disk takes no new files
+	wrote   bool     // the last life of the spool has written something
+	calm    bool     // no operation of the disk is made to fail
+	bare    bool     // the disk asks no hook
+	slow    bool     // what only reads sleeps too, and one batch is committed at a time
 
 	fresh  map[postrider.ID]bool  // accepted in this life of the spool
 	places map[postrider.ID]int64 // where records were seen last
@@ -171,6 +171,9 @@ func (d *driver) open(good bool) bool {
 	d.fs.SetHook(nil)
 	d.settleWorld(how)
 	d.arm()
+	s.mu.Lock()
+	s.reader(feedReaderName) // who reads the feed does so from the start
+	s.mu.Unlock()
 	s.Rekey(destOf)
 	return d.err == nil && !d.fs.Dead()
 }
@@ -181,7 +184,7 @@ func (d *driver) settleWorld(how *manner) {
 	alarms := slices.Clone(d.alarms)
 	d.mu.Unlock()
 	for _, a := range alarms {
-		told := d.rot != "" && strings.Contains(a, d.rot+" is damaged") || d.badSnap > 0 && strings.Contains(a, "the snapshot of the index cannot be used")
+		told := slices.ContainsFunc(d.rot, func(g string) bool { return strings.Contains(a, g+" is damaged") }) || d.badSnap > 0 && strings.Contains(a, "the snapshot of the index cannot be used")
 		if d.calm && !told {
 			d.wrong("false alarm: %q", a)
 		}

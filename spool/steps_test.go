@@ -425,7 +425,7 @@ func (d *driver) stepRot() {
 	d.flip(name, at.off+int64(d.rng.IntN(headerLen+40)), 1<<d.rng.IntN(8))
 	d.flip("data/spool/index.snap", int64(d.rng.IntN(headerLen)), 1)
 	d.arm()
-	d.rot, d.badSnap = segmentName(at.seg.n), 1+d.seen["rename index.snap"]
+	d.rot, d.badSnap = append(d.rot, segmentName(at.seg.n)), 1+d.seen["rename index.snap"]
 	without := &world{msgs: map[postrider.ID]*worldMessage{}, events: d.now.events}
 	for other, m := range d.now.msgs {
 		if other != id {
