@@ -36,11 +36,9 @@ func TestAdminIsBounded(t *testing.T) {
 		}
 		defer c.Close()
 		held = append(held, c)
-	}
-	for _, c := range held {
-		// One that was not taken is closed; one that was has its answer.
+		// One that has no place is closed; one that has keeps it after its answer.
 		_ = c.SetDeadline(time.Now().Add(patience))
-		_, err := fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err = fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
 		if n, _ := c.Read(make([]byte, 1)); err == nil && n == 1 {
 			open++
 		}
