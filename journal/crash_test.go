@@ -272,3 +272,34 @@ func TestNoNewFile(t *testing.T) {
 		b.close()
 	})
 }
+
+// A file that was given up after a sync that failed may come back longer than was
+// known after a power cut: that is no damage, for the next file has it all.
+func TestGivenUpThenPowerCut(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			disk := vfs.NewMem()
+			b := newBench(t, disk)
+			b.run(life(1, 1, time.Now()))
+			var failing atomic.Bool
+			failing.Store(true)
+			disk.SetHook(func(op vfs.Op) error {
+				if op.Kind == vfs.OpSync && failing.Swap(false) {
+					return errDisk
+				}
+				return nil
+			})
+			two := life(2, 11, time.Now())
+			b.run(two)
+			rng := rand.New(rand.NewPCG(seed, 1))
+			b = newBench(t, disk.Crash(vfs.KeepSome(rng, 0.5)))
+			if len(b.alarms) > 0 {
+				t.Errorf("seed %d: %q", seed, b.alarms)
+			}
+			if got := where(t, b.j, string(two[0].ID), 0); len(got) != 1 || len(got[0]) != len(two) {
+				t.Errorf("seed %d: got %v", seed, got)
+			}
+			b.close()
+		})
+	}
+}

@@ -161,9 +161,10 @@ type survey struct {
 	ours    bool // there is a record of our format
 }
 
-// survey reads a whole file. Holes are damage, but in the last file those after
-// what was known to be durable: there a crash has torn a write that nobody was
-// told of, and from there on nothing counts.
+// survey reads a whole file. Holes are damage, but in the last file, and in one that
+// was given up after an error, those after what was known to be durable: there a
+// crash has torn a write that nobody was told of. In the last file nothing counts
+// from there on; what a given up file held there is in the next one again.
 func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last bool) (survey, error) {
 	sc := &scanner{f: f, size: d.size}
 	found := survey{recent: map[seq]uint64{}}
@@ -200,7 +201,8 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 			marks = append(marks, mark{r.off, r.seq})
 		}
 	}
-	if len(holes) > 0 && (!last || holes[0] < proven) {
+	whole := !last && d.idx > 0 // it was full, and closed in good order
+	if len(holes) > 0 && (whole || holes[0] < proven) {
 		j.alarm("%s is damaged: some of what became of messages on that day is lost", d.stem())
 	}
 	if i := slices.IndexFunc(holes, func(off int64) bool { return off >= proven }); last && i >= 0 {
