@@ -163,8 +163,8 @@ type survey struct {
 
 // survey reads a whole file. Holes are damage, but in the last file, and in one that
 // was given up after an error, those after what was known to be durable: there a
-// crash has torn a write that nobody was told of. In the last file nothing counts
-// from there on; what a given up file held there is in the next one again.
+// crash has torn a write that nobody was told of, and from there on nothing counts:
+// what a given up file held there is in the next one again.
 func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last bool) (survey, error) {
 	sc := &scanner{f: f, size: d.size}
 	found := survey{recent: map[seq]uint64{}}
@@ -205,7 +205,7 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 	if len(holes) > 0 && (whole || holes[0] < proven) {
 		j.alarm("%s is damaged: some of what became of messages on that day is lost", d.stem())
 	}
-	if i := slices.IndexFunc(holes, func(off int64) bool { return off >= proven }); last && i >= 0 {
+	if i := slices.IndexFunc(holes, func(off int64) bool { return off >= proven }); !whole && i >= 0 {
 		found.end = holes[i]
 		found.entries = slices.DeleteFunc(found.entries, func(e entry) bool { return int64(e.off) >= found.end })
 		for _, m := range marks {
