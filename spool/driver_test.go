@@ -366,6 +366,9 @@ func (d *driver) let(a *act, err error) {
 	}
 }
 
+// sleep lets time go by. A driver runs in a bubble of synctest.
+func (d *driver) sleep(t time.Duration) { time.Sleep(t) }
+
 // settled is called when more time has gone by than anything may stay lazy.
 func (d *driver) settled() {
 	if d.tick(); d.calm && !d.full && !d.over() {

@@ -264,13 +264,13 @@ func (d *driver) stepAmend() {
 
 func (d *driver) stepWait() {
 	waits := []time.Duration{60 * time.Millisecond, time.Second, 10 * time.Minute, 2 * time.Hour}
-	time.Sleep(waits[d.rng.IntN(len(waits))])
+	d.sleep(waits[d.rng.IntN(len(waits))])
 	d.settled()
 }
 
 // stepDrain delivers most of what waits, so that the log gets shorter.
 func (d *driver) stepDrain() {
-	time.Sleep(2 * time.Hour)
+	d.sleep(2 * time.Hour)
 	d.settled()
 	for range 20 {
 		d.tick()
@@ -383,7 +383,6 @@ func (d *driver) die(next *vfs.Mem) {
 func (d *driver) stepFull() {
 	d.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: 5000})
 	d.full = true
-	spare := d.s.spare
 	for range 6 {
 		d.stepAdd()
 	}
@@ -392,13 +391,14 @@ func (d *driver) stepFull() {
 		if d.over() {
 			break
 		}
+		spare := d.s.spare
 		if a := d.settlement(false); a != nil && d.commit(a)[0] != nil && spare && d.calm {
 			d.wrong("a full disk cannot be emptied, though there was a spare")
 		}
 	}
 	if d.full = false; !d.over() {
 		d.fs.SetSpace(vfs.Space{})
-		time.Sleep(time.Second)
+		d.sleep(time.Second)
 	}
 }
 
