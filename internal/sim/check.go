@@ -92,7 +92,7 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 		case s.risk[token] && (s.damaged() || s.unnamed > 0):
 			t.Lost++
 			return nil
-		case !e.Letter.Null || fate == fateSure && !bounced || fate == fateHeld:
+		case !e.Letter.Null || fate == fateSure && !bounced || fate == fateHeld && !s.unheld:
 			return fmt.Errorf("acked_is_kept: %s to %s was acknowledged, and is neither delivered, reported nor spooled", token, to)
 		}
 	}
@@ -217,7 +217,7 @@ func (s *Site) wheres(ctx context.Context) {
 	for _, name := range machineNames {
 		client, done := s.client(s.Machines[name])
 		rng := Stream(s.Plan.Seed, "where "+name)
-		for range wheresOf {
+		for range min(wheresOf, len(s.Plan.Letters)) {
 			w := where{machine: name, token: s.Plan.Letters[rng.IntN(len(s.Plan.Letters))].Token(s.Plan.Seed)}
 			for step, err := range client.Where(ctx, "<"+w.token+"@sender.example>", 0) {
 				if w.err = err; err != nil {
