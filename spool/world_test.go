@@ -408,7 +408,7 @@ func (w *world) differs(f *found, how *manner) string {
 		for len(f.events) > 0 && read < len(w.events) && read >= 0 && f.events[0] == w.events[read] {
 			f.events, read = f.events[1:], read+1
 		}
-		return fmt.Sprintf("the feed tells\n%.3s\nin place of %.1000s", f.events[:min(3, len(f.events))], w.events[max(0, read):])
+		return fmt.Sprintf("the feed tells\n%.90q\nin place of %.1000s", f.events[:min(3, len(f.events))], w.events[max(0, read):])
 	case read > how.acked:
 		return fmt.Sprintf("the reader of the feed has acknowledged %d events, and stands after %d", how.acked, read)
 	case how.good && read != how.acked:

@@ -273,7 +273,7 @@ func (s *Spool) takeFront() *segment {
 		return nil
 	}
 	g := s.segments[0]
-	if g == s.active || g.head != nil || s.synced < g.last {
+	if g == s.active || g.head != nil || s.synced < s.lsn { // what ended its messages may be the newest record
 		return nil
 	}
 	for _, name := range s.readerNames {
