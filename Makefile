@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: all build test race fuzz real site-demo lint ci clean
+.PHONY: all build test race fuzz real site-demo campaign lint ci clean
 
 all: lint test build
 
@@ -28,6 +28,12 @@ real:
 # dead destination. Wants root and what "bash .ci/run packages" installs.
 site-demo:
 	POSTRIDER_REAL=required go test -count=1 -v -run '^TestSiteDemo$$' ./internal/e2e
+
+# Worlds of five days in which nothing that was acknowledged may be lost: a hundred
+# thousand of them, or eight hours. Stopped, it goes on where it was.
+CAMPAIGN ?= campaign.json
+campaign:
+	go test -count=1 -timeout 0 ./internal/sim -run '^TestCampaign$$' -v -campaign=$(abspath $(CAMPAIGN)) -seeds=100000 -for=8h
 
 lint:
 	bash .ci/run format

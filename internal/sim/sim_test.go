@@ -4,6 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,13 @@ var (
 	seedsFlag = flag.Int("seeds", 40, "run this many seeds")
 	firstFlag = flag.Uint64("first", 1, "the first of them")
 )
+
+// Worlds come and go, and memory is there for many: the collector may wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	debug.SetGCPercent(800)
+	os.Exit(m.Run())
+}
 
 // letters is how many there are in a world, and faultsMin how many faults have to
 // strike in each for its end to mean anything.
@@ -87,6 +96,21 @@ func TestSite(t *testing.T) {
 	t.Log(all.String())
 	if never := all.Never(); n >= 500 && len(never) > 0 {
 		t.Errorf("these faults never struck: %v", never)
+	}
+}
+
+// One seed is one story, octet by octet, whatever the scheduler does.
+func TestSameStory(t *testing.T) {
+	n := uint64(4)
+	if testing.Short() {
+		n = 1
+	}
+	for seed := uint64(1); seed <= n; seed++ {
+		p := NewPlan(seed, letters)
+		first, second := play(t, p), play(t, p)
+		if first.tally.Digest != second.tally.Digest {
+			t.Errorf("seed %d: %s, then %s", seed, first.trace(), second.trace())
+		}
 	}
 }
 
