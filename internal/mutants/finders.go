@@ -39,7 +39,7 @@ func (r *runner) finders() []finder {
 		{name: "crash test", short: "crash", pkg: "./spool", run: "Crash|Property|Model", only: []string{"./spool"}},
 		{name: "crash test", short: "crash", pkg: "./journal", run: "Crash", only: []string{"./journal"}},
 		{name: "crash test", short: "crash", pkg: "./maildir", run: "Crash", only: []string{"./maildir"}},
-		{name: "simulator", short: "sim", pkg: "./internal/sim", run: "^TestSite$", args: []string{"-seeds=" + strconv.Itoa(r.seeds)}},
+		{name: "simulator", short: "sim", pkg: "./internal/sim", run: "^TestSite$", args: []string{"-seeds=" + strconv.Itoa(r.seeds), "-shrink=0"}},
 		{name: "torture", short: "torture", pkg: "./internal/e2e", run: "^TestTorture$"},
 	}
 }

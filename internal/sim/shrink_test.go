@@ -7,16 +7,13 @@ import (
 	"testing"
 )
 
-// shrinkRuns is how many runs may be spent to make a story short.
-const shrinkRuns = 80
-
 // shrink takes strikes and letters out of a plan that fails, as long as it fails by
 // the same checker.
 func shrink(t *testing.T, p *Plan, r run) (*Plan, run) {
 	checker, _, _ := strings.Cut(r.err.Error(), ":")
 	runs := 0
 	fails := func(q *Plan) bool {
-		if runs++; runs > shrinkRuns {
+		if runs++; runs > *shrinkFlag {
 			return false
 		}
 		got := play(t, q)

@@ -18,6 +18,8 @@ var (
 	opsFlag   = flag.Bool("ops", false, "the operations of disks among it")
 	seedsFlag = flag.Int("seeds", 40, "run this many seeds")
 	firstFlag = flag.Uint64("first", 1, "the first of them")
+
+	shrinkFlag = flag.Int("shrink", 80, "runs that may be spent to make the story of a seed that fails short; 0: none")
 )
 
 // Worlds come and go, and memory is there for many: the collector may wait.
@@ -65,6 +67,10 @@ func (r run) trace() string {
 // failed says what is wrong with a run, and how to see it again: its story, made
 // as short as a few more runs can.
 func failed(t *testing.T, p *Plan, r run) {
+	if *shrinkFlag == 0 {
+		t.Errorf("seed %d: %v", p.Seed, r.err)
+		return
+	}
 	again := play(t, p)
 	if again.tally.Digest != r.tally.Digest {
 		t.Errorf("seed %d does not reproduce: %s, then %s", p.Seed, r.trace(), again.trace())
