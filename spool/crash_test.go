@@ -21,7 +21,7 @@ import (
 var (
 	crashStates  = flag.Int("crash.states", 10_000, "try this many crash states")
 	crashSeed    = flag.Uint64("crash.seed", 1, "begin with the script of this seed")
-	crashSubsets = flag.Int("crash.subsets", 16, "of what was not synced, try all subsets up to this many at each operation")
+	crashSubsets = flag.Int("crash.subsets", 24, "of what was not synced, try all subsets up to this many at each operation")
 	crashRandom  = flag.Int("crash.random", 10, "and so many of chance beyond")
 	crashOp      = flag.Int("crash.op", -1, "crash at this operation alone")
 	crashKeep    = flag.String("crash.keep", "", "and with this subset alone, as a failure names it")

@@ -1,0 +1,147 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/vfs"
+)
+
+// A batch that makes no sense is refused before anything is written.
+func TestBatchesThatAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, other := newBench(t, vfs.NewMem()), newBench(t, vfs.NewMem())
+		ours, _ := addition(b.s, "", []byte("x"), time.Now(), "a@x.example")
+		theirs, _ := addition(other.s, "", []byte("x"), time.Now(), "a@x.example")
+		nobody, _ := addition(b.s, "", []byte("x"), time.Now())
+		misnamed, _ := addition(b.s, "", []byte("x"), time.Now(), "a@x.example")
+		misnamed.Message.ID = ours.Message.ID
+		for name, batch := range map[string]postrider.Batch{
+			"lazy":     {Add: []postrider.Addition{ours}, Lazy: true},
+			"theirs":   {Add: []postrider.Addition{theirs}},
+			"nobody":   {Add: []postrider.Addition{nobody}},
+			"misnamed": {Add: []postrider.Addition{misnamed}},
+		} {
+			if err := b.s.Commit(context.Background(), batch); err == nil {
+				t.Errorf("%s: taken", name)
+			}
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := b.s.Create(ctx, ""); !errors.Is(err, context.Canceled) {
+			t.Errorf("create: %v", err)
+		}
+		if err := b.s.Commit(ctx, postrider.Batch{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("commit: %v", err)
+		}
+		b.s.Close(context.Background())
+		other.s.Close(context.Background())
+	})
+}
+
+// Segments are smaller on a small file system.
+func TestSegmentsFitTheDisk(t *testing.T) {
+	for total, want := range map[int64]int64{1 << 40: segmentSize, 256 << 20: 16 << 20, 1 << 20: segmentSizeMin} {
+		fsys := vfs.NewMem()
+		fsys.SetSpace(vfs.Space{Total: total, Free: total, Inodes: -1})
+		s := &Spool{fs: fsys, dir: "data/spool"}
+		if s.fitSegments(); s.opt.SegmentSize != want {
+			t.Errorf("of %d octets a segment takes %d, want %d", total, s.opt.SegmentSize, want)
+		}
+	}
+}
+
+// Pauses of destinations for which nothing waits do not pile up.
+func TestPausesAreSwept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		for i := range 3000 {
+			b.s.Pause(postrider.Dest(fmt.Sprint("mx:", i)), time.Now().Add(time.Minute))
+			if i == 500 {
+				time.Sleep(time.Hour)
+			}
+		}
+		if n := len(b.s.dests); n > 2600 {
+			t.Errorf("%d are kept", n)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// New mail and a settlement that share a group on a full disk: the settlement is
+// written, and the mail is refused.
+func TestFullDiskPartsAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		for b.s.active == nil || b.s.active.size-b.s.active.end > 1500 {
+			b.add(bytes.Repeat([]byte("x"), 500), "a@x.example")
+			synctest.Wait()
+		}
+		l := b.mustClaim(postrider.Attempt, 0)
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate {
+				return syscall.ENOSPC
+			}
+			if op.Kind == vfs.OpWrite {
+				time.Sleep(time.Second) // the rest gathers
+			}
+			return nil
+		})
+		batches := []postrider.Batch{
+			{Amend: []postrider.Amendment{{ID: l.ID, Do: postrider.AmendDue, Due: time.Now()}}},
+			{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{delivered(0)}}}},
+		}
+		a, err := addition(b.s, "", bytes.Repeat([]byte("y"), 1900), time.Now(), "b@y.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches = append(batches, postrider.Batch{Add: []postrider.Addition{a}})
+		errs := make([]error, len(batches))
+		var wg sync.WaitGroup
+		for i := range batches {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				errs[i] = b.s.Commit(context.Background(), batches[i])
+			})
+		}
+		wg.Wait()
+		if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.ENOSPC) {
+			t.Errorf("%v", errs)
+		}
+		a.Draft.Discard()
+		b.fs.SetHook(nil)
+		b.s.Close(context.Background())
+	})
+}
+
+// A snapshot whose segments are of another life is told and left.
+func TestSnapshotOfAnotherLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		for range 60 {
+			b.add(bytes.Repeat([]byte("x"), 600), "a@held.example")
+			synctest.Wait()
+		}
+		b.s.Close(context.Background())
+		f, err := b.fs.OpenFile("data/spool/seg/0000000001.seg", 2, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &segment{n: 1, epoch: 7, first: 1}
+		f.WriteAt(g.header(), 0)
+		f.Close()
+		b.open()
+		if len(b.alarms) == 0 {
+			t.Error("nobody is told")
+		}
+		b.s.Close(context.Background())
+	})
+}
