@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: all build test race fuzz real site-demo campaign lint ci clean
+.PHONY: all build test race fuzz real site-demo campaign torture recovery lint ci clean
 
 all: lint test build
 
@@ -34,6 +34,16 @@ site-demo:
 CAMPAIGN ?= campaign.json
 campaign:
 	go test -count=1 -timeout 0 ./internal/sim -run '^TestCampaign$$' -v -campaign=$(abspath $(CAMPAIGN)) -seeds=100000 -for=8h
+
+# The real binary, killed a thousand times under load. Stopped, it goes on where it was.
+KILLS ?= 1000
+torture:
+	POSTRIDER_KILLS=$(KILLS) POSTRIDER_KILLS_LOG=$(abspath kills.json) go test -count=1 -timeout 0 -v -run '^TestTortureCampaign$$' ./internal/e2e
+
+# How long a start takes with so many messages in the queue, and how much memory.
+QUEUED ?= 0,100000,1000000
+recovery:
+	POSTRIDER_RECOVERY=$(QUEUED) go test -count=1 -timeout 0 -v -run '^TestRecoveryTimes$$' ./internal/e2e
 
 lint:
 	bash .ci/run format

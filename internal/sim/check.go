@@ -23,6 +23,11 @@ func (s *Site) check(ctx context.Context) (Tally, error) {
 	if s.found != nil {
 		return t, s.found
 	}
+	for pair, n := range s.Net.Peaks() {
+		if from, _, _ := strings.Cut(pair, ">"); n > connsMax && from != addrSender {
+			return t, fmt.Errorf("bounded: %d connections at once, %s", n, pair)
+		}
+	}
 	if s.damaged() && !s.flipped {
 		return t, fmt.Errorf("journal_agrees: damage is told of, and no bit has turned: %q", s.alarms)
 	}
@@ -154,13 +159,6 @@ func (s *Site) bounded() {
 			s.mostOpened = max(s.mostOpened, files)
 			if files > filesMax {
 				s.wrong("bounded: %s has %d files open", name, files)
-			}
-			s.Ledger.mu.Unlock()
-		}
-		for pair, n := range s.Net.Dialed() {
-			s.Ledger.mu.Lock()
-			if n > connsMax && !strings.HasPrefix(pair, addrSender) {
-				s.wrong("bounded: %d connections at once, %s", n, pair)
 			}
 			s.Ledger.mu.Unlock()
 		}

@@ -3,6 +3,8 @@ package sim
 import (
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/dns"
 )
 
 // peersMax is how many other people's servers there are: p1.example and so on.
@@ -14,7 +16,7 @@ func habits(seed uint64) []Habit {
 	chance := func(most float64) float64 { return rng.Float64() * most }
 	grey := func() int { return rng.IntN(3) }
 	return []Habit{
-		{Greylist: grey(), GreyTime: 12 * time.Hour, Busy: chance(0.1), Later: chance(0.1), DeferLate: chance(0.1)},
+		{Greylist: grey(), GreyTime: 12 * time.Hour, Busy: chance(0.1), Later: chance(0.1), DeferLate: chance(0.1)}, // in the end it takes all
 		{Refuse: []string{"no-"}, RcptMax: 2 + rng.IntN(5), Greylist: grey(), Later: chance(0.2), Plain: chance(0.3), SevenBit: chance(0.3)},
 		{Garbage: chance(0.3), CloseFirst: chance(0.1), Busy: chance(0.1), HeloOnly: chance(0.2), Tarpit: chance(0.3), TarpitMax: 2 * time.Minute},
 		{DropEarly: chance(0.1), DropLate: chance(0.1), LieLater: chance(0.1), ResetLate: chance(0.1), SilenceLate: chance(0.1), DeferLate: chance(0.1)},
@@ -35,6 +37,9 @@ func (s *Site) misname(k Strike) {
 			continue
 		}
 		f := NameFault{Kind: nameFaults[k.Kind], Name: k.Where, From: time.Now(), To: time.Now().Add(k.For), Host: "mx.p1.example"}
+		if f.Kind == NameServFail && k.Arg>>16&3 == 0 {
+			f.Type = dns.TypeA
+		}
 		if f.Kind == NameSelf {
 			f.Host = []string{"mx.a.example", "mx2.b.example", "mx.c.example"}[slices.Index(machineNames, node)]
 		}

@@ -30,7 +30,8 @@ type NameFault struct {
 	Kind     string
 	Name     string
 	From, To time.Time
-	Host     string // where MX points meanwhile: of NameMoved and NameSelf
+	Type     dns.Type // the questions that it befalls; zero: all
+	Host     string   // where MX points meanwhile: of NameMoved and NameSelf
 }
 
 // A Denial is a lie about a name: what fails for good because of it is not the
@@ -99,7 +100,7 @@ func (s *Names) Lookup(ctx context.Context, name string, t dns.Type) (dns.Answer
 	name = nameOf(name)
 	now := time.Now()
 	key := mix(s.net.seed^nameKey(s.node+"?"+name+" "+t.String()), uint64(now.UnixNano()))
-	f, faulty := s.faultOf(name, now)
+	f, faulty := s.faultOf(name, t, now)
 	wait := latency(key)
 	if faulty && f.Kind == NameTimeout {
 		wait = nameTimeout
@@ -131,11 +132,11 @@ func wrapName(err error, name string, t dns.Type) error {
 }
 
 // faultOf returns the fault that befalls a question.
-func (s *Names) faultOf(name string, now time.Time) (NameFault, bool) {
+func (s *Names) faultOf(name string, t dns.Type, now time.Time) (NameFault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.faults {
-		if f.Name == name && !now.Before(f.From) && now.Before(f.To) {
+		if f.Name == name && (f.Type == 0 || f.Type == t) && !now.Before(f.From) && now.Before(f.To) {
 			return f, true
 		}
 	}

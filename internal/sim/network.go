@@ -49,12 +49,13 @@ type Network struct {
 	hosts   map[netip.Addr]*Host
 	ghosts  map[netip.Addr][]*link // of hosts that vanished
 	fired   map[string]int
+	peaks   map[string]int // of connections at a time, by who dialed and whom
 	weather Weather
 }
 
 // NewNetwork returns a network without hosts or faults.
 func NewNetwork(seed uint64) *Network {
-	return &Network{seed: seed, hosts: map[netip.Addr]*Host{}, ghosts: map[netip.Addr][]*link{}, fired: map[string]int{}}
+	return &Network{seed: seed, hosts: map[netip.Addr]*Host{}, ghosts: map[netip.Addr][]*link{}, fired: map[string]int{}, peaks: map[string]int{}}
 }
 
 // fire counts a fault that strikes, and tells of it. No lock is held.
@@ -237,6 +238,14 @@ func (h *Host) connect(to netip.AddrPort, l *link) (*conn, error) {
 		return nil, syscall.ECONNREFUSED
 	}
 	h.conns[near], peer.conns[far] = struct{}{}, struct{}{}
+	same := 0
+	for c := range h.conns {
+		if c.end == 0 && c.remote == to {
+			same++
+		}
+	}
+	pair := h.addr.String() + ">" + to.String()
+	n.peaks[pair] = max(n.peaks[pair], same)
 	return near, nil
 }
 

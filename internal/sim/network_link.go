@@ -67,6 +67,9 @@ type pipe struct {
 	reader, writer sleeper
 }
 
+// piecesMax is after how many octets of a direction pieces are no longer small.
+const piecesMax = 16 << 10
+
 // A chunk is octets on their way, readable from a time on.
 type chunk struct {
 	at   time.Time
@@ -354,6 +357,12 @@ func (l *link) send(p *pipe, b []byte, now time.Time) (n int, faults [2]string) 
 	n = min(len(b), pipeMax-p.size)
 	if rate := l.luck.rate[p.dir]; rate > 0 && !l.spared() {
 		n = min(n, int(rate)) // what arrives in one second arrives together
+	}
+	if most := l.luck.pieces; most > 0 && !l.spared() && p.sent < piecesMax {
+		n = min(n, 1+int(mix(l.key^p.hist, uint64(p.count))%most))
+		if p.count == 0 {
+			faults[1] = "fragments"
+		}
 	}
 	far := &l.ends[1-p.dir]
 	if l.broken {

@@ -96,7 +96,7 @@ func (w *smallWorld) play(t *testing.T, seed uint64, clients, messages int) {
 	w.net = NewNetwork(seed)
 	w.net.Note = func(fault, where string) { w.note("fault %s %s", fault, where) }
 	w.net.SetWeather(Weather{Refused: .1, ConnectTimeout: .05, Cut: .15, HalfOpen: .05, ResetBefore: .1,
-		ResetAfter: .1, LostReply: .1, SlowReader: .1, Spike: .1})
+		ResetAfter: .1, LostReply: .1, SlowReader: .1, Spike: .1, Fragments: .1})
 	habits := []Habit{
 		{Refuse: []string{"no-"}, Greylist: 2, GreyTime: 24 * time.Hour, LieLater: .2, DropLate: .1, Garbage: .3},
 		{Refuse: []string{"no-"}, RcptMax: 2, Tarpit: .5, TarpitMax: 20 * time.Second, Plain: .5, Messages: 2, ResetLate: .2},

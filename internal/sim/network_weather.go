@@ -22,12 +22,13 @@ type Weather struct {
 	LostReply      float64 // the same at the final dot: the server has the message
 	SlowReader     float64 // one direction takes some hundreds of octets in a second
 	Spike          float64 // once, octets take seconds to minutes
+	Fragments      float64 // octets arrive in small pieces
 }
 
 // NetworkFaults are the kinds of faults that a Network tells of. Those of
 // connections that are reset at a command name the command.
 var NetworkFaults = slices.Concat([]string{"refused", "connect_timeout", "cut", "half_open", "lost_reply",
-	"slow_reader", "spike", "partition"}, resetNames("reset_before_"), resetNames("reset_after_"))
+	"slow_reader", "spike", "fragments", "partition"}, resetNames("reset_before_"), resetNames("reset_after_"))
 
 // resetVerbs are the commands at which a connection may be reset. Content is
 // some line of a message, the dot is its end.
@@ -66,6 +67,7 @@ const (
 	keySlow
 	keySpike
 	keyReset
+	keyPieces
 	keyDiscard
 	keyDetail // and above: what a fault draws
 )
@@ -80,6 +82,7 @@ type luck struct {
 	spikeAt       [2]int64 // chunk of a direction
 	spike         time.Duration
 	rate          [2]int64 // octets in a second
+	pieces        uint64   // octets that arrive together at most
 	watch         *watch
 	lost          bool // of watch: the reply to the final dot, and no other
 	silent        bool // of watch: nobody is told
@@ -105,6 +108,9 @@ func (w Weather) draw(key uint64) luck {
 	}
 	if struck(key, keySlow, w.SlowReader) {
 		l.rate[detail(keySlow, 0)%2] = int64(100 * math.Exp2(unit(detail(keySlow, 1), 0)*6))
+	}
+	if struck(key, keyPieces, w.Fragments) {
+		l.pieces = 1 + uint64(math.Exp2(unit(detail(keyPieces, 0), 0)*8))
 	}
 	d := detail(keyReset, 0)
 	verb, nth := int(d%uint64(len(resetVerbs))), 1+int(d>>8%3)

@@ -216,7 +216,8 @@ var strikeKinds = []struct {
 // fail now and then.
 var (
 	machineNames = []string{"a", "b", "c"}
-	names        = []string{"a.example", "b.example", "mx2.b.example", "c.example", "p1.example", "p2.example", "p3.example", "dead.example"}
+	names        = []string{"a.example", "b.example", "mx2.b.example", "c.example", "p1.example", "p2.example", "p3.example", "dead.example",
+		"mx.c.example", "mx.p1.example"}
 )
 
 // strikes draws what befalls. Most of it comes within some tenths of a second
@@ -255,5 +256,6 @@ func (p *Plan) weather(rng *rand.Rand) {
 	p.Weather = Weather{
 		Refused: chance(0.1), ConnectTimeout: chance(0.05), Cut: chance(0.1), HalfOpen: chance(0.05), ResetBefore: chance(0.08),
 		ResetAfter: chance(0.08), LostReply: chance(0.1), SlowReader: chance(0.05), Spike: chance(0.1),
+		Fragments: chance(0.05),
 	}
 }

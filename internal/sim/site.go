@@ -151,7 +151,10 @@ route "*" {
   private = true
   tls     = "none"
 }
-queue { expire = "1d" }
+queue {
+  expire = "1d"
+  retry  = ["1m", "5m", "15m", "30m", "1h"]
+}
 `},
 	"b": {addrB, `
 hostname = "mx2.b.example"
@@ -180,7 +183,10 @@ route "*" {
   private = true
   tls     = "none"
 }
-queue { expire = "1d" }
+queue {
+  expire = "1d"
+  retry  = ["1m", "5m", "15m", "30m", "1h"]
+}
 `},
 	"c": {addrC, `
 hostname = "mx.c.example"
@@ -198,7 +204,10 @@ route "*" {
   private = true
   tls     = "none"
 }
-queue { expire = "1d" }
+queue {
+  expire = "1d"
+  retry  = ["1m", "5m", "15m", "30m", "1h"]
+}
 `},
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -112,6 +113,14 @@ func (h *Host) Busy() bool {
 	h.n.mu.Lock()
 	defer h.n.mu.Unlock()
 	return len(h.conns) > 0
+}
+
+// Peaks returns how many connections there were at a time at most, by who dialed and
+// whom.
+func (n *Network) Peaks() map[string]int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.peaks)
 }
 
 // Dialed counts the connections there are, by who dialed and whom.
