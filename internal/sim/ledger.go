@@ -21,17 +21,17 @@ import (
 
 // A Ledger keeps what was sent and promised, for the checkers.
 type Ledger struct {
-	mu       sync.Mutex
-	entries  map[string]*Entry
-	found    error           // the first thing that was wrong while the world ran
-	dropped  map[string]bool // addresses, or "@domain", of which the operator has dropped mail
-	bounced  map[string]bool // the same, given back
-	alarms   []string
-	risk     map[string]bool // tokens that lay on a disk when a bit of it turned
-	down     map[string]bool // peers that are off
-	unheld   bool            // a reload has let held.example go, somewhere, for a while
-	answers  []where         // what machines said of letters at the end
-	operator *Host
+	mu         sync.Mutex
+	entries    map[string]*Entry
+	found      error           // the first thing that was wrong while the world ran
+	dropped    map[string]bool // addresses, or "@domain", of which the operator has dropped mail
+	bounced    map[string]bool // the same, given back
+	alarms     []string
+	risk       map[string]bool // tokens that lay on a disk when a bit of it turned
+	down       map[string]bool // peers that are off
+	unheld     bool            // a reload has let held.example go, somewhere, for a while
+	wheresTold []where         // what machines said of letters at the end
+	operator   *Host
 
 	commits    int  // that acknowledged looked into
 	mostOpened int  // files

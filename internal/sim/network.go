@@ -35,11 +35,11 @@ type Network struct {
 	// that fails can so tell what was said.
 	Wire func(where string, end int, at time.Time, octets []byte)
 
-	// Uncertain is told the token of each letter whose answer was lost, and
-	// Acknowledged of each that a server is about to answer 250, with a count on its
-	// connection.
-	Uncertain    func(token string)
-	Acknowledged func(server, token string, n int)
+	// Uncertain is told the token of each letter whose answer was lost, and Answers of
+	// each whose end a server is about to answer: whether it takes it or puts it
+	// off, with a count on its connection.
+	Uncertain func(token string)
+	Answers   func(server, token string, taken bool, n int)
 
 	digest atomic.Uint64
 	calms  atomic.Int64 // how often the weather has become calm

@@ -302,8 +302,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	wrote := 0
 	if c.end == 0 {
 		l.witness.said(b)
-	} else if token, n := l.witness.answers(b); token != "" && l.n.Acknowledged != nil {
-		l.n.Acknowledged(c.local.Addr().String(), token, n)
+	} else if token, taken, n := l.witness.answers(b); token != "" && l.n.Answers != nil {
+		l.n.Answers(c.local.Addr().String(), token, taken, n)
 	}
 	for {
 		l.mu.Lock()

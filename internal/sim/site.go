@@ -58,7 +58,7 @@ func NewSite(p *Plan) (*Site, error) {
 	s.Trace.fired, s.Trace.struck, s.Trace.worked = map[string]int{}, map[string][]time.Time{}, map[string]time.Time{}
 	s.Ledger.init()
 	s.Net.Note = s.fault
-	s.Net.Uncertain, s.Net.Acknowledged = s.uncertain, s.acknowledged
+	s.Net.Uncertain, s.Net.Answers = s.uncertain, s.answers
 	s.zone()
 	for i, h := range habits(p.Seed) {
 		domain, addr := fmt.Sprintf("p%d.example", i+1), fmt.Sprintf("10.0.1.%d", i+1)

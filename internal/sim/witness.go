@@ -42,14 +42,14 @@ func (w *witness) said(b []byte) {
 }
 
 // answers takes what the server writes, and returns the letter whose end it is about
-// to acknowledge.
-func (w *witness) answers(b []byte) (token string, n int) {
+// to take, or to put off.
+func (w *witness) answers(b []byte) (token string, taken bool, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.dot && bytes.HasPrefix(b, []byte("250")) {
-		return w.token, w.counts
+	if w.dot && len(b) > 0 && (b[0] == '2' || b[0] == '4') {
+		return w.token, b[0] == '2', w.counts
 	}
-	return "", 0
+	return "", false, 0
 }
 
 // hears notes that the client has read an answer.
