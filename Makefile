@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: all build test race fuzz real site-demo campaign torture recovery lint ci clean
+.PHONY: all build test race fuzz real site-demo campaign mutants torture recovery lint ci clean
 
 all: lint test build
 
@@ -34,6 +34,10 @@ site-demo:
 CAMPAIGN ?= campaign.json
 campaign:
 	go test -count=1 -timeout 0 ./internal/sim -run '^TestCampaign$$' -v -campaign=$(abspath $(CAMPAIGN)) -seeds=100000 -for=8h
+
+# Small wrong edits of the code, put in one by one: each must be found.
+mutants:
+	go run ./internal/mutants
 
 # The real binary, killed a thousand times under load. Stopped, it goes on where it was.
 KILLS ?= 1000
