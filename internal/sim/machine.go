@@ -321,6 +321,7 @@ func (m *Machine) strike(ctx context.Context, s Strike) error {
 		return nil
 	case "power-twice":
 		m.off(true)
+		m.site.fault(s.Kind, m.name)
 		time.Sleep(s.For)
 		m.faults.arm(int(s.Arg % 25))
 		err := m.start(ctx)
