@@ -2,7 +2,6 @@ package sim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -390,6 +389,3 @@ func firstLine(err error) string {
 	}
 	return err.Error()
 }
-
-// errDead is what a machine says that has crashed.
-var errDead = errors.New("sim: the machine is dead")

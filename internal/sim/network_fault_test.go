@@ -16,7 +16,7 @@ import (
 )
 
 // dial returns the error of a connection to a host that listens.
-func dialIn(t *testing.T, w Weather, timeout time.Duration) (err error, after time.Duration, fired map[string]int) {
+func dialIn(t *testing.T, w Weather, timeout time.Duration) (after time.Duration, fired map[string]int, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := NewNetwork(1)
@@ -30,17 +30,17 @@ func dialIn(t *testing.T, w Weather, timeout time.Duration) (err error, after ti
 		_, err = a.DialContext(ctx, "tcp", "10.0.0.2:25")
 		after, fired = time.Since(start), n.Fired()
 	})
-	return err, after, fired
+	return after, fired, err
 }
 
 func TestDialFaults(t *testing.T) {
-	if err, after, fired := dialIn(t, Weather{Refused: 1}, time.Hour); !errors.Is(err, syscall.ECONNREFUSED) || after > time.Second || fired["refused"] != 1 {
+	if after, fired, err := dialIn(t, Weather{Refused: 1}, time.Hour); !errors.Is(err, syscall.ECONNREFUSED) || after > time.Second || fired["refused"] != 1 {
 		t.Error(err, after, fired)
 	}
-	if err, after, fired := dialIn(t, Weather{ConnectTimeout: 1}, time.Minute); !errors.Is(err, context.DeadlineExceeded) || after != time.Minute || fired["connect_timeout"] != 1 {
+	if after, fired, err := dialIn(t, Weather{ConnectTimeout: 1}, time.Minute); !errors.Is(err, context.DeadlineExceeded) || after != time.Minute || fired["connect_timeout"] != 1 {
 		t.Error(err, after, fired)
 	}
-	if err, after, _ := dialIn(t, Weather{ConnectTimeout: 1}, time.Hour); !errors.Is(err, syscall.ETIMEDOUT) || after != synMax {
+	if after, _, err := dialIn(t, Weather{ConnectTimeout: 1}, time.Hour); !errors.Is(err, syscall.ETIMEDOUT) || after != synMax {
 		t.Error(err, after)
 	}
 }
@@ -64,7 +64,7 @@ func TestDialDown(t *testing.T) {
 
 // talk plays a whole SMTP dialogue over a pair of ends. It returns what the
 // server saw, what the client read, and how the client ended.
-func talk(t *testing.T, w Weather, seed uint64) (saw, read string, err error, fired map[string]int) {
+func talk(t *testing.T, w Weather, seed uint64) (saw, read string, fired map[string]int, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := NewNetwork(seed)
@@ -94,7 +94,7 @@ func talk(t *testing.T, w Weather, seed uint64) (saw, read string, err error, fi
 		<-done
 		fired = n.Fired()
 	})
-	return saw, read, err, fired
+	return saw, read, fired, err
 }
 
 // serveTalk answers each command, and returns what it saw.
@@ -124,7 +124,7 @@ func serveTalk(far net.Conn) (saw string) {
 }
 
 func TestTalkCalm(t *testing.T) {
-	_, read, err, fired := talk(t, Weather{}, 1)
+	_, read, fired, err := talk(t, Weather{}, 1)
 	if err != nil || !strings.HasSuffix(read, "221 bye\r\n") || len(fired) > 0 {
 		t.Error(read, err, fired)
 	}
@@ -135,7 +135,7 @@ func TestTalkCalm(t *testing.T) {
 func TestLostReply(t *testing.T) {
 	resets, silences := 0, 0
 	for seed := range uint64(20) {
-		saw, read, err, fired := talk(t, Weather{LostReply: 1}, seed)
+		saw, read, fired, err := talk(t, Weather{LostReply: 1}, seed)
 		if !strings.HasSuffix(saw, "\r\n.\r\n") || !strings.HasSuffix(read, "354 go\r\n") && !errors.Is(err, syscall.ECONNRESET) || fired["lost_reply"] != 1 {
 			t.Errorf("seed %d: server saw %q, client read %q, %v, %v", seed, saw, read, err, fired)
 		}
@@ -157,7 +157,7 @@ func TestResetAtCommand(t *testing.T) {
 	seen := map[string]bool{}
 	for seed := range uint64(120) {
 		for _, w := range []Weather{{ResetBefore: 1}, {ResetAfter: 1}} {
-			saw, _, err, fired := talk(t, w, seed)
+			saw, _, fired, err := talk(t, w, seed)
 			for kind := range fired {
 				seen[kind] = true
 				verb := kind[strings.LastIndex(kind, "_")+1:]
@@ -180,12 +180,12 @@ func TestResetAtCommand(t *testing.T) {
 func TestCutAndHalfOpen(t *testing.T) {
 	cuts, halves := 0, 0
 	for seed := range uint64(40) {
-		if _, _, err, fired := talk(t, Weather{Cut: 1}, seed); fired["cut"] > 0 {
+		if _, _, fired, err := talk(t, Weather{Cut: 1}, seed); fired["cut"] > 0 {
 			if cuts++; err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("seed %d: %v", seed, err)
 			}
 		}
-		if _, _, err, fired := talk(t, Weather{HalfOpen: 1}, seed); fired["half_open"] > 0 {
+		if _, _, fired, err := talk(t, Weather{HalfOpen: 1}, seed); fired["half_open"] > 0 {
 			if halves++; !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("seed %d: %v", seed, err)
 			}

@@ -24,12 +24,11 @@ type session struct {
 	offer map[string]bool
 	step  string // which reply comes next: "greeting", "ehlo", ...
 
-	hello    bool
-	mail     bool
-	from     string
-	eight    bool // BODY=8BITMIME was said
-	rcpts    []string
-	messages uint64
+	hello bool
+	mail  bool
+	from  string
+	eight bool // BODY=8BITMIME was said
+	rcpts []string
 }
 
 // errEnd ends a session that has gone as it should.
