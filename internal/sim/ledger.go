@@ -36,7 +36,7 @@ type Ledger struct {
 	commits    int  // that acknowledged looked into
 	mostOpened int  // files
 	flipped    bool // a bit has turned somewhere
-	unnamed    int  // reports about messages that could not be read
+	unnamed    int  // reports about messages that could not be read, and such messages
 }
 
 // An Entry is one letter, and what was answered.
@@ -146,6 +146,8 @@ func (s *Site) ends(ctx context.Context) (map[string]*End, error) {
 		if err := m.spooled(ctx, func(token, to string) {
 			if e := ends[token]; e != nil {
 				e.Spooled[to] = true
+			} else {
+				s.unnamed++
 			}
 		}); err != nil {
 			return nil, err
@@ -295,13 +297,12 @@ func spooledOn(ctx context.Context, disk *vfs.Mem, f func(token, to string)) err
 		}
 		var b bytes.Buffer
 		c, err := sp.Open(ctx, msg.ID)
-		if err != nil {
-			continue // damaged: nobody can say whose it is
+		if err == nil {
+			_, err = b.ReadFrom(c.Reader())
+			c.Close()
 		}
-		_, err = b.ReadFrom(c.Reader())
-		c.Close()
 		if err != nil {
-			continue
+			b.Reset() // damaged: nobody can say whose it is
 		}
 		for i := range msg.Recipients {
 			if !msg.Recipients[i].Reported {
