@@ -224,7 +224,7 @@ var (
 // names a checker, and a panic, are failures at once; others are known by the end
 // of their test.
 func read(in *bufio.Reader) *finding {
-	var last string // complaint that names no checker
+	var last string // the first complaint that names no checker
 	seed := ""
 	for {
 		line, err := in.ReadString('\n')
@@ -241,7 +241,7 @@ func read(in *bufio.Reader) *finding {
 			return &finding{m, seed, short(line)}
 		case strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "):
 			return &finding{kindOfPanic(line), seed, short(line)}
-		case c != nil:
+		case c != nil && last == "":
 			last = c[1]
 		}
 		if m := testName.FindStringSubmatch(line); m != nil {

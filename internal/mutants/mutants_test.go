@@ -41,7 +41,7 @@ func TestList(t *testing.T) {
 // How many defects the list has at least, and how many of them need a crash or an
 // interleaving.
 const (
-	leastDefects = 24
+	leastDefects = 40
 	leastHard    = 15
 )
 
