@@ -94,6 +94,8 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	fate := fateOf(to)
 	if delivered == 0 && reported == 0 && !spooled && !dropped {
 		switch {
+		case s.reportsDestroyed() && (fate != fateSure && fate != fateHeld || bounced):
+			return nil
 		case s.risk[token] && (s.damaged() || s.unnamed > 0):
 			t.Lost++
 			return nil
@@ -116,6 +118,12 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 		return fmt.Errorf("one_fate: %s to %s was held; delivered %d times, reported %d times", token, to, delivered, reported)
 	}
 	return nil
+}
+
+// reportsDestroyed tells whether the operator has bounced or dropped what was on its
+// way to the sender: nobody is told of a report.
+func (s *Site) reportsDestroyed() bool {
+	return s.orderedOf(s.dropped, "sender@a.example") || s.orderedOf(s.bounced, "sender@a.example")
 }
 
 // aliased reports whether a letter reaches an address by more than one way.
