@@ -28,7 +28,9 @@ func (s *Site) check(ctx context.Context) (Tally, error) {
 			return t, fmt.Errorf("bounded: %d connections at once, %s", n, pair)
 		}
 	}
-	if s.damaged() && !s.flipped {
+	// A folder whose sync has failed may come back from a power cut with what was
+	// removed from it, and that is told as damage.
+	if s.damaged() && !s.flipped && s.Trace.fired["eio-syncdir"] == 0 {
 		return t, fmt.Errorf("journal_agrees: damage is told of, and no bit has turned: %q", s.alarms)
 	}
 	for name, p := range s.Peers {
