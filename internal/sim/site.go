@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"sync"
 	"time"
@@ -73,7 +74,7 @@ func NewSite(p *Plan) (*Site, error) {
 		m.faults.until, m.faults.crash = map[string]time.Time{}, -1
 		s.Machines[name], s.addrs = m, append(s.addrs, m.addr)
 		for _, dir := range []string{"/etc", "/mail/a.example", "/mail/b.example", "/mail/c.example"} {
-			if err := m.disk.MkdirAll(dir, 0o755); err != nil {
+			if err := errors.Join(m.disk.MkdirAll(dir, 0o755), m.disk.SyncDir(path.Dir(dir)), m.disk.SyncDir("/")); err != nil {
 				return s, err
 			}
 		}
