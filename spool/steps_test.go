@@ -84,7 +84,9 @@ func (d *driver) start() bool {
 func (d *driver) step(i int) {
 	d.tick()
 	if !d.over() {
+		d.mu.Lock()
 		d.seen["step "+steps[i].name]++
+		d.mu.Unlock()
 		if d.talk != nil {
 			d.talk("operation %d: %s", d.ops, steps[i].name)
 		}

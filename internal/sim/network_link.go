@@ -188,7 +188,7 @@ func (l *link) reset(p *pipe, now time.Time, later time.Duration) {
 // way, all or nothing arrives. Silent: the other end hears nothing.
 func (l *link) lose(end int, silent bool) {
 	if end == 0 {
-		defer l.witness.ends()
+		defer l.witness.ends(true)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -519,7 +519,7 @@ func (c *conn) Close() error {
 	l.mu.Unlock()
 	c.host.forget(c)
 	if c.end == 0 {
-		l.witness.ends()
+		l.witness.ends(false)
 	}
 	return nil
 }

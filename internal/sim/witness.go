@@ -17,6 +17,7 @@ type witness struct {
 	mu     sync.Mutex
 	tail   []byte // the last octets of the client, where a token or an end may be cut
 	token  string // of the letter that is on its way; empty: there is none
+	before string // of the one before: an attempt may have several transactions, and is settled when all are over
 	dot    bool   // its end was sent
 	heard  bool   // and some answer to that was read
 	lmtp   bool   // there are several answers, and the client has all when it goes on
@@ -28,7 +29,7 @@ func (w *witness) said(b []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dot { // it goes on: it has read what it wanted
-		w.token, w.dot, w.heard, w.tail = "", false, false, w.tail[:0]
+		w.before, w.token, w.dot, w.heard, w.tail = w.token, "", false, false, w.tail[:0]
 	}
 	all := append(w.tail, b...)
 	if w.token == "" {
@@ -65,14 +66,20 @@ func (w *witness) hears(h *Host) {
 	w.heard = true
 }
 
-// ends is called when the client's side is closed or lost.
-func (w *witness) ends() {
+// ends is called when the client's side is closed, or lost with its machine.
+func (w *witness) ends(lost bool) {
 	w.mu.Lock()
-	token, open := w.token, w.dot && (!w.heard || w.lmtp)
-	w.dot = false
+	token, open, before := w.token, w.dot && (!w.heard || w.lmtp), w.before
+	w.dot, w.before = false, ""
 	w.mu.Unlock()
-	if open && w.n.Uncertain != nil {
+	if w.n.Uncertain == nil {
+		return
+	}
+	if open {
 		w.n.Uncertain(token)
+	}
+	if lost && before != "" {
+		w.n.Uncertain(before)
 	}
 }
 
