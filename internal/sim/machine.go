@@ -241,10 +241,15 @@ func (m *Machine) forget() {
 	}
 }
 
+// stopQuantum is what the time that a stop takes is rounded up to.
+const stopQuantum = 20 * time.Second
+
 // stop ends the node in good order.
 func (m *Machine) stop() error {
 	m.cancel()
 	err := <-m.broke
+	// How long net/http takes to shut down is left to a chance that is not ours.
+	time.Sleep(stopQuantum - m.site.age()%stopQuantum)
 	// The process is gone, and its locks; or the power went while it stopped.
 	m.off(m.Disk().Dead())
 	return err

@@ -17,6 +17,7 @@ type Tally struct {
 	Faults, Recovered          int // that struck what was at work; and after which it was at work again
 	Kinds                      map[string]int
 	Commits, Wheres            int // 250s at which a power cut was tried; answers of journals that were compared
+	Retold, Changed            int // worlds that were run twice; and those that told another story then
 	MostOpened                 int // files, of one machine at a time
 	Digest                     string
 }
@@ -29,7 +30,7 @@ func (t *Tally) Add(o Tally) {
 	}{
 		{&t.Runs, o.Runs}, {&t.Letters, o.Letters}, {&t.Recipients, o.Recipients}, {&t.Acked, o.Acked}, {&t.Delivered, o.Delivered},
 		{&t.Reported, o.Reported}, {&t.Duplicates, o.Duplicates}, {&t.Lost, o.Lost}, {&t.Faults, o.Faults}, {&t.Recovered, o.Recovered},
-		{&t.Commits, o.Commits}, {&t.Wheres, o.Wheres},
+		{&t.Commits, o.Commits}, {&t.Wheres, o.Wheres}, {&t.Retold, o.Retold}, {&t.Changed, o.Changed},
 	} {
 		*f.to += f.n
 	}
@@ -47,6 +48,7 @@ func (t *Tally) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d worlds: %d letters to %d recipients, %d letters acknowledged; recipients: %d delivered, %d reported, %d extra copies, %d lost to turned bits\n",
 		t.Runs, t.Letters, t.Recipients, t.Acked, t.Delivered, t.Reported, t.Duplicates, t.Lost)
+	fmt.Fprintf(&b, "%d worlds were run twice, and %d of them told another story then\n", t.Retold, t.Changed)
 	fmt.Fprintf(&b, "%d faults struck, after %d of them the machine was seen at work again; %d commits and %d answers of journals looked into; at most %d files open",
 		t.Faults, t.Recovered, t.Commits, t.Wheres, t.MostOpened)
 	for _, k := range slices.Sorted(maps.Keys(t.Kinds)) {
