@@ -149,7 +149,7 @@ func seeds(t *testing.T, first uint64, n int) (all Tally) {
 	})
 	// On a machine that is loaded, some worlds still end in another order of what
 	// happened in one instant. It must stay the exception.
-	if all.Changed*4 > all.Retold {
+	if all.Retold >= 20 && all.Changed*4 > all.Retold {
 		t.Errorf("of %d seeds that were run twice %d told another story", all.Retold, all.Changed)
 	}
 	return all
