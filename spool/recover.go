@@ -67,12 +67,14 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err := r.finish(); err != nil {
 		return err
 	}
+	for _, e := range s.entries {
+		s.applyWants(e) // before the contents are looked for: what was dropped needs none
+	}
 	if err := s.checkBig(r); err != nil {
 		return err
 	}
 	now := s.now().UnixNano()
 	for _, e := range s.entries {
-		s.applyWants(e)
 		if e.owed > 0 {
 			// The log does not tell when what is owed wanted a look, as a Wake lease may
 			// have been out when that was written down.
@@ -558,7 +560,11 @@ func (s *Spool) checkBig(r *recovery) error {
 		}
 	}
 	for _, e := range s.entries {
-		if e.big && !there[e.id] {
+		switch {
+		case !e.big || there[e.id]:
+		case e.open == 0:
+			e.big = false // it went when all was settled
+		default:
 			r.damage = append(r.damage, fmt.Sprintf("the content of message %s is gone from %s", e.id, dir))
 		}
 	}
