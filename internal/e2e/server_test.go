@@ -26,15 +26,27 @@ func freeIP() string {
 	return fmt.Sprintf("127.%d.%d.%d", 10+rand.IntN(240), rand.IntN(256), 1+rand.IntN(254))
 }
 
-// freePort returns a port that is free at ip now.
+// given holds the addresses that freePort has returned: the system may name a
+// port twice to whoever has closed it before asking again.
+var given sync.Map
+
+// freePort returns a port that is free at ip now, and that it has not returned
+// before.
 func freePort(t *testing.T, ip string) int {
 	t.Helper()
-	l, err := net.Listen("tcp", ip+":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", ip+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		addr := l.Addr().(*net.TCPAddr)
+		if _, again := given.LoadOrStore(addr.String(), true); !again {
+			return addr.Port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no port of %s is new", ip)
+	return 0
 }
 
 // A server is one running Postrider with a folder, a configuration and
