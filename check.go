@@ -30,12 +30,10 @@ type Transaction struct {
 	From      smtp.Path
 	Params    smtp.MailParams
 	Accepted  int // recipients taken so far
-
 	// In the phase of RCPT: the recipient in question.
 	To         smtp.Path
 	RcptParams smtp.RcptParams
 	Resolution Resolution
-
 	// In the phase of DATA, after the last octet.
 	Size int64
 	Hops int // Received fields in the header section

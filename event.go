@@ -14,12 +14,10 @@ type Event struct {
 	ID   ID
 	From smtp.Path
 	Size int64 // of EventAccepted
-
 	// Of EventAccepted, and of EventRefused as far as it is known.
 	Source   Source
 	HeaderID string
 	Tos      []smtp.Path
-
 	// Of EventRecipient: one event for each recipient that an attempt touched.
 	Rcpt    int
 	To      smtp.Path
@@ -30,10 +28,8 @@ type Event struct {
 	Reply   smtp.Reply
 	Remote  string
 	Arrived time.Time
-
 	// Of EventAmended, beside Rcpt and To: what was wanted.
 	Amend Amend
-
 	// Of EventReported: the message that carries the report; empty where none was owed.
 	Report ID
 }

@@ -28,15 +28,21 @@ type ID string
 // the spool, and a state for each recipient.
 type Message struct {
 	ID         ID
-	From       smtp.Path // reverse-path; the null path for reports
-	EnvID      string    // ENVID= as received, xtext decoded (RFC 3461 4.4)
-	Ret        smtp.Ret  // RET= (RFC 3461 4.3)
-	UTF8       bool      // SMTPUTF8 was given: needs a next hop that speaks it (RFC 6531 3.4)
-	EightBit   bool      // the content holds octets over 127 (RFC 6152)
-	Arrived    time.Time // when it was committed
-	Size       int64     // octets of the content, our own fields included
-	HeaderID   string    // Message-ID of the header, without brackets; empty: it has none. For people who search
-	Automatic  bool      // the header says that a program or a list has sent it: nobody is told of a delay
+	From       smtp.Path      // reverse-path; the null path for reports
+	EnvID      string         // ENVID= as received, xtext decoded (RFC 3461 4.4)
+	Ret        smtp.Ret       // RET= (RFC 3461 4.3)
+	UTF8       bool           // SMTPUTF8 was given: needs a next hop that speaks it (RFC 6531 3.4)
+	EightBit   bool           // the content holds octets over 127 (RFC 6152)
+	Binary     bool           // the content is not in lines: needs a next hop with BINARYMIME (RFC 3030 3)
+	By         smtp.DeliverBy // BY=, counted from Arrived (RFC 2852)
+	Release    time.Time      // not sent before, and aged from here (RFC 4865); zero: at once
+	Priority   int8           // MT-PRIORITY=, as far as it was allowed (RFC 6710)
+	Auth       string         // AUTH=, as far as it was believed (RFC 4954 5)
+	Solicit    string         // SOLICIT= (RFC 3865)
+	Arrived    time.Time      // when it was committed
+	Size       int64          // octets of the content, our own fields included
+	HeaderID   string         // Message-ID of the header, without brackets; empty: it has none. For people who search
+	Automatic  bool           // the header says that a program or a list has sent it: nobody is told of a delay
 	Source     Source
 	Recipients []Recipient
 }
@@ -56,6 +62,7 @@ type Recipient struct {
 	To        smtp.Path
 	Notify    smtp.Notify // NOTIFY= (RFC 3461 4.1); zero: not given, which means failure and delay
 	ORcpt     string      // ORCPT= as received, "type;xtext" (RFC 3461 4.2); empty: not given
+	RRVS      smtp.RRVS   // RRVS= (RFC 7293)
 	State     State
 	Held      bool       // an operator keeps it back: no attempts, no expiry
 	Passed    bool       // an operator has let it go past a route that holds (see Route.Past)

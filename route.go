@@ -15,7 +15,6 @@ type Router interface {
 	// Resolve answers whether we take mail for to, from src. It serves RCPT and
 	// VRFY. An error means that we cannot tell now (451).
 	Resolve(ctx context.Context, to smtp.Path, src Source) (Resolution, error)
-
 	// Route says how mail to a recipient goes now. It is a pure function of the
 	// configuration and asks no DNS.
 	Route(to smtp.Path) Route

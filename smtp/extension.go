@@ -3,7 +3,7 @@ package smtp
 import "strings"
 
 // Extensions is a set of service extensions (RFC 5321 2.2).
-type Extensions uint16
+type Extensions uint32
 
 // The extensions that this package has words for.
 const (
@@ -15,6 +15,18 @@ const (
 	ExtDSN                                        // RFC 3461
 	ExtStartTLS                                   // RFC 3207
 	ExtAuth                                       // RFC 4954
+	ExtChunking                                   // RFC 3030
+	ExtBinaryMIME                                 // RFC 3030
+	ExtLimits                                     // RFC 9422
+	ExtDeliverBy                                  // RFC 2852
+	ExtFutureRelease                              // RFC 4865
+	ExtMTPriority                                 // RFC 6710
+	ExtRRVS                                       // RFC 7293
+	ExtNoSoliciting                               // RFC 3865
+	ExtETRN                                       // RFC 1985
+	ExtVRFY                                       // RFC 5321 3.5.2
+	ExtEXPN                                       // RFC 5321 3.5.2
+	ExtXCLIENT                                    // what Postfix calls so; in no RFC
 )
 
 // keywords are the EHLO keywords of the extensions.
@@ -30,6 +42,18 @@ var keywords = [...]struct {
 	{ExtDSN, "DSN"},
 	{ExtStartTLS, "STARTTLS"},
 	{ExtAuth, "AUTH"},
+	{ExtChunking, "CHUNKING"},
+	{ExtBinaryMIME, "BINARYMIME"},
+	{ExtLimits, "LIMITS"},
+	{ExtDeliverBy, "DELIVERBY"},
+	{ExtFutureRelease, "FUTURERELEASE"},
+	{ExtMTPriority, "MT-PRIORITY"},
+	{ExtRRVS, "RRVS"},
+	{ExtNoSoliciting, "NO-SOLICITING"},
+	{ExtETRN, "ETRN"},
+	{ExtVRFY, "VRFY"},
+	{ExtEXPN, "EXPN"},
+	{ExtXCLIENT, "XCLIENT"},
 }
 
 // Has reports whether all of x are in e.

@@ -1,6 +1,9 @@
 package smtp
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Ret is the RET parameter of MAIL (RFC 3461 4.3): how much of the message a
 // report of failure returns.
@@ -26,13 +29,14 @@ const (
 	NotifyDelay
 )
 
-// A BodyType is the BODY parameter of MAIL (RFC 6152 3).
+// A BodyType is the BODY parameter of MAIL (RFC 6152 3, RFC 3030 3).
 type BodyType string
 
 // The values of BODY. The empty BodyType was not given.
 const (
-	Body7Bit     BodyType = "7BIT"
-	Body8BitMIME BodyType = "8BITMIME"
+	Body7Bit       BodyType = "7BIT"
+	Body8BitMIME   BodyType = "8BITMIME"
+	BodyBinaryMIME BodyType = "BINARYMIME"
 )
 
 // MailParams are the parameters of MAIL. The zero value has none.
@@ -42,12 +46,58 @@ type MailParams struct {
 	UTF8  bool // SMTPUTF8 (RFC 6531)
 	Ret   Ret
 	EnvID string // ENVID=, xtext decoded
+	// Auth is AUTH= (RFC 4954 5), xtext decoded: who has submitted the message, a
+	// mailbox; "<>": nobody knows, or it is not for us to say. Empty: not given.
+	Auth string
+	By   DeliverBy
+	Hold Hold
+	// Priority is MT-PRIORITY= (RFC 6710), -9 to 9, higher sooner. 0: not given, or
+	// given as 0, which is the same.
+	Priority int8
+	// Solicit is SOLICIT= (RFC 3865 2.3): solicitation class keywords, separated by
+	// commas, as they came. Empty: not given.
+	Solicit string
+}
+
+// A DeliverBy is the BY parameter of MAIL (RFC 2852 4). The zero value was not
+// given.
+type DeliverBy struct {
+	Seconds int32 // within so many from now; with ByNotify it may be over, and negative
+	Mode    ByMode
+	Trace   bool // T: the sender wants to be told of each relay
+}
+
+// A ByMode says what happens when the time of a DeliverBy is over. The zero
+// ByMode: none was given.
+type ByMode byte
+
+// The modes of BY.
+const (
+	ByNotify ByMode = 'N' // the sender is told, and delivery goes on
+	ByReturn ByMode = 'R' // the message is returned
+)
+
+// A Hold is HOLDFOR= or HOLDUNTIL= of MAIL (RFC 4865 4). The zero value: neither
+// was given.
+type Hold struct {
+	For   time.Duration // whole seconds
+	Until time.Time     // in UTC; of Hold one is given at most
 }
 
 // RcptParams are the parameters of RCPT. The zero value has none.
 type RcptParams struct {
 	Notify Notify
 	ORcpt  string // ORCPT= as it came, "type;xtext"
+	RRVS   RRVS
+}
+
+// An RRVS is the parameter of RCPT that says since when a mailbox must have
+// been its owner's (RFC 7293 3.1). The zero value was not given.
+type RRVS struct {
+	Since time.Time
+	// Continue: C, the message goes on to a server without the extension all the
+	// same. False is R: it does not.
+	Continue bool
 }
 
 // String returns "FULL", "HDRS", or the empty string for RetUnset.

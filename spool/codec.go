@@ -144,7 +144,47 @@ func (a *accepted) encode() []byte {
 		c := changeOf(i, r)
 		e.change(&c)
 	}
+	e.asked(m)
 	return e.b
+}
+
+// asked appends what few messages ask for. Where nothing is, nothing stands; so
+// it is with records of a time before there was any of it.
+func (e *encoder) asked(m *postrider.Message) {
+	rrvs := slices.ContainsFunc(m.Recipients, func(r postrider.Recipient) bool { return r.RRVS != smtp.RRVS{} })
+	if !m.Binary && m.By == (smtp.DeliverBy{}) && m.Release.IsZero() && m.Priority == 0 && m.Auth == "" && m.Solicit == "" && !rrvs {
+		return
+	}
+	e.uint(flags(m.Binary, m.By.Trace, rrvs))
+	e.int(int64(m.By.Seconds))
+	e.uint(uint64(m.By.Mode))
+	e.int(nanos(m.Release))
+	e.int(int64(m.Priority))
+	e.str(m.Auth)
+	e.str(m.Solicit)
+	for i := range m.Recipients {
+		if r := m.Recipients[i].RRVS; rrvs {
+			e.int(nanos(r.Since))
+			e.uint(flags(r.Continue))
+		}
+	}
+}
+
+func (d *decoder) asked(m *postrider.Message) {
+	if len(d.b) == 0 {
+		return
+	}
+	f := d.uint()
+	m.Binary, m.By.Trace = f&1 != 0, f&2 != 0
+	m.By.Seconds, m.By.Mode = int32(d.int()), smtp.ByMode(d.uint())
+	m.Release = fromNanos(d.int())
+	m.Priority = int8(d.int())
+	m.Auth, m.Solicit = d.str(), d.str()
+	for i := range m.Recipients {
+		if f&4 != 0 {
+			m.Recipients[i].RRVS = smtp.RRVS{Since: fromNanos(d.int()), Continue: d.uint() != 0}
+		}
+	}
 }
 
 func decodeAccepted(meta []byte) (*accepted, error) {
@@ -176,6 +216,7 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 		c := d.change()
 		apply(r, &c)
 	}
+	d.asked(m)
 	if d.bad || len(d.b) != 0 || m.ID == "" {
 		return nil, fmt.Errorf("message record does not decode")
 	}
