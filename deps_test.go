@@ -52,7 +52,7 @@ var policy = map[string]rule{
 	"spool":   {local: []string{".", "smtp", "vfs"}},
 	"queue":   {local: []string{".", "smtp", "dsn", "message"}},
 	"route":   {local: []string{".", "smtp", "dns"}},
-	"relay":   {local: []string{".", "smtp", "smtpc", "dns"}},
+	"relay":   {local: []string{".", "smtp", "smtpc", "dns", "message"}},
 	"maildir": {local: []string{".", "smtp", "vfs"}},
 	"journal": {local: []string{".", "smtp", "vfs"}},
 	"account": {local: []string{".", "smtp", "vfs"}, other: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/secure/precis", "golang.org/x/text/unicode/norm"}},
@@ -62,7 +62,9 @@ var policy = map[string]rule{
 	"config":           {local: []string{".", "smtp", "route"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
 	"node":             {all: true, edge: true},
 	"cmd/postrider":    {all: true, other: []string{"github.com/alecthomas/kong", "golang.org/x/sys"}, edge: true},
-	"internal/mutants": {edge: true},
+	"internal/edit":    {edge: true},
+	"internal/ledger":  {local: []string{"internal/edit"}, edge: true},
+	"internal/mutants": {local: []string{"internal/edit"}, edge: true},
 	"internal/sim":     {local: []string{".", "admin", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
 }
 

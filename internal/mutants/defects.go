@@ -5,8 +5,9 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"path"
 	"strings"
+
+	"github.com/postrider/postrider/internal/edit"
 )
 
 // A defect is one wrong edit of one file.
@@ -27,8 +28,10 @@ const (
 	needsInterleaving = "interleaving" // two things at one time
 )
 
+func (d *defect) edit() edit.Edit { return edit.Edit{File: d.File, Old: d.old, New: d.new} }
+
 // pkg is the package of the file, as the go command wants it.
-func (d *defect) pkg() string { return "./" + path.Dir(d.File) }
+func (d *defect) pkg() string { return d.edit().Pkg() }
 
 // digest tells a defect from one of its name that was changed since.
 func (d *defect) digest() string {
@@ -36,13 +39,13 @@ func (d *defect) digest() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// apply returns the source with the defect in it. The old text must be there
-// once.
+// apply returns the source with the defect in it.
 func (d *defect) apply(src string) (string, error) {
-	if n := strings.Count(src, d.old); n != 1 {
-		return "", fmt.Errorf("%s: the old text is %d times in %s, and must be there once", d.Name, n, d.File)
+	text, err := d.edit().Apply(src)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", d.Name, err)
 	}
-	return strings.Replace(src, d.old, d.new, 1), nil
+	return text, nil
 }
 
 //go:embed defects/*.txt

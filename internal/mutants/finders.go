@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -139,29 +138,7 @@ func (r *runner) command(ctx context.Context, env []string, name string, args ..
 
 // overlay writes the file with the defect, and what lays it over the other.
 func (r *runner) overlay(d defect) (string, error) {
-	name := filepath.Join(r.root, filepath.FromSlash(d.File))
-	src, err := os.ReadFile(name)
-	if err != nil {
-		return "", err
-	}
-	text, err := d.apply(string(src))
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(r.temp, d.Name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	with := filepath.Join(dir, "with.go")
-	if err := os.WriteFile(with, []byte(text), 0o600); err != nil {
-		return "", err
-	}
-	list, err := json.Marshal(map[string]any{"Replace": map[string]string{name: with}})
-	if err != nil {
-		return "", err
-	}
-	overlay := filepath.Join(dir, "overlay.json")
-	return overlay, os.WriteFile(overlay, list, 0o600)
+	return d.edit().Overlay(r.root, filepath.Join(r.temp, d.Name))
 }
 
 // A finding is how a finder failed.
