@@ -1,6 +1,9 @@
 package smtp
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // AppendMail appends the MAIL command for from, with its CRLF. The parameters
 // must be ones that the server offers; which are is for the client to know.
@@ -29,6 +32,30 @@ func AppendMail(dst []byte, from Path, p MailParams) []byte {
 		dst = append(dst, " ENVID="...)
 		dst = AppendXtext(dst, p.EnvID)
 	}
+	if p.Auth != "" {
+		dst = append(dst, " AUTH="...)
+		dst = AppendXtext(dst, p.Auth)
+	}
+	if p.By.Mode != 0 {
+		dst = append(dst, " BY="...)
+		dst = append(dst, p.By.String()...)
+	}
+	switch {
+	case p.Hold.For > 0:
+		dst = append(dst, " HOLDFOR="...)
+		dst = strconv.AppendInt(dst, int64(p.Hold.For/time.Second), 10)
+	case !p.Hold.Until.IsZero():
+		dst = append(dst, " HOLDUNTIL="...)
+		dst = append(dst, FormatDateTime(p.Hold.Until)...)
+	}
+	if p.Priority != 0 {
+		dst = append(dst, " MT-PRIORITY="...)
+		dst = strconv.AppendInt(dst, int64(p.Priority), 10)
+	}
+	if p.Solicit != "" {
+		dst = append(dst, " SOLICIT="...)
+		dst = append(dst, p.Solicit...)
+	}
 	return append(dst, '\r', '\n')
 }
 
@@ -44,6 +71,10 @@ func AppendRcpt(dst []byte, to Path, p RcptParams) []byte {
 	if p.ORcpt != "" {
 		dst = append(dst, " ORCPT="...)
 		dst = append(dst, p.ORcpt...)
+	}
+	if !p.RRVS.Since.IsZero() {
+		dst = append(dst, " RRVS="...)
+		dst = append(dst, p.RRVS.String()...)
 	}
 	return append(dst, '\r', '\n')
 }

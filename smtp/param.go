@@ -87,9 +87,12 @@ func setMailParam(p *MailParams, kv param, ext Extensions) *Reply {
 	switch {
 	case kv.keyword == "SIZE" && ext.Has(ExtSize):
 		p.Size, ok = parseSize(kv.value)
-	case kv.keyword == "BODY" && ext.Has(Ext8BitMIME):
+	case kv.keyword == "BODY" && (ext.Has(Ext8BitMIME) || ext.Has(ExtBinaryMIME)):
 		p.Body = BodyType(strings.ToUpper(kv.value))
-		ok = p.Body == Body7Bit || p.Body == Body8BitMIME
+		if p.Body == BodyBinaryMIME && !ext.Has(ExtBinaryMIME) {
+			return refuse(555, 5, 4, "BODY=BINARYMIME is not offered here")
+		}
+		ok = p.Body == Body7Bit || p.Body == Body8BitMIME || p.Body == BodyBinaryMIME
 	case kv.keyword == "SMTPUTF8" && ext.Has(ExtSMTPUTF8):
 		// RFC 6531 3.4: "it MUST not accept a value".
 		p.UTF8, ok = true, !kv.hasValue
@@ -99,7 +102,29 @@ func setMailParam(p *MailParams, kv param, ext Extensions) *Reply {
 		p.EnvID, ok = DecodeXtext(kv.value)
 		ok = ok && kv.hasValue && len(kv.value) <= envidMax && isPrintable(p.EnvID)
 	case kv.keyword == "AUTH" && ext.Has(ExtAuth):
-		ok = isAuthParam(kv.value)
+		p.Auth, ok = parseAuthParam(kv.value)
+	case kv.keyword == "BY" && ext.Has(ExtDeliverBy):
+		p.By, ok = ParseDeliverBy(kv.value)
+	case (kv.keyword == "HOLDFOR" || kv.keyword == "HOLDUNTIL") && ext.Has(ExtFutureRelease):
+		if p.Hold != (Hold{}) {
+			// RFC 4865 4.2: a server "MUST reject a MAIL command containing more than one
+			// hold-param".
+			return refuse(501, 5, 4, "HOLDFOR and HOLDUNTIL do not go together")
+		}
+		if kv.keyword == "HOLDFOR" {
+			p.Hold.For, ok = parseHoldFor(kv.value)
+		} else {
+			p.Hold.Until, ok = parseHoldUntil(kv.value)
+		}
+	case kv.keyword == "MT-PRIORITY" && ext.Has(ExtMTPriority):
+		if p.Priority, ok = ParsePriority(kv.value); !ok {
+			// RFC 6710 4.1: "for example "501 syntax error in parameter" (with the 5.5.2
+			// Enhanced Status Code".
+			return refuse(501, 5, 2, "MT-PRIORITY is a number from -9 to 9")
+		}
+	case kv.keyword == "SOLICIT" && ext.Has(ExtNoSoliciting):
+		_, ok = ParseSolicit(kv.value)
+		p.Solicit = kv.value
 	default:
 		return unknownParam(kv)
 	}
@@ -116,6 +141,8 @@ func setRcptParam(p *RcptParams, kv param, ext Extensions) *Reply {
 		p.Notify, ok = ParseNotify(kv.value)
 	case kv.keyword == "ORCPT" && ext.Has(ExtDSN):
 		p.ORcpt, ok = kv.value, isORcpt(kv.value)
+	case kv.keyword == "RRVS" && ext.Has(ExtRRVS):
+		p.RRVS, ok = ParseRRVS(kv.value)
 	default:
 		return unknownParam(kv)
 	}
@@ -154,15 +181,15 @@ func parseSize(s string) (int64, bool) {
 	return n, true
 }
 
-// isAuthParam reports whether s may be the value of AUTH=: a mailbox as xtext, or
-// "<>". What it says is not kept. RFC 4954 5: one that trusts nobody "does nothing
-// more than parse and discard syntactically valid AUTH parameters".
-func isAuthParam(s string) bool {
-	if s == "<>" {
-		return true
-	}
+// parseAuthParam reads the value of AUTH=. RFC 4954 8: "The decoded form of the
+// xtext MUST be either a <mailbox> or the two characters "<>"".
+func parseAuthParam(s string) (string, bool) {
 	decoded, ok := DecodeXtext(s)
-	return ok && len(s) <= authMax && isPrintable(decoded) && decoded != ""
+	if !ok || len(s) > authMax || decoded == "<>" {
+		return decoded, ok && decoded == "<>"
+	}
+	p, err := ParsePath(decoded)
+	return decoded, err == nil && p.Domain != ""
 }
 
 // isORcpt reports whether s is an original-recipient-address, addr-type ";"

@@ -141,22 +141,13 @@ func (s recorderSession) Hello(_ context.Context, name string, esmtp bool) smtp.
 }
 
 func (s recorderSession) Mail(_ context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply {
-	s.h.note("mail <%v>%v", from, params(p))
+	s.h.note("mail %s", strings.TrimSpace(strings.TrimPrefix(string(smtp.AppendMail(nil, from, p)), "MAIL FROM:")))
 	return answer(from.Local)
 }
 
 func (s recorderSession) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams) smtp.Reply {
-	s.h.note("rcpt <%v>%v", to, params(p))
+	s.h.note("rcpt %s", strings.TrimSpace(strings.TrimPrefix(string(smtp.AppendRcpt(nil, to, p)), "RCPT TO:")))
 	return answer(to.Local)
-}
-
-// params prints what is not zero.
-func params(p any) string {
-	switch p {
-	case smtp.MailParams{}, smtp.RcptParams{}:
-		return ""
-	}
-	return fmt.Sprintf(" %+v", p)
 }
 
 func (s recorderSession) Data(ctx context.Context, content io.Reader) []smtp.Reply {
