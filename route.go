@@ -23,17 +23,18 @@ type Router interface {
 // A Resolution is what an address is to us.
 type Resolution struct {
 	Kind Kind
-	// To is what the recipient becomes: the address itself, the addresses that an
-	// alias stands for, each once, or where a postmaster address without a mailbox
-	// leads.
+	// To is what the recipient becomes: the address itself, the addresses that an alias
+	// stands for, each once, or where a postmaster address without a mailbox leads.
 	To []smtp.Path
+	// Reply is the 251, or with KindUnknown the 551, of an address that has another
+	// (RFC 5321 3.4); else zero.
+	Reply smtp.Reply
 }
 
 // Kind is what an address is.
 type Kind uint8
 
-// The kinds of an address. The zero Kind is not ours: to take mail for it is to
-// relay.
+// The kinds of an address. The zero Kind is not ours: to take mail for it is to relay.
 const (
 	KindRemote  Kind = iota // in no domain of ours
 	KindMailbox             // a mailbox of ours
@@ -107,8 +108,7 @@ func (Secret) GoString() string { return "(secret)" }
 // A TLSPolicy says what a connection must be before mail goes over it.
 type TLSPolicy uint8
 
-// The policies. The zero TLSPolicy encrypts where the peer can, and takes
-// whatever certificate it shows, for the alternative is no encryption.
+// The policies. The zero TLSPolicy encrypts where the peer can, whatever certificate it shows.
 const (
 	TLSOpportunistic TLSPolicy = iota
 	TLSRequire                 // encrypted, with any certificate

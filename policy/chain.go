@@ -10,8 +10,10 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
-// Chains are the checks of each phase of a transaction.
+// Chains are the checks of each phase: of a transaction, and before and beside it.
 type Chains struct {
+	Open Chain // before the greeting, where a refusal takes its place
+	Ask  Chain // whether VRFY and EXPN may be answered; the words of a refusal are not said
 	Mail Chain
 	Rcpt Chain
 	Data Chain
@@ -33,6 +35,10 @@ type Options struct {
 	// RelayFrom are the client networks that may send to domains that are not
 	// ours without having authenticated. None: nobody may. Only RoleMX has it.
 	RelayFrom []netip.Prefix
+	// Refuse are the client networks that are not served at all.
+	Refuse []netip.Prefix
+	// Verify says who gets answers to VRFY and EXPN.
+	Verify Who
 	// Waiting returns how many recipients wait in the spool, and MaxWaiting is how
 	// many may. Nil, or zero: no limit.
 	Waiting    func() int
@@ -42,21 +48,25 @@ type Options struct {
 // Standard returns the checks of a listener in their order.
 func Standard(o Options) Chains {
 	full := Full{Waiting: o.Waiting, Max: o.MaxWaiting}
+	open, ask := Chain{Refuse{Networks: o.Refuse}}, Chain{Ask{Who: o.Verify, From: o.RelayFrom}}
 	switch o.Role {
 	case RoleSubmission:
 		return Chains{
+			Open: open, Ask: ask,
 			Mail: Chain{Authenticated{}, SendAs{}, Sender{}, full},
 			Rcpt: Chain{Authenticated{}, Relay{}, Qualified{}, Recipient{}},
 			Data: Chain{Authenticated{}, Loop{}},
 		}
 	case RoleLMTP:
 		return Chains{
+			Open: open, Ask: ask,
 			Mail: Chain{Sender{}, full},
 			Rcpt: Chain{Local{}, Recipient{}},
 			Data: Chain{Loop{}},
 		}
 	}
 	return Chains{
+		Open: open, Ask: ask,
 		Mail: Chain{SendAs{}, Sender{}, full},
 		Rcpt: Chain{Relay{From: o.RelayFrom}, Recipient{}},
 		Data: Chain{Loop{}},

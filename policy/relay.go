@@ -17,22 +17,11 @@ type Relay struct {
 
 // Check implements postrider.Check, for the phase of RCPT.
 func (r Relay) Check(_ context.Context, tx *postrider.Transaction) postrider.Verdict {
-	if tx.Resolution.Kind != postrider.KindRemote || tx.Submitter != nil || r.trusts(tx.Source.Peer.Addr()) {
+	if tx.Resolution.Kind != postrider.KindRemote || tx.Submitter != nil || within(r.From, tx.Source.Peer.Addr()) {
 		return postrider.Verdict{}
 	}
 	return refuse(550, 5, 7, 1, "Relaying denied: this domain is not ours, and relay_from of this listener does not name "+
 		tx.Source.Peer.Addr().Unmap().String())
-}
-
-// trusts reports whether a client may relay.
-func (r Relay) trusts(client netip.Addr) bool {
-	client = client.Unmap().WithZone("")
-	for _, p := range r.From {
-		if p.Contains(client) {
-			return true
-		}
-	}
-	return false
 }
 
 // Local refuses recipients in domains that are not ours, whoever asks: what comes

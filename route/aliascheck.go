@@ -65,6 +65,10 @@ func (c *checker) walk(d *domain, e *aliasEntry) {
 	c.path = append(c.path, n)
 	defer func() { c.path = c.path[:len(c.path)-1] }()
 	height, weight := 0, 0
+	if e.way == moved {
+		c.newAddress(d, e.targets[0])
+		return
+	}
 	for _, t := range e.targets {
 		h, w := c.target(d, t)
 		height, weight = max(height, h), min(weight+w, 2*expansionMax)
@@ -94,6 +98,11 @@ func (c *checker) target(d *domain, t target) (height, weight int) {
 		c.unknown(at, name, t)
 		return 0, 1
 	case f.alias == nil, f.base && c.r.account == nil:
+		return 0, 1
+	case f.alias.way == moved:
+		if _, found := c.r.mailbox(at, name); !found {
+			c.unknown(at, name, t)
+		}
 		return 0, 1
 	}
 	if t.at.src != nil {
@@ -133,6 +142,19 @@ func (c *checker) unknown(d *domain, name string, t target) {
 	f := t.at.fault("Mail to it comes back to its sender.", "nobody is called %s", node{d, name})
 	f.Warning = true
 	c.faults.add(f)
+}
+
+// newAddress warns of the address of one who has moved, where that is ours and
+// takes no mail.
+func (c *checker) newAddress(d *domain, t target) {
+	at := c.r.targetDomain(d, t)
+	if at == nil {
+		return
+	}
+	name := fold(t.path.LocalUnquoted())
+	if f := c.r.find(c.set, at, name); !f.exists || f.alias != nil && f.alias.way == moved {
+		c.unknown(at, name, t)
+	}
 }
 
 // exact counts what an alias stands for as Resolve does.

@@ -10,12 +10,24 @@ import (
 type aliasEntry struct {
 	name    string // as it is looked up: without case and quotes; "*" is the catch-all
 	targets []target
+	way     way
+	closed  bool // EXPN does not tell who is on it
 	at      place
 }
+
+// A way is what becomes of mail for an alias.
+type way uint8
+
+const (
+	silent  way = iota // goes to the targets, and nobody is told
+	forward            // goes to the one target, and the client is told: 251
+	moved              // is refused, and the client is told the one target: 551
+)
 
 // A target is one address on the right side.
 type target struct {
 	path smtp.Path // without a domain: in the domain that the file is read for
+	full string    // the name before "<...>", of printable characters; empty: none
 	stop bool      // "\user": a mailbox, even where there is an alias of that name
 	at   place
 }
@@ -107,7 +119,7 @@ func (p *parser) name(from, to int) {
 
 // end looks at the entry that has come to its end.
 func (p *parser) end() {
-	if e := p.open; e != nil && e.name != "" && !p.said {
+	if e := p.open; e != nil && e.name != "" && (!p.said || e.closed && len(e.targets) == 0) {
 		p.faults.add(e.at.fault("Write the addresses that it stands for, or take the line away.", "%q stands for nobody", e.name))
 	}
 	p.said = false
@@ -167,20 +179,25 @@ func (p *parser) target(from, to int) {
 	case s[0] == '/':
 		p.faults.add(at.fault(toWhom+" To throw mail away, write one whose route has via = \"discard\".",
 			"mail to a file needs allow_programs = true, which this version does not have"))
-	case len(s) > len(":include:") && strings.EqualFold(s[:len(":include:")], ":include:"):
-		p.add(p.include(strings.TrimSpace(s[len(":include:"):]), at), at)
 	case s[0] == ':':
-		word, _, _ := strings.Cut(s[1:], ":")
-		p.faults.add(at.fault("What may stand there is an address, or :include:/FILE.", "this version does not know \":%s:\"", word))
+		p.special(s, at)
 	default:
-		t := target{at: at}
-		if s[0] == '\\' {
-			t.stop, s = true, s[1:]
-		}
-		if path, ok := p.address(s, at); ok {
-			t.path = path
-			p.add([]target{t}, at)
-		}
+		p.plain(s, at)
+	}
+}
+
+// plain reads an address, or "\user".
+func (p *parser) plain(s string, at place) {
+	if p.alone(at) {
+		return
+	}
+	t := target{at: at}
+	if s[0] == '\\' {
+		t.stop, s = true, s[1:]
+	}
+	if path, ok := p.address(s, at); ok {
+		t.path, t.full = path, fullName(s)
+		p.add([]target{t}, at)
 	}
 }
 

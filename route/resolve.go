@@ -49,6 +49,8 @@ func (r *Router) Resolve(_ context.Context, to smtp.Path, _ postrider.Source) (p
 		return postrider.Resolution{Kind: postrider.KindUnknown, To: self}, nil
 	case f.alias == nil:
 		return postrider.Resolution{Kind: postrider.KindMailbox, To: self}, nil
+	case f.alias.way == moved:
+		return postrider.Resolution{Kind: postrider.KindUnknown, To: self, Reply: d.notLocal(f.alias)}, nil
 	}
 	e := expansion{r: r, set: set, done: map[node]bool{}, seen: map[smtp.Path]bool{}}
 	if err := e.follow(d, f); err != nil {
@@ -62,7 +64,28 @@ func (r *Router) Resolve(_ context.Context, to smtp.Path, _ postrider.Source) (p
 	case isPostmaster && len(e.to) == 1:
 		return postrider.Resolution{Kind: postrider.KindMailbox, To: e.to}, nil
 	}
-	return postrider.Resolution{Kind: postrider.KindAlias, To: e.to}, nil
+	return postrider.Resolution{Kind: postrider.KindAlias, To: e.to, Reply: d.notLocal(f.alias)}, nil
+}
+
+// notLocal is what a client is told of an alias with another address, and the zero
+// Reply of all others.
+//
+// RFC 5321 3.4: servers "MAY forward messages when they are aware of an address
+// change. When they do so, they MAY either provide address-updating information
+// with a 251 code, or may forward "silently" and return a 250 code." An alias says
+// which: information goes out only where somebody wrote that it may.
+func (d *domain) notLocal(a *aliasEntry) smtp.Reply {
+	if a.way == silent {
+		return smtp.Reply{}
+	}
+	to := a.targets[0].path
+	if to.Domain == "" {
+		to.Domain = d.name
+	}
+	if a.way == moved {
+		return smtp.Reply{Code: 551, Status: smtp.Status{Class: 5, Subject: 1, Detail: 6}, Text: "User not local; please try <" + to.String() + ">"}
+	}
+	return smtp.Reply{Code: 251, Status: smtp.Status{Class: 2, Subject: 1, Detail: 5}, Text: "User not local; will forward to <" + to.String() + ">"}
 }
 
 // finding is what a local part of a domain of ours is.
@@ -70,6 +93,7 @@ type finding struct {
 	exists   bool
 	alias    *aliasEntry // nil: a mailbox
 	catchAll bool        // the alias "*"
+	vague    bool        // every name would be found
 	base     bool        // the alias of "user", for "user+tag"
 }
 
@@ -98,9 +122,9 @@ func (r *Router) find(set *aliasSet, d *domain, name string) finding {
 		}
 		return finding{exists: true, alias: r.postmaster}
 	case a != nil:
-		return finding{exists: true, alias: a, catchAll: true}
+		return finding{exists: true, alias: a, catchAll: true, vague: true}
 	}
-	return finding{exists: d.any}
+	return finding{exists: d.any, vague: true}
 }
 
 // isPostmaster reports whether Table.Postmaster is the postmaster of d itself.
@@ -197,8 +221,13 @@ func (e *expansion) target(d *domain, t target) error {
 		return nil
 	}
 	f := e.r.find(e.set, at, name)
-	if f.alias == nil {
+	switch {
+	case f.alias == nil:
 		e.add(own, f.exists)
+		return nil
+	case f.alias.way == moved: // nobody is sent after who has moved; a mailbox of that name takes it
+		_, found := e.r.mailbox(at, name)
+		e.add(own, found)
 		return nil
 	}
 	if back := circle(e.path, node{at, f.alias.name}); back != nil {
