@@ -58,14 +58,18 @@ var policy = map[string]rule{
 	"account": {local: []string{".", "smtp", "vfs"}, other: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/secure/precis", "golang.org/x/text/unicode/norm"}},
 
 	// What joins and keeps them.
-	"admin":            {local: []string{".", "smtp"}, other: []string{"github.com/prometheus"}},
-	"config":           {local: []string{".", "smtp", "route"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
-	"node":             {all: true, edge: true},
-	"cmd/postrider":    {all: true, other: []string{"github.com/alecthomas/kong", "golang.org/x/sys"}, edge: true},
-	"internal/edit":    {edge: true},
-	"internal/ledger":  {local: []string{"internal/edit"}, edge: true},
-	"internal/mutants": {local: []string{"internal/edit"}, edge: true},
-	"internal/sim":     {local: []string{".", "admin", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
+	"admin":              {local: []string{".", "smtp"}, other: []string{"github.com/prometheus"}},
+	"config":             {local: []string{".", "smtp", "route"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
+	"node":               {all: true, edge: true},
+	"cmd/postrider":      {all: true, other: []string{"github.com/alecthomas/kong", "golang.org/x/sys"}, edge: true},
+	"examples/sink":      {local: []string{"smtp", "smtpd"}, edge: true},
+	"examples/forwarder": {local: []string{"smtp", "smtpd", "smtpc"}, edge: true},
+	"examples/filter":    {local: []string{"smtp", "smtpd", "smtpc"}, edge: true},
+	"examples":           {edge: true},
+	"internal/edit":      {edge: true},
+	"internal/ledger":    {local: []string{"internal/edit"}, edge: true},
+	"internal/mutants":   {local: []string{"internal/edit"}, edge: true},
+	"internal/sim":       {local: []string{".", "admin", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
 }
 
 // banned is what only a package at the edge may use: for each import path what
