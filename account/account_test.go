@@ -77,6 +77,17 @@ func TestTable(t *testing.T) {
 		{"a@b:" + strings.Replace(someHash, "argon2id", "argon2i", 1), "accounts:1:"},
 		{"a@b:" + someHash + "====", "accounts:1:"},
 		{"a@b:$argon2id$v=19$m=19456,t=2,p=1$$", "accounts:1:"},
+		{"a@b:" + someHash + "::", "accounts:1:"},
+		{"a@b:" + someHash + "::" + someKeys + ":", "accounts:1:"},
+		{"a@b:" + someHash + ":" + someKeys, "accounts:1:"},
+		{"a@b:" + someHash + "::" + strings.Replace(someKeys, "i=4096", "i=4095", 1), "accounts:1:"},
+		{"a@b:" + someHash + "::" + strings.Replace(someKeys, "i=4096", "i=04096", 1), "accounts:1:"},
+		{"a@b:" + someHash + "::" + strings.Replace(someKeys, "i=4096", "i=9999999", 1), "accounts:1:"},
+		{"a@b:" + someHash + "::" + strings.Replace(someKeys, "sha-256", "sha-1", 1), "accounts:1:"},
+		{"a@b:" + someHash + "::" + someKeys[:len(someKeys)-2], "accounts:1:"},
+		{"a@b:" + someHash + "::" + someKeys + "AAAA", "accounts:1:"},
+		{"$scram-salt$c29tZX", "accounts:1:"},
+		{someSecret + "\n" + someSecret, "accounts:2:"},
 	} {
 		_, err := parseTable("accounts", []byte(tt.file))
 		if err == nil || !strings.HasPrefix(err.Error(), tt.line) {
@@ -125,6 +136,7 @@ func TestPasswords(t *testing.T) {
 func FuzzTable(f *testing.F) {
 	f.Add("# x\n\na@b:" + someHash + ":*@c\n")
 	f.Add("a@b:" + someHash)
+	f.Add(someSecret + "\na@b:" + someHash + "::" + someKeys + "\na@c:" + someHash + ":*@c:" + someKeys)
 	f.Fuzz(func(t *testing.T, s string) {
 		tab, err := parseTable("n", []byte(s))
 		if err != nil {

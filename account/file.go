@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/postrider/postrider/smtp"
 )
 
 // A table is a file of accounts as it was read.
 type table struct {
 	lines  []line
 	byName map[string]*entry // by folded name
+	secret []byte            // of the file, for the salts of SCRAM; nil: it has none
 }
 
 // A line is one line of the file.
@@ -23,6 +26,7 @@ type line struct {
 type entry struct {
 	Account
 	hash hash
+	keys *smtp.SCRAMKeys // nil: the account is older than they are
 }
 
 // parseTable reads a file of accounts. The error of a line begins with name and
@@ -37,7 +41,16 @@ func parseTable(name string, data []byte) (*table, error) {
 	for s := range strings.SplitSeq(text, "\n") {
 		n++
 		l := line{text: s}
-		if s != "" && s[0] != '#' {
+		if strings.HasPrefix(s, secretPrefix) {
+			secret, err := parseSecret(s)
+			if err == nil && t.secret != nil {
+				err = errSecret
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+			}
+			t.secret = secret
+		} else if s != "" && s[0] != '#' {
 			e, err := parseEntry(s)
 			if err != nil {
 				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
@@ -59,7 +72,8 @@ func parseEntry(s string) (*entry, error) {
 		return nil, errName
 	}
 	name, rest, _ := strings.Cut(s, ":")
-	phc, patterns, _ := strings.Cut(rest, ":")
+	phc, rest, _ := strings.Cut(rest, ":")
+	patterns, keys, hasKeys := strings.Cut(rest, ":")
 	e := &entry{}
 	var err error
 	if e.Address, err = parseName(name); err != nil {
@@ -67,6 +81,11 @@ func parseEntry(s string) (*entry, error) {
 	}
 	if e.hash, err = parseHash(phc); err != nil {
 		return nil, err
+	}
+	if hasKeys {
+		if e.keys, err = parseKeys(keys); err != nil {
+			return nil, err
+		}
 	}
 	if patterns != "" {
 		e.SendAs = strings.Split(patterns, ",")
@@ -90,8 +109,11 @@ func checkPatterns(patterns []string) error {
 // String returns the line of an account.
 func (e *entry) String() string {
 	s := e.Address.String() + ":" + e.hash.String()
-	if len(e.SendAs) > 0 {
+	if len(e.SendAs) > 0 || e.keys != nil {
 		s += ":" + strings.Join(e.SendAs, ",")
+	}
+	if e.keys != nil {
+		s += ":" + formatKeys(e.keys)
 	}
 	return s
 }

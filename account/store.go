@@ -205,12 +205,17 @@ func (s *Store) Add(address, password string, sendAs ...string) error {
 	if err != nil {
 		return fmt.Errorf("account: %w", err)
 	}
-	e := &entry{Account: Account{Address: name, SendAs: sendAs}, hash: newHash(prepared)}
+	keys, err := newKeys(password)
+	if err != nil {
+		return fmt.Errorf("account: %w", err)
+	}
+	e := &entry{Account: Account{Address: name, SendAs: sendAs}, hash: newHash(prepared), keys: keys}
 	return s.change(address, func(t *table, at int) error {
 		if at >= 0 {
 			return ErrExists
 		}
 		t.lines = append(t.lines, line{text: e.String()})
+		t.keepSecret()
 		return nil
 	})
 }
@@ -222,13 +227,18 @@ func (s *Store) SetPassword(address, password string) error {
 		return fmt.Errorf("account: %w", err)
 	}
 	h := newHash(prepared)
+	keys, err := newKeys(password)
+	if err != nil {
+		return fmt.Errorf("account: %w", err)
+	}
 	return s.change(address, func(t *table, at int) error {
 		if at < 0 {
 			return ErrNoAccount
 		}
 		e := *t.lines[at].entry
-		e.hash = h
+		e.hash, e.keys = h, keys
 		t.lines[at].text = e.String()
+		t.keepSecret()
 		return nil
 	})
 }

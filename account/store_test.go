@@ -163,7 +163,8 @@ func TestChanges(t *testing.T) {
 		t.Errorf("after the end: %d", got)
 	}
 	data, err := vfs.ReadFile(fsys, "accounts")
-	if err != nil || string(data) != "# ours\n"+quick("carol@our.example", "c") {
+	rest, secret, _ := strings.Cut(string(data), secretPrefix)
+	if err != nil || rest != "# ours\n"+quick("carol@our.example", "c") || strings.Count(secret, "\n") != 1 || len(secret) != 44 {
 		t.Errorf("%q", data)
 	}
 	for _, err := range []error{s.Add("a:b@c", "hunter2"), s.Add("a@b", "hunter2\x00"), s.Add("a@b", "hunter2", "x y"), s.SetPassword("carol@our.example", "")} {
