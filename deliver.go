@@ -30,15 +30,12 @@ type Outcome struct {
 	Reply  smtp.Reply // the peer's words, or ours where there was no peer
 	Remote string     // host name of the peer; empty: we say so ourselves
 	Scope  Scope
-	// Uncertain: the content was sent and the answer did not come. The peer may
-	// have the message (RFC 1047).
-	Uncertain bool
-	// PeerHasDSN: Delivered to a host that offered DSN and was given NOTIFY, so
-	// that the report of a success is its duty (RFC 3461 5.2.2).
-	PeerHasDSN bool
-	// Final: Delivered into a mailbox and not only to a next hop
-	// (RFC 3461 5.2.7: "delivered" rather than "relayed").
-	Final bool
+	// Uncertain: the peer that was sent the content and did not answer: it may have
+	// the message, and is tried first from now on (RFC 1047). Empty: there is none.
+	Uncertain  string
+	PeerHasDSN bool // Delivered to a host that was given NOTIFY: to report a success is its duty (RFC 3461 5.2.2)
+	PeerHasBy  bool // Delivered to a host that was given BY (RFC 2852 4.1.4)
+	Final      bool // Delivered into a mailbox and not only to a next hop (RFC 3461 5.2.7)
 }
 
 // A Result is the kind of an Outcome.

@@ -36,6 +36,7 @@ type Message struct {
 	Binary     bool           // the content is not in lines: needs a next hop with BINARYMIME (RFC 3030 3)
 	By         smtp.DeliverBy // BY=, counted from Arrived (RFC 2852)
 	Release    time.Time      // not sent before, and aged from here (RFC 4865); zero: at once
+	HoldFor    time.Duration  // of Release: it was given by HOLDFOR=; 0: by HOLDUNTIL=
 	Priority   int8           // MT-PRIORITY=, as far as it was allowed (RFC 6710)
 	Auth       string         // AUTH=, as far as it was believed (RFC 4954 5)
 	Solicit    string         // SOLICIT= (RFC 3865)
@@ -75,6 +76,8 @@ type Recipient struct {
 	Remote    string     // who said so, a host name; empty: we did
 	Final     bool       // delivered into a mailbox, and not only to a next hop
 	RelayedTo bool       // delivered to a next hop that will answer NOTIFY itself (RFC 3461 5.2.2)
+	Expanded  bool       // an alias that stood for several; what it stood for is beside it (RFC 3461 5.2.7.3)
+	Uncertain string     // while waiting: the peer that may have the message, and is tried first (RFC 1047)
 }
 
 // A State is what has become of a recipient.

@@ -57,12 +57,10 @@ type Route struct {
 	Implicit bool
 	Username string
 	Password Secret
-	// Of ViaLMTP: a Unix socket, in place of Host and Port.
-	Socket string
-	// Of ViaMaildir: the folder, with every {user} and {domain} filled in.
-	Dir string
-	// Of ViaError: what the sender is told.
-	Reply smtp.Reply
+	AsIs     bool       // of ViaMX, ViaSMTP and ViaLMTP: returned rather than encoded for a host without 8BITMIME or BINARYMIME
+	Socket   string     // of ViaLMTP: a Unix socket, in place of Host and Port
+	Dir      string     // of ViaMaildir: the folder, with every {user} and {domain} filled in
+	Reply    smtp.Reply // of ViaError: what the sender is told
 }
 
 // Past is the route of a recipient that an operator has let go: where r holds

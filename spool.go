@@ -28,8 +28,9 @@ type Spool interface {
 	Commit(ctx context.Context, b Batch) error
 
 	// Claim waits until a parcel is due or a message wants to be looked at, and
-	// leases it; at most maxRcpts recipients of a parcel come at once. The
-	// earliest due comes first. Parcels of paused destinations and of DestHold
+	// leases it; at most maxRcpts recipients of a parcel come at once. Of what is due
+	// the earliest comes first, and priority counts as time: ten minutes a step, so
+	// that nothing starves (RFC 6710 5). Parcels of paused destinations and of DestHold
 	// do not come as Attempt; their messages' Wake does.
 	Claim(ctx context.Context, maxRcpts int) (Lease, error)
 
@@ -165,6 +166,7 @@ type Change struct {
 	Remote    string
 	Final     bool
 	RelayedTo bool
+	Uncertain string // of Waiting
 }
 
 // An Amendment is what an operator wants of a message. It needs no lease, and is

@@ -64,6 +64,9 @@ func waitUntil(ctx context.Context, next, now int64, changed <-chan struct{}) er
 // nextTime is when the next lease can be given.
 func (s *Spool) nextTime() int64 {
 	next := int64(never)
+	if len(s.ripe.items) > 0 {
+		return 0
+	}
 	if len(s.ready.items) > 0 {
 		next = s.ready.items[0].next()
 	}
@@ -73,22 +76,24 @@ func (s *Spool) nextTime() int64 {
 	return next
 }
 
-// take gives the lease whose time came first, if one has come.
+// take gives the lease that ranks first of those whose time has come.
 func (s *Spool) take(now int64, maxRcpts int) (postrider.Lease, bool) {
-	if s.keyOf == nil || s.nextTime() > now {
+	if s.keyOf == nil {
 		return postrider.Lease{}, false
 	}
-	if len(s.wakes.items) == 0 {
+	s.mature(now)
+	wakes := len(s.wakes.items) > 0 && s.wakes.items[0].wake <= now
+	switch {
+	case len(s.ripe.items) > 0 && (!wakes || s.ripe.items[0].rank() <= s.wakes.items[0].wake):
 		return s.takeParcel(maxRcpts), true
+	case wakes:
+		return s.takeWake(), true
 	}
-	if len(s.ready.items) > 0 && s.ready.items[0].next() <= s.wakes.items[0].wake {
-		return s.takeParcel(maxRcpts), true
-	}
-	return s.takeWake(), true
+	return postrider.Lease{}, false
 }
 
 func (s *Spool) takeParcel(maxRcpts int) postrider.Lease {
-	p := s.ready.items[0].parcels.items[0]
+	p := s.ripe.items[0].ripe.items[0]
 	e, dest := p.e, p.dest.key
 	s.detach(p)
 	all := p.rcpts()
@@ -162,6 +167,9 @@ func (s *Spool) Pause(key postrider.Dest, until time.Time) {
 	if !until.IsZero() {
 		d.paused = pauseEnd(until)
 	}
+	if d.ripePos >= 0 {
+		s.unripe(d)
+	}
 	s.settleDest(d)
 	s.sweepPauses()
 	s.kick()
@@ -182,7 +190,7 @@ func (s *Spool) sweepPauses() {
 	}
 	now := s.now().UnixNano()
 	for key, d := range s.dests {
-		if len(d.parcels.items) == 0 && d.paused <= now {
+		if d.len() == 0 && d.paused <= now {
 			delete(s.dests, key)
 		}
 	}

@@ -23,22 +23,23 @@ type location struct {
 
 // An entry is one message. There may be millions: what is here is kept small.
 type entry struct {
-	id      postrider.ID
-	loc     location // its kindAccept or kindMove record
-	prev    *entry   // of the messages of loc.seg
-	next    *entry
-	recLen  int64 // of that record, for the balance of live octets
-	arrived int64
-	wake    int64 // never: nothing to look at
-	rcpts   []rcptState
-	out     *outing // nil: no lease of it is out
-	wakePos int32   // in Spool.wakes; -1: not there
-	open    int32   // recipients that are not yet settled and reported
-	untried int32   // recipients in, or before, their first attempt
-	owed    int32   // recipients settled and not reported
-	again   bool    // accepted before the spool was opened
-	big     bool
-	stuck   bool // its records cannot be read to be moved; the committer's own
+	id       postrider.ID
+	loc      location // its kindAccept or kindMove record
+	prev     *entry   // of the messages of loc.seg
+	next     *entry
+	recLen   int64 // of that record, for the balance of live octets
+	arrived  int64
+	wake     int64 // never: nothing to look at
+	rcpts    []rcptState
+	out      *outing // nil: no lease of it is out
+	wakePos  int32   // in Spool.wakes; -1: not there
+	open     int32   // recipients that are not yet settled and reported
+	untried  int32   // recipients in, or before, their first attempt
+	owed     int32   // recipients settled and not reported
+	priority int8    // MT-PRIORITY (RFC 6710)
+	again    bool    // accepted before the spool was opened
+	big      bool
+	stuck    bool // its records cannot be read to be moved; the committer's own
 }
 
 // An outing is what is kept of a message while leases of it are out.
@@ -106,7 +107,8 @@ type parcel struct {
 	due  int64
 	many *[]int32 // nil: it is one recipient
 	one  [1]int32
-	pos  int32 // in destQueue.parcels
+	pos  int32 // in destQueue.parcels, or destQueue.ripe
+	ripe bool  // in the latter
 }
 
 // rcpts are the recipients, ascending.
@@ -122,17 +124,28 @@ func (p *parcel) add(i int32) {
 	p.many = &all
 }
 
-// A destQueue is what waits for one destination, earliest first.
+// A destQueue is what waits for one destination.
 type destQueue struct {
 	key     postrider.Dest
-	parcels heap[*parcel]
-	paused  int64 // until when; 0: not
-	pos     int   // in Spool.ready; -1: nothing waits
+	parcels heap[*parcel] // what is not due, or was not when last looked at: earliest first
+	ripe    heap[*parcel] // what is due, by rank (rank.go)
+	paused  int64         // until when; 0: not
+	pos     int           // in Spool.ready; -1: nothing waits
+	ripePos int           // in Spool.ripe; -1: nothing is due, or it is paused
 }
 
-// next is when something of the destination can be claimed.
+// len is how many parcels wait.
+func (d *destQueue) len() int { return len(d.parcels.items) + len(d.ripe.items) }
+
+// next is when more of the destination can be claimed: something of it ripens, or
+// its pause ends.
 func (d *destQueue) next() int64 {
-	if len(d.parcels.items) == 0 || d.key == postrider.DestHold {
+	switch {
+	case d.len() == 0 || d.key == postrider.DestHold:
+		return never
+	case d.ripePos < 0 && len(d.ripe.items) > 0:
+		return d.paused
+	case len(d.parcels.items) == 0:
 		return never
 	}
 	return max(d.parcels.items[0].due, d.paused)
@@ -166,8 +179,10 @@ func wakeLess(a, b *entry) bool {
 func (s *Spool) dest(key postrider.Dest) *destQueue {
 	d := s.dests[key]
 	if d == nil {
-		d = &destQueue{key: key, pos: -1}
-		d.parcels = heap[*parcel]{less: parcelLess, place: func(p *parcel, i int) { p.pos = int32(i) }}
+		d = &destQueue{key: key, pos: -1, ripePos: -1}
+		place := func(p *parcel, i int) { p.pos = int32(i) }
+		d.parcels = heap[*parcel]{less: parcelLess, place: place}
+		d.ripe = heap[*parcel]{less: rankLess, place: place}
 		s.dests[key] = d
 	}
 	return d
@@ -176,23 +191,34 @@ func (s *Spool) dest(key postrider.Dest) *destQueue {
 // settleDest puts d where it belongs after its parcels or its pause changed,
 // and forgets it when nothing is left of it.
 func (s *Spool) settleDest(d *destQueue) {
+	if d.ripePos >= 0 {
+		if len(d.ripe.items) == 0 {
+			s.unripe(d)
+		} else {
+			s.ripe.fix(d.ripePos)
+		}
+	}
 	switch {
-	case len(d.parcels.items) == 0 && d.pos >= 0:
+	case d.len() == 0 && d.pos >= 0:
 		s.ready.remove(d.pos)
 		d.pos = -1
-	case len(d.parcels.items) > 0 && d.pos < 0:
+	case d.len() > 0 && d.pos < 0:
 		s.ready.push(d)
 	case d.pos >= 0:
 		s.ready.fix(d.pos)
 	}
-	if len(d.parcels.items) == 0 && d.paused == 0 {
+	if d.len() == 0 && d.paused == 0 {
 		delete(s.dests, d.key)
 	}
 }
 
 // detach takes a waiting recipient's whole parcel out of its queue.
 func (s *Spool) detach(p *parcel) {
-	p.dest.parcels.remove(int(p.pos))
+	if p.ripe {
+		p.dest.ripe.remove(int(p.pos))
+	} else {
+		p.dest.parcels.remove(int(p.pos))
+	}
 	for _, i := range p.rcpts() {
 		p.e.rcpts[i].parcel = nil
 	}
@@ -263,7 +289,7 @@ func (s *Spool) ripen(e *entry, now int64) {
 // Rekey was called.
 func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
 	m := a.msg
-	e := &entry{id: m.ID, arrived: nanos(m.Arrived), wake: never, wakePos: -1, big: a.big}
+	e := &entry{id: m.ID, arrived: nanos(m.Arrived), wake: never, wakePos: -1, big: a.big, priority: m.Priority}
 	e.rcpts = make([]rcptState, len(m.Recipients))
 	for i := range m.Recipients {
 		r := &m.Recipients[i]

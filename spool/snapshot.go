@@ -260,7 +260,7 @@ func (e *encoder) message(m *entry, a *accepted, at mark) {
 	e.int(a.msg.Size)
 	e.int(m.arrived)
 	e.int(m.wake)
-	e.uint(flags(m.big))
+	e.uint(flags(m.big) | zigzag(m.priority)<<1)
 	e.uint(uint64(len(m.rcpts)))
 	for i := range m.rcpts {
 		r := &m.rcpts[i]
@@ -368,7 +368,8 @@ func (l *loaded) decodeMessages(meta []byte) error {
 		m.e.loc.off, m.e.recLen = d.int(), d.int()
 		d.int() // the size, which the record has too
 		m.e.arrived, m.e.wake = d.int(), d.int()
-		m.e.big = d.uint()&1 != 0
+		f := d.uint()
+		m.e.big, m.e.priority = f&1 != 0, unzigzag(f>>1)
 		n := d.count()
 		m.e.rcpts, m.tos = make([]rcptState, n), make([]smtp.Path, n)
 		for i := range n {

@@ -98,7 +98,8 @@ type Spool struct {
 	recovered   []unkeyed // until the first Rekey, in the order of the log; some are dropped since
 	dests       map[postrider.Dest]*destQueue
 	sweptDests  int
-	ready       heap[*destQueue]
+	ready       heap[*destQueue] // by when more of one is due
+	ripe        heap[*destQueue] // those of which something is due, by rank
 	wakes       heap[*entry]
 	leases      map[uint64]*lease
 	token       uint64
@@ -157,6 +158,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 		changed:  make(chan struct{}),
 	}
 	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
+	s.ripe = heap[*destQueue]{less: ripeDestLess, place: func(d *destQueue, i int) { d.ripePos = i }}
 	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = int32(i) }}
 	s.blocks.New = func() any { b := make([]byte, blockLen); return &b }
 	s.fitSegments()

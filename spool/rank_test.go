@@ -1,0 +1,181 @@
+package spool
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// ranked is a spool of memory alone, of which the index is used.
+func ranked(now *time.Time) *Spool {
+	s := &Spool{
+		entries: map[postrider.ID]*entry{}, dests: map[postrider.Dest]*destQueue{}, leases: map[uint64]*lease{},
+		changed: make(chan struct{}), now: func() time.Time { return *now },
+		keyOf: func(to smtp.Path) postrider.Dest { return postrider.Dest(to.Domain) },
+	}
+	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
+	s.ripe = heap[*destQueue]{less: ripeDestLess, place: func(d *destQueue, i int) { d.ripePos = i }}
+	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = int32(i) }}
+	return s
+}
+
+func (s *Spool) put(id string, due time.Time, priority int8, domain string) *entry {
+	e := &entry{id: postrider.ID(id), wake: never, wakePos: -1, priority: priority, rcpts: []rcptState{{due: due.UnixNano()}}}
+	s.entries[e.id] = e
+	s.key(e, []smtp.Path{{Local: "x", Domain: domain}})
+	return e
+}
+
+func (s *Spool) order(t *testing.T, now time.Time) (ids []string) {
+	t.Helper()
+	for {
+		l, ok := s.take(now.UnixNano(), 10)
+		if !ok {
+			return ids
+		}
+		ids = append(ids, string(l.ID))
+	}
+}
+
+// RFC 6710 5.1: "an SMTP client that has more than one email to send at a given time
+// sends those with a higher priority before those with a lower one", of one
+// destination and of several.
+func TestPriorityOrdersWhatIsDue(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, domains := range [][]string{{"x", "x", "x", "x", "x"}, {"a", "b", "c", "a", "b"}} {
+		s := ranked(&now)
+		s.put("normal", ago(time.Minute), 0, domains[0])
+		s.put("low", ago(time.Minute), -9, domains[1])
+		s.put("urgent", ago(time.Second), 9, domains[2])
+		s.put("later", now.Add(time.Second), 9, domains[3])
+		s.put("some", ago(time.Second), 1, domains[4])
+		if got, want := s.order(t, now), []string{"urgent", "some", "normal", "low"}; !slices.Equal(got, want) {
+			t.Errorf("order %v, want %v", got, want)
+		}
+		now = now.Add(2 * time.Second)
+		if got := s.order(t, now); !slices.Equal(got, []string{"later"}) {
+			t.Errorf("then %v, want later alone", got)
+		}
+		now = now.Add(-2 * time.Second)
+	}
+}
+
+// Mail of the lowest priority goes before all that became due three hours after it,
+// however much of that there is.
+func TestPriorityStarvesNobody(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	start := now
+	s := ranked(&now)
+	s.put("low", now, -9, "x")
+	for i := range 1000 {
+		s.put(fmt.Sprintf("urgent%06d", i), now, 9, "x")
+		s.put(fmt.Sprintf("another%06d", i), now, 9, "x")
+		e := s.ripeTop(now)
+		if e.id == "low" {
+			return
+		}
+		if due := e.rcpts[0].due; due > start.Add(18*rankStep).UnixNano() {
+			t.Fatalf("%s, due after %v, goes first", e.id, time.Duration(due-start.UnixNano()))
+		}
+		s.take(now.UnixNano(), 10)
+		now = now.Add(time.Minute)
+	}
+	t.Fatal("it starves")
+}
+
+func (s *Spool) ripeTop(now time.Time) *entry {
+	s.mature(now.UnixNano())
+	return s.ripe.items[0].ripe.items[0].e
+}
+
+// Whatever is put, paused, moved and taken in whatever order, a claim gives the best
+// of what is due and not paused: the heaps against a plain search.
+func TestRankAgainstSearch(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	s := ranked(&now)
+	live := map[postrider.ID]*entry{}
+	for step := range 20_000 {
+		switch rnd.IntN(6) {
+		case 0, 1:
+			id := fmt.Sprintf("%08d", step)
+			live[postrider.ID(id)] = s.put(id, now.Add(time.Duration(rnd.IntN(7200)-3600)*time.Second), int8(rnd.IntN(19)-9), fmt.Sprint(rnd.IntN(6)))
+		case 2:
+			until := time.Time{}
+			if rnd.IntN(2) == 0 {
+				until = now.Add(time.Duration(rnd.IntN(3600)-600) * time.Second)
+			}
+			s.Pause(postrider.Dest(fmt.Sprint(rnd.IntN(6))), until)
+		case 3:
+			now = now.Add(time.Duration(rnd.IntN(300)) * time.Second)
+		default:
+			want := s.search(now.UnixNano(), live)
+			l, ok := s.take(now.UnixNano(), 10)
+			if ok != (want != nil) || ok && l.ID != want.id {
+				t.Fatalf("step %d: took %q (%v), want %v", step, l.ID, ok, want)
+			}
+			delete(live, l.ID)
+		}
+	}
+	if len(live) > 15_000 {
+		t.Fatal("next to nothing was taken")
+	}
+}
+
+func (s *Spool) search(now int64, live map[postrider.ID]*entry) (best *entry) {
+	rank := func(e *entry) (int64, postrider.Dest) {
+		p := e.rcpts[0].parcel
+		best := p
+		for _, other := range live { // the destination ranks by its best
+			if q := other.rcpts[0].parcel; q.dest == p.dest && q.due <= now && rankLess(q, best) {
+				best = q
+			}
+		}
+		return max(best.due, p.dest.paused) - best.e.lead(), p.dest.key
+	}
+	for _, e := range live {
+		p := e.rcpts[0].parcel
+		if p.due > now || p.dest.paused > now {
+			continue
+		}
+		if best == nil {
+			best = e
+			continue
+		}
+		er, ek := rank(e)
+		br, bk := rank(best)
+		if er < br || er == br && ek < bk || ek == bk && rankLess(p, best.rcpts[0].parcel) {
+			best = e
+		}
+	}
+	return best
+}
+
+// The priority of a message outlives the process, by the log and by a snapshot.
+func TestPriorityIsStored(t *testing.T) {
+	for p := int8(-9); p <= 9; p++ {
+		if got := unzigzag(zigzag(p)); got != p {
+			t.Errorf("%d comes back as %d", p, got)
+		}
+		m := &postrider.Message{ID: "x", Priority: p, HoldFor: time.Hour, Recipients: []postrider.Recipient{{Expanded: true, State: postrider.Delivered}, {Uncertain: "mx"}}}
+		a, err := decodeAccepted((&accepted{msg: m}).encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p != 0 && (a.msg.Priority != p || a.msg.HoldFor != time.Hour) || !a.msg.Recipients[0].Expanded || a.msg.Recipients[1].Uncertain != "mx" {
+			t.Errorf("%+v comes back as %+v", m, a.msg)
+		}
+		var e encoder
+		e.message(&entry{id: "x", loc: location{seg: &segment{}}, priority: p, big: p > 0, wake: never}, a, mark{seg: &segment{}})
+		l := &loaded{}
+		if err := l.decodeMessages(e.b); err != nil || l.messages[0].e.priority != p || l.messages[0].e.big != (p > 0) {
+			t.Errorf("a snapshot says %v of priority %d", l.messages, p)
+		}
+	}
+}
