@@ -101,7 +101,7 @@ func (c *campaign) census() (ops int) {
 			t.Fatalf("seed %d without a crash: %v", c.seed, d.err)
 		}
 		ops = d.ops
-		for _, what := range []string{"create seg", "remove seg", "create big", "remove big", "rename index.snap", "create spare", "rename seg",
+		for _, what := range []string{"create seg", "remove seg", "link seg", "create big", "remove big", "rename index.snap", "create spare", "rename seg",
 			"link damaged", "truncate seg", "moved"} {
 			if d.seen[what] == 0 && c.seed == 1 {
 				t.Errorf("seed %d: nothing was done to %q", c.seed, what)

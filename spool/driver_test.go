@@ -46,16 +46,15 @@ type driver struct {
 	fresh  map[postrider.ID]bool  // accepted in this life of the spool
 	places map[postrider.ID]int64 // where records were seen last
 
-	mu       sync.Mutex // guards what follows
-	clock    time.Time
-	alarms   []string
-	ops      int    // that change the disk
-	all      int    // operations
-	lastOp   vfs.Op // of those
-	opBefore vfs.Op
-	fault    func(n, all int, op vfs.Op) error // n is -1 for one that does not change the disk
-	talk     func(format string, args ...any)  // told what is done; nil: nobody
-	seen     map[string]int                    // what was done, for those who want to know
+	mu     sync.Mutex // guards what follows
+	clock  time.Time
+	alarms []string
+	ops    int                               // that change the disk
+	all    int                               // operations
+	lastOp vfs.Op                            // of those
+	fault  func(n, all int, op vfs.Op) error // n is -1 for one that does not change the disk
+	talk   func(format string, args ...any)  // told what is done; nil: nobody
+	seen   map[string]int                    // what was done, for those who want to know
 }
 
 const feedReaderName = "log"
@@ -79,7 +78,7 @@ func (d *driver) hook(op vfs.Op) error {
 	if op.Kind.Changes() {
 		n = d.ops
 		d.ops++
-		d.opBefore, d.lastOp = d.lastOp, op
+		d.lastOp = op
 		d.seen[op.Kind.String()+" "+kindOfName(op.Name)]++
 	}
 	if d.full && (op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate) {

@@ -92,11 +92,9 @@ func faultRun(t *testing.T, kind, n int) (hit vfs.Op, ok bool) {
 				at = -1
 			}
 		}
-		// A folder whose making is lost so is lost, whoever syncs it later; and a segment
-		// whose removal is lost may come back when the next one is gone, and its mail a second time.
+		// A folder whose making is lost so is lost, whoever syncs it later.
 		first := o.Kind == vfs.OpSyncDir && d.opened == before+1 && kindOfName(o.Name) != "seg"
-		removal := o.Kind == vfs.OpSyncDir && d.opBefore.Kind == vfs.OpRemove
-		if at != n || first || removal || f.name == "short" && o.Kind != vfs.OpWrite {
+		if at != n || first || f.name == "short" && o.Kind != vfs.OpWrite {
 			return nil
 		}
 		hit, ok = o, true

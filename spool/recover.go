@@ -60,6 +60,12 @@ func (s *Spool) recover(ctx context.Context) error {
 		}
 	}
 	s.nextSegment++
+	if numbers, err = s.leaveSecondName(numbers); err != nil {
+		return err
+	}
+	if len(numbers) > 0 {
+		s.remover.doubt = numbers[0] - 1
+	}
 	r, err := s.readLog(ctx, numbers)
 	if err != nil {
 		return err
@@ -127,7 +133,7 @@ func (s *Spool) forgetAll() {
 	for _, g := range s.segments {
 		g.f.Close()
 	}
-	s.segments, s.waiting, s.liveBytes = nil, 0, 0
+	s.segments, s.waiting, s.liveBytes, s.remover.left = nil, 0, 0, nil
 	s.entries, s.recovered = map[postrider.ID]*entry{}, nil
 	s.readers, s.readerNames = map[string]*feedReader{}, nil
 	s.wakes.items = nil
@@ -148,7 +154,7 @@ func (r *recovery) segments(ctx context.Context, numbers []uint64) error {
 // segment reads one segment.
 func (r *recovery) segment(n uint64) error {
 	s := r.s
-	name := path.Join(s.dir, "seg", segmentName(n))
+	name := s.segmentPath(n)
 	flag := os.O_RDWR
 	if s.opt.ReadOnly {
 		flag = os.O_RDONLY
@@ -221,13 +227,8 @@ func (r *recovery) border(g *segment) {
 func (r *recovery) leave(g *segment) error {
 	s := r.s
 	s.segments = s.segments[:len(s.segments)-1]
-	if err := g.f.Close(); err != nil || s.opt.ReadOnly {
-		return err
-	}
-	if err := s.fs.Remove(path.Join(s.dir, "seg", segmentName(g.n))); err != nil {
-		s.alarm("spool: remove: %v", err)
-	}
-	return nil
+	s.remover.left = append(s.remover.left, g.n)
+	return g.f.Close()
 }
 
 // records reads the records of a segment. Where its header is lost, any record

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"strconv"
 	"strings"
 
@@ -84,12 +83,18 @@ func (g *segment) parseHeader(b []byte) error {
 	return nil
 }
 
+// headerNumber reads the number that stands in a whole header.
+func headerNumber(b []byte) (uint64, bool) {
+	g := segment{}
+	return binary.LittleEndian.Uint64(b[16:]), g.parseHeader(b) == nil
+}
+
 // createSegment makes a segment durable, empty and with its space reserved; out
 // of the spare if told so.
 func (s *Spool) createSegment(n, first, after uint64, size int64, spare bool) (*segment, error) {
 	g := &segment{n: n, epoch: s.rand.Uint32() | 1, first: first, last: first - 1, after: after,
 		end: segmentHeaderLen, size: size, syncedTo: segmentHeaderLen}
-	name := path.Join(s.dir, "seg", segmentName(n))
+	name := s.segmentPath(n)
 	if spare {
 		if err := s.takeSpare(name); err != nil {
 			return nil, err
@@ -114,13 +119,16 @@ func (s *Spool) initSegment(g *segment, size int64, spare bool) error {
 			return err
 		}
 	}
+	// From here on a start may find this header, whatever becomes of us: what comes
+	// after it in the segment before would be void.
+	s.active = nil
 	if _, err := g.f.WriteAt(g.header(), 0); err != nil {
 		return err
 	}
 	if err := g.f.Sync(); err != nil {
 		return err
 	}
-	return s.fs.SyncDir(path.Join(s.dir, "seg"))
+	return s.syncSegments()
 }
 
 // hold keeps the file of g open until drop. Spool.mu is held.

@@ -79,6 +79,9 @@ type Spool struct {
 	spare         bool  // the file is there
 	sinceSnapshot int64 // octets of log
 
+	segSyncs atomic.Int64 // of the folder of the segments: begins and ends
+	remover  remover      // of recovery, and then of runRemovals
+
 	snapping  atomic.Bool    // a snapshot is being written
 	snapshots sync.WaitGroup // and what else is done beside
 
@@ -160,6 +163,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
 	s.ripe = heap[*destQueue]{less: ripeDestLess, place: func(d *destQueue, i int) { d.ripePos = i }}
 	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = int32(i) }}
+	s.remover.s = s
 	s.blocks.New = func() any { b := make([]byte, blockLen); return &b }
 	s.fitSegments()
 	if err := s.openFiles(ctx); err != nil {
@@ -173,7 +177,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	}
 	s.keepSpare()
 	go s.run()
-	go s.runRemovals()
+	go s.runRemovals(&s.remover)
 	return s, nil
 }
 

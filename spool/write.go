@@ -261,7 +261,7 @@ func (s *Spool) emptyTrash() {
 		if g == nil {
 			return
 		}
-		s.remove <- removal{name: path.Join(s.dir, "seg", segmentName(g.n)), seg: g}
+		s.remove <- removal{seg: g}
 	}
 }
 
@@ -286,46 +286,6 @@ func (s *Spool) takeFront() *segment {
 	g.gone = true
 	g.hold()
 	return g
-}
-
-// A removal is a file on its way out.
-type removal struct {
-	name string
-	seg  *segment
-}
-
-// runRemovals removes files, which may take long. One segment is durably gone
-// before the next one goes: the log never has a hole, or what ended the mail of
-// a segment could go before it. One that cannot be removed is tried again with
-// the next, and at the next start.
-func (s *Spool) runRemovals() {
-	defer close(s.removed)
-	var left []string // segments to be removed, in their order
-	for r := range s.remove {
-		if r.seg == nil {
-			if err := s.fs.Remove(r.name); err != nil {
-				s.alarm("spool: remove: %v", err)
-			}
-			continue
-		}
-		s.dropSegments([]*segment{r.seg})
-		left = append(left, r.name)
-		for len(left) > 0 {
-			if err := s.removeSegment(left[0]); err != nil {
-				s.alarm("spool: remove: %v", err)
-				break
-			}
-			left = left[1:]
-		}
-	}
-}
-
-// removeSegment makes a segment durably gone.
-func (s *Spool) removeSegment(name string) error {
-	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return s.fs.SyncDir(path.Join(s.dir, "seg"))
 }
 
 // compactStep is how many octets of live messages are moved at a time.

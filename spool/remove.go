@@ -1,0 +1,148 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+)
+
+// Segments are removed from the front of the log, one durably before the next:
+// the log never has a hole, or what ended the mail of a segment could go before
+// it, and the mail come back.
+//
+// A removal whose sync has failed is in doubt for good: the file may come back
+// with the next power cut, and a later sync of the folder need not change that.
+// So is, at a start, that of the segment before the first one, for the process
+// before us may have died over it. Before the next segment goes, its file is
+// therefore given the name in doubt too, and that is removed and synced: these
+// are changes of their own, and with them the name is gone for sure. A start that
+// finds the second name knows it by its header, which has another number.
+
+// A removal is a file on its way out.
+type removal struct {
+	name string
+	seg  *segment
+}
+
+// A remover removes the segments of a spool.
+type remover struct {
+	s     *Spool
+	left  []uint64 // segments to be removed, in their order
+	doubt uint64   // segment whose removal is in doubt: the one before the first of the log; 0: none
+}
+
+// runRemovals removes files, which may take long. A segment that cannot be removed
+// is tried again with the next, and at the next start.
+func (s *Spool) runRemovals(r *remover) {
+	defer close(s.removed)
+	r.segments()
+	for what := range s.remove {
+		if what.seg == nil {
+			if err := s.fs.Remove(what.name); err != nil {
+				s.alarm("spool: remove: %v", err)
+			}
+			continue
+		}
+		s.dropSegments([]*segment{what.seg})
+		r.left = append(r.left, what.seg.n)
+		r.segments()
+	}
+}
+
+// segments removes what is left, as far as the disk lets it.
+func (r *remover) segments() {
+	for len(r.left) > 0 {
+		n := r.left[0]
+		err := r.settle(n)
+		if err == nil {
+			err = r.remove(n)
+		}
+		if err != nil {
+			r.s.alarm("spool: remove: %v", err)
+		}
+		if err != nil && r.doubt != n {
+			return // its file is there
+		}
+		r.left = r.left[1:]
+	}
+}
+
+// settle makes sure that the segment before n is gone, where that is in doubt.
+func (r *remover) settle(n uint64) error {
+	for r.doubt > 0 {
+		err := r.s.fs.Link(r.s.segmentPath(n), r.s.segmentPath(r.doubt))
+		switch {
+		case err == nil, errors.Is(err, fs.ErrExist): // from an earlier try
+		case errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+			// A file system without links, or a file that somebody took away: one sync more is all that can be done.
+		default:
+			return err
+		}
+		if err := r.remove(r.doubt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes a segment, which is in doubt until a sync of the folder says
+// that it is gone. One that another sync overlapped does not: that may have
+// failed for both.
+func (r *remover) remove(n uint64) error {
+	s := r.s
+	before := s.segSyncs.Load()
+	if err := s.fs.Remove(s.segmentPath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r.doubt = n
+	if err := s.syncSegments(); err != nil {
+		return err
+	}
+	if before%2 == 0 && s.segSyncs.Load() == before+2 {
+		r.doubt = 0
+	}
+	return nil
+}
+
+// syncSegments makes the names of segments durable. The committer and the remover
+// call it, each once at a time, and segSyncs counts begins and ends.
+func (s *Spool) syncSegments() error {
+	s.segSyncs.Add(1)
+	defer s.segSyncs.Add(1)
+	return s.fs.SyncDir(path.Join(s.dir, "seg"))
+}
+
+func (s *Spool) segmentPath(n uint64) string { return path.Join(s.dir, "seg", segmentName(n)) }
+
+// leaveSecondName returns the segments without the first, where that is a name
+// that settle gave to the second, and takes the name away.
+func (s *Spool) leaveSecondName(numbers []uint64) ([]uint64, error) {
+	if len(numbers) < 2 {
+		return numbers, nil
+	}
+	f, err := s.fs.OpenFile(s.segmentPath(numbers[0]), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) && s.opt.ReadOnly {
+		return numbers, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spool: open segment: %w", err)
+	}
+	defer f.Close()
+	head := make([]byte, segmentHeaderLen)
+	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("spool: read segment: %w", err)
+	}
+	if n, ok := headerNumber(head); !ok || n != numbers[1] {
+		return numbers, nil
+	}
+	if s.opt.ReadOnly {
+		return numbers[1:], nil
+	}
+	if err := s.fs.Remove(s.segmentPath(numbers[0])); err != nil {
+		s.alarm("spool: remove: %v", err)
+	}
+	return numbers[1:], nil
+}
