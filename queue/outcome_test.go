@@ -29,7 +29,7 @@ func TestChange(t *testing.T) {
 			postrider.Change{Due: now.Add(time.Minute), Tries: 1, Reply: unknown}},
 		{"deferred", alice, t0, postrider.Recipient{Tries: 3, Delayed: true}, postrider.Outcome{Reply: busy, Remote: "mx"},
 			postrider.Change{Due: now.Add(time.Minute), Tries: 4, Delayed: true, Reply: busy, Remote: "mx"}},
-		{"uncertain is tried again", alice, t0, postrider.Recipient{}, postrider.Outcome{Uncertain: true, Reply: busy},
+		{"uncertain is tried again", alice, t0, postrider.Recipient{}, postrider.Outcome{Uncertain: "mx", Reply: busy},
 			postrider.Change{Due: now.Add(time.Minute), Tries: 1, Reply: busy}},
 		{"delivered", alice, t0, postrider.Recipient{}, postrider.Outcome{Result: postrider.ResultDelivered, Remote: "mx"},
 			postrider.Change{State: postrider.Delivered, Reported: true, Settled: now, Tries: 1, Reply: smtp.OK, Remote: "mx"}},

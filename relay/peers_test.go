@@ -290,7 +290,7 @@ func describe(o postrider.Outcome) string {
 	if o.Remote != "" {
 		s += " (" + o.Remote + ")"
 	}
-	if o.Uncertain {
+	if o.Uncertain != "" {
 		s += " uncertain"
 	}
 	if o.PeerHasDSN {

@@ -118,13 +118,13 @@ func (a *attempt) ended(t target, batch []int, res *smtpc.Result) next {
 		// RFC 1047: the peer may have the message. To try the next host now would
 		// make the duplicate likely.
 		o := lost(t, e)
-		o.Uncertain = true
+		o.Uncertain = t.String()
 		for k, i := range batch {
 			if _, at := res.Decides(k); at == 0 && res.Rcpts[k].Positive() {
 				a.put(i, o)
 			}
 		}
-		o.Uncertain = false
+		o.Uncertain = ""
 		a.rest(o)
 		return nextNothing
 	case res.Final.Permanent():

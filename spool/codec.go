@@ -140,7 +140,7 @@ func (a *accepted) encode() []byte {
 		e.path(r.To)
 		e.uint(uint64(r.Notify))
 		e.str(r.ORcpt)
-		e.uint(flags(r.Held, r.Passed))
+		e.uint(flags(r.Held, r.Passed, r.Expanded))
 		c := changeOf(i, r)
 		e.change(&c)
 	}
@@ -156,6 +156,7 @@ func (e *encoder) asked(m *postrider.Message) {
 		return
 	}
 	e.uint(flags(m.Binary, m.By.Trace, rrvs))
+	e.int(int64(m.HoldFor))
 	e.int(int64(m.By.Seconds))
 	e.uint(uint64(m.By.Mode))
 	e.int(nanos(m.Release))
@@ -176,6 +177,7 @@ func (d *decoder) asked(m *postrider.Message) {
 	}
 	f := d.uint()
 	m.Binary, m.By.Trace = f&1 != 0, f&2 != 0
+	m.HoldFor = time.Duration(d.int())
 	m.By.Seconds, m.By.Mode = int32(d.int()), smtp.ByMode(d.uint())
 	m.Release = fromNanos(d.int())
 	m.Priority = int8(d.int())
@@ -212,7 +214,7 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 		r := &m.Recipients[i]
 		r.To, r.Notify, r.ORcpt = d.path(), smtp.Notify(d.uint()), d.str()
 		f := d.uint()
-		r.Held, r.Passed = f&1 != 0, f&2 != 0
+		r.Held, r.Passed, r.Expanded = f&1 != 0, f&2 != 0, f&4 != 0
 		c := d.change()
 		apply(r, &c)
 	}
@@ -227,7 +229,7 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 func changeOf(i int, r *postrider.Recipient) postrider.Change {
 	return postrider.Change{
 		Rcpt: i, State: r.State, Reported: r.Reported, Delayed: r.Delayed, Due: r.Due, Tries: r.Tries,
-		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, Final: r.Final, RelayedTo: r.RelayedTo,
+		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, Final: r.Final, RelayedTo: r.RelayedTo, Uncertain: r.Uncertain,
 	}
 }
 
@@ -235,17 +237,21 @@ func changeOf(i int, r *postrider.Recipient) postrider.Change {
 func apply(r *postrider.Recipient, c *postrider.Change) {
 	r.State, r.Reported, r.Delayed, r.Due, r.Tries = c.State, c.Reported, c.Delayed, c.Due, c.Tries
 	r.Settled, r.Reply, r.Remote, r.Final, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.Final, c.RelayedTo
+	r.Uncertain = c.Uncertain
 }
 
 func (e *encoder) change(c *postrider.Change) {
 	e.uint(uint64(c.Rcpt))
 	e.uint(uint64(c.State))
-	e.uint(flags(c.Reported, c.Delayed, c.RelayedTo, c.Final))
+	e.uint(flags(c.Reported, c.Delayed, c.RelayedTo, c.Final, c.Uncertain != ""))
 	e.int(nanos(c.Due))
 	e.uint(uint64(c.Tries))
 	e.int(nanos(c.Settled))
 	e.reply(c.Reply)
 	e.str(c.Remote)
+	if c.Uncertain != "" {
+		e.str(c.Uncertain)
+	}
 }
 
 func (d *decoder) change() postrider.Change {
@@ -257,6 +263,9 @@ func (d *decoder) change() postrider.Change {
 	c.Settled = fromNanos(d.int())
 	c.Reply = d.reply()
 	c.Remote = d.str()
+	if f&16 != 0 {
+		c.Uncertain = d.str()
+	}
 	return c
 }
 
