@@ -34,7 +34,9 @@ type Letter struct {
 	Null   bool   // the reverse-path is null
 	To     []string
 	Size   int
-	Tries  int // how often it is offered until somebody answers 250
+	Tries  int     // how often it is offered until somebody answers 250
+	Dots   bool    // its lines begin with dots
+	Manner *Manner // of a sender that is no client of ours; nil: it is one
 }
 
 // Token names the letter in its header.
@@ -124,6 +126,7 @@ func NewPlan(seed uint64, n int) *Plan {
 	}
 	p.weather(Stream(seed, "weather"))
 	p.strikes(Stream(seed, "strikes"))
+	p.manners(Stream(seed, "manners"))
 	return p
 }
 

@@ -19,6 +19,9 @@ func (l *Letter) content(seed uint64) []byte {
 	token, rng := l.Token(seed), Stream(seed, fmt.Sprint("content ", l.N))
 	var body strings.Builder
 	fmt.Fprintf(&body, "Message-ID: <%s@sender.example>\r\nFrom: sender@a.example\r\nSubject: %s\r\n\r\n", token, token)
+	if l.Dots {
+		body.WriteString(dots(rng, l.Size))
+	}
 	for body.Len() < l.Size {
 		body.WriteString([]string{"a line of some length, as people write them\r\n", ".\r\n", "..dots\r\n", "\r\n",
 			"caf\xc3\xa9\r\n", ".x\r\n", strings.Repeat("longer ", 20) + "\r\n",
@@ -47,12 +50,14 @@ func (s *Site) send(ctx context.Context, host *Host, l *Letter) {
 
 // offer offers a letter once, and returns for whom it may be tried again.
 func (s *Site) offer(ctx context.Context, host *Host, l *Letter, e *Entry, to []string) []string {
-	token := l.Token(s.Plan.Seed)
-	conn, err := host.DialContext(ctx, "tcp", net.JoinHostPort(machines[l.Server].addr, "25"))
+	link, err := host.DialContext(ctx, "tcp", net.JoinHostPort(machines[l.Server].addr, "25"))
 	if err != nil {
 		return to
 	}
-	c, err := smtpc.NewConn(ctx, conn, smtpc.Options{Hello: l.By + ".example"})
+	if l.Manner != nil {
+		return s.offered(l, e, to, s.rudely(link.(*conn), l, e, to))
+	}
+	c, err := smtpc.NewConn(ctx, link, smtpc.Options{Hello: l.By + ".example"})
 	if err != nil {
 		return to
 	}
@@ -65,11 +70,16 @@ func (s *Site) offer(ctx context.Context, host *Host, l *Letter, e *Entry, to []
 		local, domain, _ := strings.Cut(to, "@")
 		tx.Rcpts = append(tx.Rcpts, smtpc.Rcpt{To: smtp.Path{Local: local, Domain: domain}})
 	}
-	res := c.Send(ctx, tx)
+	return s.offered(l, e, to, c.Send(ctx, tx))
+}
+
+// offered tells what a server has answered, and returns for whom it may be tried
+// again.
+func (s *Site) offered(l *Letter, e *Entry, to []string, res smtpc.Result) []string {
 	if res.Final.Positive() {
 		s.works(l.By)
 	}
-	s.tell("%s: %s to %v: MAIL %d RCPT %v DATA %d final %d uncertain %v", l.By, token, to, res.Mail.Code, codes(res.Rcpts),
+	s.tell("%s: %s to %v: MAIL %d RCPT %v DATA %d final %d uncertain %v", l.By, l.Token(s.Plan.Seed), to, res.Mail.Code, codes(res.Rcpts),
 		res.Data.Code, res.Final.Code, res.Uncertain)
 	return s.note(l, e, to, &res)
 }

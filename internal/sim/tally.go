@@ -70,7 +70,7 @@ func (t *Tally) Never() []string {
 			}
 		}
 	}
-	for _, k := range slices.Concat(machine, NetworkFaults, PeerFaults, NameFaults) {
+	for _, k := range slices.Concat(machine, NetworkFaults, PeerFaults, NameFaults, SenderFaults) {
 		if t.Kinds[k] == 0 {
 			never = append(never, k)
 		}
