@@ -66,6 +66,7 @@ var policy = map[string]rule{
 	"examples/forwarder": {local: []string{"smtp", "smtpd", "smtpc"}, edge: true},
 	"examples/filter":    {local: []string{"smtp", "smtpd", "smtpc"}, edge: true},
 	"examples":           {edge: true},
+	"bench/library":      {local: []string{"smtp", "smtpd", "smtpc"}, other: []string{"github.com/emersion/go-smtp"}, edge: true},
 	"internal/edit":      {edge: true},
 	"internal/ledger":    {local: []string{"internal/edit"}, edge: true},
 	"internal/mutants":   {local: []string{"internal/edit"}, edge: true},
