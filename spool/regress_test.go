@@ -1,0 +1,156 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/vfs"
+)
+
+// Bugs that the crash and fault tests and the simulator found (docs/threats.md),
+// each made again by hand.
+
+// next opens the spool on what the end of the one before has left.
+func (b *bench) next(disk *vfs.Mem) {
+	b.t.Helper()
+	b.s.Close(context.Background())
+	b.fs, b.alarms = disk, nil
+	b.open()
+}
+
+// Seed 1844 of the simulator: what is dropped while it is under way goes when the
+// lease ends, and its content with it. A start replays the order at its end, and
+// misses no content before that.
+func TestDroppedUnderWayNeedsNoContent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add(large, "a@x.example")
+		l := b.mustClaim(postrider.Attempt, 0)
+		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop, Reply: bounceReply})
+		b.settle(l, deferred(0, time.Now().Add(time.Hour)))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if list, err := b.fs.ReadDir("data/spool/big"); err != nil || len(list) > 0 {
+			t.Fatalf("big holds %v, %v", list, err)
+		}
+		b.next(b.fs.Kill())
+		if len(b.alarms) > 0 || b.s.Stat().Messages > 0 {
+			t.Errorf("%d messages, alarms %q", b.s.Stat().Messages, b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// Seed 2 of the crash test, operation 205: a segment goes when what ended its
+// last message is durable, and not before.
+func TestSegmentStaysUntilItsEndIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@x.example")
+		l := b.mustClaim(postrider.Attempt, 0)
+		for b.s.nextSegment < 3 {
+			b.add(bytes.Repeat([]byte("y"), 1000), "b@held.example")
+		}
+		first := b.s.segments[0]
+		for e := first.head; e != nil; e = first.head {
+			if e.id == id {
+				if e = e.next; e == nil {
+					break
+				}
+			}
+			b.amend(postrider.Amendment{ID: e.id, Do: postrider.AmendDrop, Reply: bounceReply})
+		}
+		b.settle(l, delivered(0)) // lazy
+		synctest.Wait()
+		b.next(b.fs.Crash(vfs.KeepNone))
+		if b.s.entries[id] == nil || len(b.alarms) > 0 {
+			t.Errorf("the message went with its segment, its end did not come: alarms %q", b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// EIO at operation 732 of the fault test: what the turn of a segment has made
+// durable is not written again when the next sync fails.
+func TestTurnMadeItDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add([]byte("x"), "a@x.example", "b@held.example")
+		l := b.mustClaim(postrider.Attempt, 0)
+		for b.s.active.size-b.s.active.end > 2000 {
+			b.add(bytes.Repeat([]byte("y"), 500), "b@held.example")
+		}
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync && path.Base(op.Name) == segmentName(2) && b.s.active != nil && b.s.active.n == 2 {
+				return syscall.EIO
+			}
+			return nil
+		})
+		b.settle(l, delivered(0)) // lazy, in the first segment
+		a, err := addition(b.s, "", bytes.Repeat([]byte("z"), 2000), time.Now(), "b@held.example")
+		if err == nil {
+			err = b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
+		}
+		if !errors.Is(err, syscall.EIO) {
+			t.Fatalf("the sync of the second segment: %v", err)
+		}
+		a.Draft.Discard()
+		b.fs.SetHook(nil)
+		b.add([]byte("again"), "b@held.example")
+		told := 0
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		for ev, err := range b.s.Feed(ctx, "log") {
+			if err == nil && ev.Kind == postrider.EventRecipient {
+				told++
+			}
+		}
+		if told != 1 {
+			t.Errorf("the delivery is told %d times", told)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// EIO at operation 768 of the fault test: a start after a failed sync and a kill
+// finds in memory what is not on the disk, and no sync of it would bring it there.
+// What it takes it writes again.
+func TestStartAfterAFailedSyncAndAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add([]byte("first"), "a@held.example")
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync {
+				return syscall.EIO
+			}
+			return nil
+		})
+		a, err := addition(b.s, "", []byte("second"), time.Now(), "a@held.example")
+		if err == nil {
+			err = b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
+		}
+		if !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+		b.next(b.fs.Kill())
+		ids := []postrider.ID{a.Message.ID, b.add([]byte("third"), "a@held.example")}
+		b.next(b.fs.Crash(vfs.KeepNone))
+		for _, id := range ids {
+			if b.s.entries[id] == nil {
+				t.Errorf("message %s, which a start had taken, is gone", id)
+			}
+		}
+		if len(b.alarms) > 0 {
+			t.Error(fmt.Sprint(b.alarms))
+		}
+		b.s.Close(context.Background())
+	})
+}
