@@ -7,7 +7,7 @@ package receive
 import (
 	"context"
 	"crypto/tls"
-	"net/netip"
+	"crypto/x509"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -28,8 +28,14 @@ type Options struct {
 	Hostname string
 	Listener string
 	// Accounts knows who may authenticate. Nil: AUTH is not offered. It is offered
-	// under TLS only, and never with LMTP.
+	// under TLS only, and never with LMTP. One that is a Prover too has SCRAM, and one
+	// that is a Voucher too has what Tokens and ClientCAs are for.
 	Accounts Accounts
+	// Tokens says whom a token of OAUTHBEARER is for. Nil: nobody's are taken.
+	Tokens Tokens
+	// ClientCAs are who may sign certificates that clients show, for EXTERNAL. Nil, or
+	// nil from it: no certificate says who a client is.
+	ClientCAs func() *x509.CertPool
 	// Local is who hands in, where that is a program on this machine; it stands in
 	// the trace field, and as the account of the Source.
 	Local string
@@ -52,12 +58,6 @@ type Options struct {
 	// Alarm is called for what is wrong with us: the sender was answered 4yz for
 	// it. Nil: nobody is told.
 	Alarm func(error)
-}
-
-// Accounts says who a client is that gives a name and a password: 235 and who it
-// is, or nil and the reply that says why not. It may wait, but not beyond ctx.
-type Accounts interface {
-	Verify(ctx context.Context, peer netip.Addr, user, password string) (postrider.Submitter, smtp.Reply)
 }
 
 // A Receiver takes the mail of one listener. It implements smtpd.Handler.
@@ -87,10 +87,13 @@ func New(o Options) *Receiver {
 
 // Open implements smtpd.Handler: everyone is greeted.
 func (r *Receiver) Open(_ context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
-	s := &session{o: &r.o, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer, Account: r.o.Local}}
+	s := &session{o: &r.o, client: c, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer, Account: r.o.Local}}
 	if c.TLS != nil {
 		s.suite = tls.CipherSuiteName(c.TLS.CipherSuite)
 		s.source.TLS = tls.VersionName(c.TLS.Version) + " " + s.suite
+		if r.o.ClientCAs != nil {
+			s.named = certificateNames(c.TLS, r.o.ClientCAs(), r.o.Now())
+		}
 	}
 	return s, smtp.Reply{}
 }

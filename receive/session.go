@@ -7,12 +7,15 @@ import (
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/smtpd"
 )
 
 // A session is one connection: it gathers a transaction until its content comes.
 // It implements smtpd.Session.
 type session struct {
 	o         *Options
+	client    smtpd.Client
+	named     []string // addresses that the certificate of the client is for
 	source    postrider.Source
 	submitter postrider.Submitter // nil: nobody has authenticated
 	suite     string              // of TLS; empty: in the clear

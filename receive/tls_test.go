@@ -178,7 +178,7 @@ func TestSubmissionDialogue(t *testing.T) {
 	c.say("STARTTLS", "220")
 	c.secure()
 	c.say("MAIL FROM:<alice@our.example>", "5") // the EHLO is forgotten
-	if ext := c.say("EHLO laptop.example", "250"); !strings.Contains(ext, "AUTH PLAIN LOGIN\r\n") {
+	if ext := c.say("EHLO laptop.example", "250"); !strings.Contains(ext, "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN\r\n") {
 		t.Errorf("under TLS it offers %q", ext)
 	}
 	c.say("MAIL FROM:<alice@our.example>", "530 5.7.0")

@@ -86,8 +86,8 @@ func (s *bearerServer) Next(response []byte) ([]byte, bool, Reply) {
 // kvsep ends each pair (RFC 7628 3.1), and alone it is the answer to an error.
 const kvsep = "\x01"
 
-// String returns the client-resp of RFC 7628 3.1.
-func (r BearerRequest) String() string {
+// message is the client-resp of RFC 7628 3.1.
+func (r BearerRequest) message() string {
 	s := gs2Header{flag: bindingNone, identity: r.Identity}.String() + kvsep
 	if r.Host != "" {
 		s += "host=" + r.Host + kvsep
@@ -169,7 +169,7 @@ type bearerClient struct{ r BearerRequest }
 func (bearerClient) Mechanism() string { return OAuthBearer }
 
 func (c bearerClient) Start() ([]byte, error) {
-	text := c.r.String()
+	text := c.r.message()
 	if back, ok := parseBearer(text); !ok || back != c.r || c.r.Token == "" {
 		return nil, errBearer
 	}

@@ -26,7 +26,10 @@ var (
 // Auth authenticates (RFC 4954), under TLS only: without it nothing is sent and
 // the error is ErrCleartext. Where the peer does not offer the mechanism it is a
 // *NeedError, and where the peer refuses, an *Error with its Reply: the connection
-// may go on then. A reply that repeats what we sent has another text.
+// may go on then. A reply that repeats what we sent has another text. A peer that
+// must prove itself, by a smtp.SASLProver, and does not has not authenticated us,
+// whatever it replies: the connection ends, and the error is
+// smtp.ErrServerUnproved in an *Error.
 //
 // RFC 4954 4: "If use of the initial response argument would cause the AUTH
 // command to exceed this length, the client MUST NOT use the initial response
@@ -53,7 +56,9 @@ func (c *Conn) Auth(ctx context.Context, m smtp.SASLClient) error {
 		}
 	}
 	defer c.watch(ctx)()
-	return c.exchange(m, line, initial)
+	err = c.exchange(m, line, initial)
+	c.authed = c.authed || err == nil
+	return err
 }
 
 // OffersAuth reports whether the peer offers a mechanism.
@@ -72,6 +77,9 @@ func (c *Conn) exchange(m smtp.SASLClient, line string, initial []byte) error {
 		if initial == nil {
 			response, err = respond(m, r, n)
 		}
+		if errors.Is(err, smtp.ErrServerUnproved) {
+			return c.end(StageAuth, smtp.Reply{}, err)
+		}
 		if err != nil {
 			return c.cancel(err)
 		}
@@ -83,10 +91,19 @@ func (c *Conn) exchange(m smtp.SASLClient, line string, initial []byte) error {
 	switch {
 	case ok:
 		e.Reply = withhold(e.Reply, sent)
-	case !r.Positive():
+	case err == nil && !r.Positive():
 		err = &Error{Stage: StageAuth, Reply: withhold(r, sent)}
+	case err == nil && !proved(m):
+		err = c.end(StageAuth, smtp.Reply{}, smtp.ErrServerUnproved)
 	}
 	return err
+}
+
+// proved reports whether the server has proved to be the one that it should be,
+// where the mechanism asks that of it.
+func proved(m smtp.SASLClient) bool {
+	p, ok := m.(smtp.SASLProver)
+	return !ok || p.Proved()
 }
 
 // respond is the response to challenge n.

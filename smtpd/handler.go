@@ -9,6 +9,7 @@ package smtpd
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/netip"
 
@@ -35,6 +36,8 @@ type Client struct {
 	Local netip.AddrPort       // our end
 	TLS   *tls.ConnectionState // nil: in the clear
 	LMTP  bool                 // the protocol is LMTP (RFC 2033)
+
+	shown *x509.Certificate // ours under TLS, where every client is shown the same
 }
 
 // A Session is the server side of one connection as the program sees it. Its

@@ -104,6 +104,6 @@ func (c *conn) handshake(config *tls.Config) error {
 		return c.die(err)
 	}
 	state := t.ConnectionState()
-	c.nc, c.client.TLS = t, &state
+	c.nc, c.client.TLS, c.client.shown = t, &state, onlyCertificate(config)
 	return nil
 }
