@@ -28,7 +28,7 @@ func (s *Site) check(ctx context.Context) (Tally, error) {
 			return t, fmt.Errorf("bounded: %d connections at once, %s", n, pair)
 		}
 	}
-	if s.damaged() && !s.flipped && !s.revived {
+	if s.damaged() && !s.flipped {
 		return t, fmt.Errorf("journal_agrees: damage is told of, and no bit has turned: %q", s.alarms)
 	}
 	for name, p := range s.Peers {
@@ -78,7 +78,7 @@ func (s *Site) checkLetter(token string, e *Entry, end *End, t *Tally) error {
 	for to, n := range end.Delivered {
 		t.Delivered += min(1, n)
 		t.Duplicates += max(0, n-promised[to])
-		if n > promised[to]+e.Uncertain+end.Lies && !s.flipped && !s.revived { // a settlement that rots is an attempt that comes again
+		if n > promised[to]+e.Uncertain+end.Lies && !s.flipped { // a settlement that rots is an attempt that comes again
 			return fmt.Errorf("duplicates_only_after_uncertainty: %s came to %s %d times; it was acknowledged %d times, and uncertain %d times",
 				token, to, n, promised[to], e.Uncertain+end.Lies)
 		}
@@ -106,11 +106,11 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	if spooled && fate != fateHeld {
 		return fmt.Errorf("drains: %s to %s is still in a spool %v after the last fault", token, to, theEnd-healed)
 	}
-	several := len(e.Acked) > 0 && (s.revived || e.Acked[to] > 1 || fate == fateHeld || e.Uncertain > 0 || end.Lies > 0 || bounced || aliased(e, to) || s.risk[token])
+	several := len(e.Acked) > 0 && (e.Acked[to] > 1 || fate == fateHeld || e.Uncertain > 0 || end.Lies > 0 || bounced || aliased(e, to) || s.risk[token])
 	switch {
 	case delivered > 0 && reported > 0 && !several:
 		return fmt.Errorf("one_fate: %s to %s was delivered, and reported failed", token, to)
-	case fate == fateSure && reported > 0 && !bounced && !s.risk[token] && !s.revived:
+	case fate == fateSure && reported > 0 && !bounced && !s.risk[token]:
 		return fmt.Errorf("one_fate: %s to %s was reported failed; it could be delivered", token, to)
 	case fate == fateDoomed && delivered > 0:
 		return fmt.Errorf("one_fate: %s to %s was delivered; it could only fail", token, to)
@@ -247,7 +247,7 @@ func (w *where) check(s *Site, ends map[string]*End) error {
 	if w.err != nil && !s.flipped {
 		return fmt.Errorf("journal_agrees: %s does not say where %s is: %w", w.machine, w.token, w.err)
 	}
-	if s.flipped || s.revived {
+	if s.flipped {
 		return nil
 	}
 	accepted, removed := map[string]int{}, map[string]int{}

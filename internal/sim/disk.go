@@ -145,9 +145,6 @@ func (m *Machine) hook(host *Host, boot string) func(vfs.Op) error {
 				continue
 			}
 			m.site.fault(e.fault, m.name)
-			if op.Kind == vfs.OpSyncDir && op.Name == "/data/spool/seg" {
-				m.site.revives()
-			}
 			if e.fault == "short-write" {
 				return &vfs.ShortWrite{N: rng.IntN(op.Len + 1), Err: e.err}
 			}

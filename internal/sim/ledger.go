@@ -36,7 +36,6 @@ type Ledger struct {
 	commits    int  // that acknowledged looked into
 	mostOpened int  // files
 	flipped    bool // a bit has turned somewhere
-	revived    bool // a segment may come back that was removed: the sync of its folder has failed
 	unnamed    int  // reports about messages that could not be read, and such messages
 }
 
@@ -92,13 +91,6 @@ func (s *Site) ordered(verb admin.Verb, to string) {
 	case admin.VerbBounce:
 		s.bounced[to] = true
 	}
-}
-
-// revives notes that what is removed from the log may come back.
-func (s *Site) revives() {
-	s.Ledger.mu.Lock()
-	defer s.Ledger.mu.Unlock()
-	s.revived = true
 }
 
 // letGo notes that held mail may leave.
