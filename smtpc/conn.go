@@ -83,6 +83,7 @@ type Conn struct {
 	tls      *tls.ConnectionState // nil: in the clear
 	exts     map[string]string
 	banner   string // first word of the reply to our hello
+	authed   bool   // the peer knows who we are
 	dirty    bool   // the peer may hold half a transaction: RSET comes first
 	dead     bool
 }
