@@ -1,6 +1,9 @@
 package smtp
 
-import "io"
+import (
+	"bytes"
+	"io"
+)
 
 // A DotWriter sends a content after the 354 reply to DATA: it adds the dots of
 // RFC 5321 4.5.2 and the end. What it writes to its destination never holds a
@@ -25,8 +28,7 @@ func (d *DotWriter) Write(p []byte) (int, error) {
 	if d.err != nil {
 		return 0, d.err
 	}
-	out, fault := d.stuff(d.buf[:0], p)
-	d.buf = out[:0]
+	out, fault := d.stuff(p)
 	if fault == nil && len(out) > 0 {
 		_, fault = d.w.Write(out)
 	}
@@ -37,30 +39,48 @@ func (d *DotWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stuff appends p with dots added.
-func (d *DotWriter) stuff(dst, p []byte) ([]byte, error) {
-	for _, c := range p {
-		switch {
-		case d.cr && c != '\n':
-			return dst, ErrBareCR
-		case d.cr:
-			dst = append(dst, '\r', '\n')
-			d.cr, d.bol = false, true
-			continue
-		case c == '\r':
-			d.cr = true
-			continue
-		case c == '\n':
-			return dst, ErrBareLF
-		case c == 0:
-			return dst, ErrNUL
-		case c == '.' && d.bol:
-			dst = append(dst, '.')
-		}
-		dst = append(dst, c)
-		d.bol = false
+// stuff returns p with dots added: p itself where it needs none, which is nearly
+// always, and else what is built in the buffer.
+func (d *DotWriter) stuff(p []byte) ([]byte, error) {
+	if bytes.IndexByte(p, 0) >= 0 {
+		return nil, ErrNUL
 	}
-	return dst, nil
+	built, from := d.cr, 0 // whether there is a buffer, and what of p is not in it
+	out := d.buf[:0]
+	if d.cr && len(p) > 0 {
+		if p[0] != '\n' {
+			return nil, ErrBareCR
+		}
+		out, from = append(out, "\r\n"...), 1
+		d.cr, d.bol = false, true
+	}
+	for at := from; at < len(p); {
+		if d.bol && p[at] == '.' {
+			out, from, built = append(append(out, p[from:at]...), '.'), at, true
+		}
+		lf := bytes.IndexByte(p[at:], '\n')
+		cr := bytes.IndexByte(p[at:], '\r')
+		switch {
+		case lf < 0 && cr < 0:
+			d.bol, at = false, len(p)
+		case lf < 0 && at+cr == len(p)-1:
+			// A CR goes out with its LF.
+			d.cr, p = true, p[:len(p)-1]
+			at = len(p)
+		case cr < 0 || lf >= 0 && lf < cr:
+			return nil, ErrBareLF
+		case lf != cr+1:
+			return nil, ErrBareCR
+		default:
+			d.bol, at = true, at+lf+1
+		}
+	}
+	if !built {
+		return p, nil
+	}
+	out = append(out, p[min(from, len(p)):]...)
+	d.buf = out[:0]
+	return out, nil
 }
 
 // Close ends the content: RFC 5321 4.1.1.4: "An extra <CRLF> MUST NOT be added",

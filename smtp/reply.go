@@ -131,7 +131,7 @@ func cutLine(s string, room int) (line, rest string, more bool) {
 
 // appendPrintable appends s with a space for every white space, and "?" for
 // every other octet that is not printable ASCII.
-func appendPrintable(dst []byte, s string) []byte {
+func appendPrintable[T string | []byte](dst []byte, s T) []byte {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '\t' || c == '\n' || c == '\r':

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"strconv"
@@ -32,7 +33,9 @@ func ReadReply(r *bufio.Reader) (Reply, error) {
 	var (
 		reply Reply
 		text  []byte
+		space [128]byte // most lines are short
 	)
+	text = space[:0]
 	for n := 0; ; n++ {
 		line, err := readReplyLine(r)
 		if err != nil {
@@ -59,68 +62,75 @@ func ReadReply(r *bufio.Reader) (Reply, error) {
 		}
 		text = appendPrintable(text, rest)
 		if !more {
-			reply.Text = string(text)
+			if reply.Text = OK.Text; string(text) != OK.Text {
+				reply.Text = string(text)
+			}
 			return reply, nil
 		}
 	}
 }
 
-// readReplyLine reads a line and returns it without its CRLF. RFC 5321 2.3.8:
-// implementations "MUST NOT recognize or generate any other character or
-// character sequence as a line terminator".
-func readReplyLine(r *bufio.Reader) (string, error) {
-	var line []byte
+// readReplyLine reads a line and returns it without its CRLF, valid until the
+// next read. RFC 5321 2.3.8: implementations "MUST NOT recognize or generate any
+// other character or character sequence as a line terminator".
+func readReplyLine(r *bufio.Reader) ([]byte, error) {
+	var long []byte // of a line that is larger than the buffer of r
 	for {
-		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > replyLineMax {
-			return "", ErrReplyTooLong
+		line, err := r.ReadSlice('\n')
+		if len(long)+len(line) > replyLineMax {
+			return nil, ErrReplyTooLong
 		}
-		line = append(line, part...)
 		if errors.Is(err, bufio.ErrBufferFull) {
+			long = append(long, line...)
 			continue
 		}
-		if errors.Is(err, io.EOF) && len(line) > 0 {
-			return "", io.ErrUnexpectedEOF
+		if errors.Is(err, io.EOF) && len(long)+len(line) > 0 {
+			return nil, io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		break
+		if long != nil {
+			line = append(long, line...)
+		}
+		line, ok := bytes.CutSuffix(line, []byte("\r\n"))
+		if !ok {
+			return nil, ErrReplySyntax
+		}
+		return line, nil
 	}
-	s, ok := strings.CutSuffix(string(line), "\r\n")
-	if !ok {
-		return "", ErrReplySyntax
-	}
-	return s, nil
 }
 
 // splitReplyLine splits a line at the fourth octet. RFC 5321 4.2: clients
 // "SHOULD be prepared to process the code alone (with or without a trailing
 // space character)".
-func splitReplyLine(s string) (code int, more bool, text string, ok bool) {
+func splitReplyLine(s []byte) (code int, more bool, text []byte, ok bool) {
 	if len(s) < 3 {
-		return 0, false, "", false
+		return 0, false, nil, false
 	}
 	for i := range 3 {
 		if s[i] < '0' || s[i] > '9' {
-			return 0, false, "", false
+			return 0, false, nil, false
 		}
 		code = 10*code + int(s[i]-'0')
 	}
 	if len(s) == 3 {
-		return code, false, "", true
+		return code, false, nil, true
 	}
 	if s[3] != ' ' && s[3] != '-' {
-		return 0, false, "", false
+		return 0, false, nil, false
 	}
 	return code, s[3] == '-', s[4:], true
 }
 
 // cutStatus takes the enhanced status off the front of a text, if its class is
 // that of the code. Only 2yz, 4yz and 5yz replies have one (RFC 2034 4).
-func cutStatus(code int, text string) (s Status, rest string, ok bool) {
-	word, rest, _ := strings.Cut(text, " ")
-	s, ok = ParseStatus(word)
+func cutStatus(code int, text []byte) (s Status, rest []byte, ok bool) {
+	word, rest, _ := bytes.Cut(text, []byte(" "))
+	if len(word) > len("5.999.999") {
+		return Status{}, text, false
+	}
+	s, ok = ParseStatus(string(word))
 	if !ok || int(s.Class) != code/100 {
 		return Status{}, text, false
 	}
