@@ -28,8 +28,7 @@ type Event struct {
 	Reply   smtp.Reply
 	Remote  string
 	Arrived time.Time
-	// Of EventAmended, beside Rcpt and To: what was wanted.
-	Amend Amend
+	Amend   Amend // what was wanted: of EventAmended and EventOrdered, beside Rcpt and To
 	// Of EventReported: the message that carries the report; empty where none was owed.
 	Report ID
 }
@@ -46,4 +45,5 @@ const (
 	EventDamaged                        // recovery set something aside that it could not read
 	EventAmended                        // an operator has held, released, bounced, dropped or hurried a recipient
 	EventRefused                        // we did not take a login, a recipient or a message; never in the feed of a spool
+	EventOrdered                        // to bounce or drop what is under way was ordered: EventAmended follows when it still waits then
 )

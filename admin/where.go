@@ -45,26 +45,30 @@ type Step struct {
 
 // What a Step says.
 const (
-	StepAccepted  = "accepted"
-	StepDeferred  = "deferred"
-	StepDelivered = "delivered"
-	StepFailed    = "failed"
-	StepRetried   = "retried" // this and the next four by an operator
-	StepHeld      = "held"
-	StepReleased  = "released"
-	StepBounced   = "bounced"
-	StepDropped   = "dropped"
-	StepReported  = "reported" // the sender was told; without Report nothing was owed
-	StepRemoved   = "removed"  // all is settled, and the queue has forgotten the message
-	StepRefused   = "refused"
-	StepLogin     = "login_refused" // Account is what the client said it is
-	StepNext      = "next"          // what happens next to a recipient in the queue
+	StepAccepted      = "accepted"
+	StepDeferred      = "deferred"
+	StepDelivered     = "delivered"
+	StepFailed        = "failed"
+	StepRetried       = "retried" // this and the next four by an operator
+	StepHeld          = "held"
+	StepReleased      = "released"
+	StepBounced       = "bounced"
+	StepDropped       = "dropped"
+	StepBounceOrdered = "bounce_ordered" // by an operator, of a recipient that is under way: when that has ended, if it
+	StepDropOrdered   = "drop_ordered"   // still waits then, StepBounced or StepDropped follows
+	StepReported      = "reported"       // the sender was told; without Report nothing was owed
+	StepRemoved       = "removed"        // all is settled, and the queue has forgotten the message
+	StepRefused       = "refused"
+	StepLogin         = "login_refused" // Account is what the client said it is
+	StepNext          = "next"          // what happens next to a recipient in the queue
 )
 
 var amendSteps = map[postrider.Amend]string{
 	postrider.AmendDue: StepRetried, postrider.AmendHold: StepHeld, postrider.AmendRelease: StepReleased,
 	postrider.AmendPass: StepReleased, postrider.AmendBounce: StepBounced, postrider.AmendDrop: StepDropped,
 }
+
+var orderSteps = map[postrider.Amend]string{postrider.AmendBounce: StepBounceOrdered, postrider.AmendDrop: StepDropOrdered}
 
 // LoginRefused reports whether an event is of a login that failed (RFC 4954 6),
 // and not of mail.
@@ -108,6 +112,8 @@ func stepOf(ev *postrider.Event) (Step, bool) {
 		if ev.Amend == postrider.AmendDue {
 			s.Next = when(ev.Next)
 		}
+	case postrider.EventOrdered:
+		s.Event = orderSteps[ev.Amend]
 	case postrider.EventReported:
 		s.Event = StepReported
 	case postrider.EventRemoved:

@@ -177,13 +177,15 @@ func TestWhereMistakes(t *testing.T) {
 func TestSteps(t *testing.T) {
 	at := path("a@b.example")
 	for want, ev := range map[string]postrider.Event{
-		StepDelivered: {Kind: postrider.EventRecipient, State: postrider.Delivered, To: at},
-		StepFailed:    {Kind: postrider.EventRecipient, State: postrider.Failed, To: at},
-		StepHeld:      {Kind: postrider.EventAmended, Amend: postrider.AmendHold, To: at},
-		StepReleased:  {Kind: postrider.EventAmended, Amend: postrider.AmendPass, To: at},
-		StepBounced:   {Kind: postrider.EventAmended, Amend: postrider.AmendBounce, To: at},
-		StepDropped:   {Kind: postrider.EventAmended, Amend: postrider.AmendDrop, To: at},
-		StepRefused:   {Kind: postrider.EventRefused, To: at},
+		StepDelivered:     {Kind: postrider.EventRecipient, State: postrider.Delivered, To: at},
+		StepFailed:        {Kind: postrider.EventRecipient, State: postrider.Failed, To: at},
+		StepHeld:          {Kind: postrider.EventAmended, Amend: postrider.AmendHold, To: at},
+		StepReleased:      {Kind: postrider.EventAmended, Amend: postrider.AmendPass, To: at},
+		StepBounced:       {Kind: postrider.EventAmended, Amend: postrider.AmendBounce, To: at},
+		StepDropped:       {Kind: postrider.EventAmended, Amend: postrider.AmendDrop, To: at},
+		StepBounceOrdered: {Kind: postrider.EventOrdered, Amend: postrider.AmendBounce, To: at},
+		StepDropOrdered:   {Kind: postrider.EventOrdered, Amend: postrider.AmendDrop, To: at},
+		StepRefused:       {Kind: postrider.EventRefused, To: at},
 	} {
 		if s, ok := stepOf(&ev); !ok || s.Event != want || s.To != at.String() || s.Next != nil {
 			t.Errorf("%s: %+v", want, s)

@@ -121,6 +121,9 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 	case postrider.EventAmended:
 		log.LogAttrs(ctx, slog.LevelInfo, "amended", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.String("to", "<"+e.To.String()+">"), slog.String("do", amendOf(e.Amend)))
+	case postrider.EventOrdered:
+		log.LogAttrs(ctx, slog.LevelInfo, "ordered", slog.String("id", string(e.ID)), slog.String("from", from),
+			slog.String("to", "<"+e.To.String()+">"), slog.String("do", amendOf(e.Amend)))
 	case postrider.EventRefused:
 		if admin.LoginRefused(&e) {
 			log.LogAttrs(ctx, slog.LevelInfo, "login refused", slog.String("account", e.Source.Account),

@@ -12,6 +12,8 @@ import (
 // An amendment is what an operator wants of recipients that wait. Those that are
 // under way are marked: what is wanted of them holds when their lease ends and
 // they still wait, or when the spool is opened anew, whichever comes first.
+// The feed tells of the order, and of what came of it when the lease has ended;
+// not of what a start does.
 
 // A wanted is an amendment that waits for the end of a lease.
 type wanted struct {
@@ -49,9 +51,22 @@ func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
 	return &item{kind: kindAmend, amend: a, rcpts: want.Rcpts, e: e}, nil
 }
 
+// A forecast is what the records of a group will have done that were begun
+// before, and that the index does not know yet.
+type forecast struct {
+	adding map[postrider.ID]bool
+	closes map[*entry]int                 // recipients that are settled and reported
+	wants  map[*rcptState]*amendment      // bounces and drops of what is under way
+	freed  map[*rcptState]postrider.State // whose lease has ended, or whose waiting, and what they are then
+}
+
+func newForecast() *forecast {
+	return &forecast{map[postrider.ID]bool{}, map[*entry]int{}, map[*rcptState]*amendment{}, map[*rcptState]postrider.State{}}
+}
+
 // beginAmend writes down which recipients wait now, and which of them are under
 // way.
-func (s *Spool) beginAmend(it *item, closes map[*entry]int) {
+func (s *Spool) beginAmend(it *item, f *forecast) {
 	a := it.amend
 	asked := make(map[int]bool, len(it.rcpts))
 	for _, n := range it.rcpts {
@@ -61,18 +76,55 @@ func (s *Spool) beginAmend(it *item, closes map[*entry]int) {
 	a.tos = nil
 	for i := range it.e.rcpts {
 		r := &it.e.rcpts[i]
-		if r.state == postrider.Waiting && (it.rcpts == nil || asked[i]) {
-			a.rcpts = append(a.rcpts, int32(i))
-			a.tos = append(a.tos, all[i])
-			a.leased = append(a.leased, r.leased)
-			if a.do == postrider.AmendDrop && !r.leased {
-				closes[it.e]++
+		state, freed := f.freed[r]
+		if !freed {
+			state = r.state
+		}
+		if state != postrider.Waiting || it.rcpts != nil && !asked[i] {
+			continue
+		}
+		leased := r.leased && !freed
+		a.rcpts = append(a.rcpts, int32(i))
+		a.tos = append(a.tos, all[i])
+		a.leased = append(a.leased, leased)
+		switch {
+		case !a.ends():
+		case leased:
+			f.wants[r] = a
+		default:
+			f.freed[r] = postrider.Failed
+			if a.do == postrider.AmendDrop {
+				f.closes[it.e]++
 				a.last = true
 			}
 		}
 	}
-	a.last = a.last && int(it.e.open) == closes[it.e]
+	a.last = a.last && int(it.e.open) == f.closes[it.e]
 	it.meta = a.encode()
+}
+
+// fulfil says what a settlement does, at the end of its lease, for an operator:
+// to those recipients that still wait then.
+func (l *lease) fulfil(st *state, f *forecast) {
+	for _, i := range l.rcpts {
+		r := &l.e.rcpts[i]
+		state := r.state
+		if j := slices.IndexFunc(st.changes, func(c postrider.Change) bool { return c.Rcpt == int(i) }); j >= 0 {
+			state = st.changes[j].State
+		}
+		a := f.wants[r]
+		if a == nil && r.want != nil {
+			a = r.want.a
+		}
+		if a != nil && state == postrider.Waiting && r.state == postrider.Waiting {
+			state = postrider.Failed
+			st.done = append(st.done, fulfilled{i, a.tos[slices.Index(a.rcpts, i)], a.do, a.reply})
+			if a.do == postrider.AmendDrop {
+				f.closes[l.e]++
+			}
+		}
+		f.freed[r] = state
+	}
 }
 
 // applyAmend does what an amendment says to those that are not under way, and
@@ -171,23 +223,4 @@ func (e *entry) wanted() bool {
 		}
 	}
 	return false
-}
-
-// drops counts the recipients of a lease that are to be dropped when it ends:
-// those that still wait then.
-func (l *lease) drops(changes []postrider.Change) int {
-	n := 0
-	for _, i := range l.rcpts {
-		r := &l.e.rcpts[i]
-		if r.want == nil || r.want.a.do != postrider.AmendDrop || r.state != postrider.Waiting {
-			continue
-		}
-		settled := slices.ContainsFunc(changes, func(c postrider.Change) bool {
-			return c.Rcpt == int(i) && c.State != postrider.Waiting
-		})
-		if !settled {
-			n++
-		}
-	}
-	return n
 }

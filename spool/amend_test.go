@@ -3,6 +3,8 @@ package spool
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,4 +258,110 @@ func TestWishesInFlightInOrder(t *testing.T) {
 		}
 		b.s.Close(context.Background())
 	})
+}
+
+// The feed tells that a recipient under way is bounced or dropped when that is so,
+// and not when it was ordered: the attempt may deliver.
+func TestFeedTellsWhatCameOfAnOrder(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   postrider.Amend
+		end  func() postrider.Change
+		want string
+	}{
+		{"drop too late", postrider.AmendDrop, func() postrider.Change { return delivered(0) }, "accepted, ordered 4, recipient delivered, removed"},
+		{"drop", postrider.AmendDrop, func() postrider.Change { return deferred(0, time.Now()) },
+			"accepted, ordered 4, recipient waiting, amended 4, removed"},
+		{"bounce too late", postrider.AmendBounce, func() postrider.Change { return delivered(0) }, "accepted, ordered 3, recipient delivered, removed"},
+		{"bounce", postrider.AmendBounce, func() postrider.Change { return deferred(0, time.Now()) },
+			"accepted, ordered 3, recipient waiting, amended 3"},
+	} {
+		for _, together := range []bool{false, true} { // the order and the end of the attempt, in one group
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, vfs.NewMem())
+				id := b.add([]byte("x"), "a@x.example")
+				l := b.mustClaim(postrider.Attempt, 0)
+				order := postrider.Amendment{ID: id, Do: c.do, Reply: bounceReply}
+				if together {
+					errs := b.together(postrider.Batch{Amend: []postrider.Amendment{order}},
+						postrider.Batch{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{c.end()}}}})
+					if err := errors.Join(errs...); err != nil {
+						t.Error(err)
+					}
+				} else {
+					b.amend(order)
+					b.settle(l, c.end())
+				}
+				time.Sleep(time.Second)
+				if got := b.told(id); got != c.want {
+					t.Errorf("%s, together %v: %s, want %s", c.name, together, got, c.want)
+				}
+				b.s.Close(context.Background())
+			})
+		}
+	}
+}
+
+// What is ordered in the group in which the attempt ends holds at once, or is no
+// longer told of.
+func TestOrderedAsTheAttemptEnds(t *testing.T) {
+	for _, c := range []struct {
+		end  func() postrider.Change
+		want string
+	}{
+		{func() postrider.Change { return delivered(0) }, "accepted, recipient delivered, removed"},
+		{func() postrider.Change { return deferred(0, time.Now()) }, "accepted, recipient waiting, to be tried again, amended 4, removed"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example")
+			l := b.mustClaim(postrider.Attempt, 0)
+			drop := postrider.Batch{Amend: []postrider.Amendment{{ID: id, Do: postrider.AmendDrop}}}
+			errs := b.together(postrider.Batch{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{c.end()}}}}, drop, drop)
+			if err := errors.Join(errs...); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second)
+			if got := b.told(id); got != c.want || b.s.entries[id] != nil {
+				t.Errorf("%s, want %s; left: %v", got, c.want, b.s.entries[id])
+			}
+			b.reopen()
+			if b.s.entries[id] != nil {
+				t.Error("the message is back")
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
+
+// told returns what the feed tells of a message.
+func (b *bench) told(id postrider.ID) string {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var all []string
+	for ev, err := range b.s.Feed(ctx, "log") {
+		if err != nil {
+			break
+		}
+		if ev.ID != id {
+			continue
+		}
+		switch ev.Kind {
+		case postrider.EventAccepted:
+			all = append(all, "accepted")
+		case postrider.EventRecipient:
+			all = append(all, "recipient "+ev.State.String())
+		case postrider.EventOrdered:
+			all = append(all, fmt.Sprint("ordered ", ev.Amend))
+		case postrider.EventAmended:
+			all = append(all, fmt.Sprint("amended ", ev.Amend))
+		case postrider.EventRemoved:
+			all = append(all, "removed")
+		}
+		if ev.Kind != postrider.EventAccepted && !ev.Next.IsZero() {
+			all = append(all, "to be tried again")
+		}
+	}
+	return strings.Join(all, ", ")
 }

@@ -38,6 +38,16 @@ type state struct {
 	tos     []smtp.Path
 	changes []postrider.Change
 	news    []bool // of each change: it is more than that the sender was told
+	done    []fulfilled
+}
+
+// A fulfilled is a recipient that an operator had bounced or dropped while it was
+// under way, and that still waits at the end of the lease: now it is done.
+type fulfilled struct {
+	rcpt  int32
+	to    smtp.Path
+	do    postrider.Amend
+	reply smtp.Reply
 }
 
 func nanos(t time.Time) int64 {
@@ -285,6 +295,12 @@ func (s *state) encode() []byte {
 		e.uint(flags(s.news[i]))
 		e.change(&s.changes[i])
 	}
+	for _, f := range s.done { // to the end of the meta, for the feed alone
+		e.uint(uint64(f.rcpt))
+		e.path(f.to)
+		e.uint(uint64(f.do))
+		e.reply(f.reply)
+	}
 	return e.b
 }
 
@@ -299,6 +315,9 @@ func decodeState(meta []byte) (*state, error) {
 	s.changes, s.news = make([]postrider.Change, n), make([]bool, n)
 	for i := range n {
 		s.tos[i], s.dests[i], s.news[i], s.changes[i] = d.path(), postrider.Dest(d.str()), d.uint() != 0, d.change()
+	}
+	for !d.bad && len(d.b) > 0 {
+		s.done = append(s.done, fulfilled{int32(d.uint()), d.path(), postrider.Amend(d.uint()), d.reply()})
 	}
 	if d.bad || len(d.b) != 0 {
 		return nil, fmt.Errorf("state record does not decode")

@@ -270,11 +270,10 @@ func (s *Spool) admit(group []*request) (items []*item, lazy bool) {
 	lazy = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	adding := map[postrider.ID]bool{}
-	closes := map[*entry]int{}
+	f := newForecast()
 	rcpts := s.waiting
 	for _, req := range group {
-		n, err := s.check(req, adding, rcpts)
+		n, err := s.check(req, f.adding, rcpts)
 		if err != nil {
 			req.items = nil
 			req.done <- err
@@ -282,7 +281,7 @@ func (s *Spool) admit(group []*request) (items []*item, lazy bool) {
 		}
 		rcpts += n
 		for _, it := range req.items {
-			s.begin(it, adding, closes)
+			s.begin(it, f)
 		}
 		items = append(items, req.items...)
 		lazy = lazy && req.batch.Lazy
@@ -341,10 +340,10 @@ func (l *lease) covers(changes []postrider.Change) error {
 
 // begin prepares a record that will be written. A state says whether it is the
 // last of its message, with what else this group closes.
-func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]int) {
+func (s *Spool) begin(it *item, f *forecast) {
 	switch it.kind {
 	case kindAccept:
-		adding[it.add.msg.ID] = true
+		f.adding[it.add.msg.ID] = true
 	case kindState:
 		l := s.leases[it.token]
 		l.settling = true
@@ -359,20 +358,19 @@ func (s *Spool) begin(it *item, adding map[postrider.ID]bool, closes map[*entry]
 			st.dests = append(st.dests, key)
 			st.news = append(st.news, r.state != c.State || r.tries != uint32(c.Tries))
 			if !r.closed() && c.State != postrider.Waiting && c.Reported {
-				closes[it.e]++
+				f.closes[it.e]++
 				closed = true
 			}
 		}
-		if n := l.drops(st.changes); n > 0 { // which release does
-			closes[it.e] += n
-			closed = true
-		}
-		st.last = closed && int(it.e.open) == closes[it.e]
+		before := f.closes[it.e]
+		l.fulfil(st, f) // which release does
+		closed = closed || f.closes[it.e] > before
+		st.last = closed && int(it.e.open) == f.closes[it.e]
 		st.woke = l.why == postrider.Wake
 		it.e.out.askWake(st)
 		it.meta = st.encode()
 	case kindAmend:
-		s.beginAmend(it, closes)
+		s.beginAmend(it, f)
 	}
 }
 

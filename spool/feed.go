@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
+	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -217,6 +219,14 @@ func (st *state) events(lsn uint64) []postrider.Event {
 		ev := base
 		ev.Kind, ev.Rcpt, ev.To, ev.Dest = postrider.EventRecipient, c.Rcpt, st.tos[i], st.dests[i]
 		ev.State, ev.Tries, ev.Next, ev.Reply, ev.Remote = c.State, c.Tries, c.Due, c.Reply, c.Remote
+		if slices.ContainsFunc(st.done, func(f fulfilled) bool { return int(f.rcpt) == c.Rcpt }) {
+			ev.Next = time.Time{} // no attempt will come
+		}
+		evs = append(evs, ev)
+	}
+	for _, f := range st.done {
+		ev := base
+		ev.Kind, ev.Rcpt, ev.To, ev.Amend, ev.Reply = postrider.EventAmended, int(f.rcpt), f.to, f.do, f.reply
 		evs = append(evs, ev)
 	}
 	if st.report != "" {
@@ -237,6 +247,9 @@ func (a *amendment) events(lsn uint64) []postrider.Event {
 	for i, n := range a.rcpts {
 		evs[i] = postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventAmended, ID: a.id, From: a.from,
 			Arrived: fromNanos(a.arrived), Rcpt: int(n), To: a.tos[i], Amend: a.do, Next: fromNanos(a.due), Reply: a.reply}
+		if a.leased[i] && a.ends() {
+			evs[i].Kind = postrider.EventOrdered
+		}
 	}
 	if a.last {
 		evs = append(evs, postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventRemoved, ID: a.id, From: a.from,

@@ -128,11 +128,20 @@ func (w *world) settle(set *postrider.Settlement, a *act, report postrider.ID) {
 		if r.Passed {
 			dest = dest.Past(r.To)
 		}
+		due := c.Due
+		if m.wants[c.Rcpt] != nil && slices.Contains(set.Lease.Rcpts, c.Rcpt) && c.State == postrider.Waiting {
+			due = time.Time{}
+		}
 		if r.State != c.State || r.Tries != c.Tries {
-			w.tell("recipient %s/%d %s at %s: %s tries %d next %d %s %q", id, c.Rcpt, r.To, dest, c.State, c.Tries, nanos(c.Due), c.Reply, c.Remote)
+			w.tell("recipient %s/%d %s at %s: %s tries %d next %d %s %q", id, c.Rcpt, r.To, dest, c.State, c.Tries, nanos(due), c.Reply, c.Remote)
 		}
 		apply(r, c)
 		m.dues[c.Rcpt] = 0
+	}
+	for _, n := range slices.Sorted(slices.Values(set.Lease.Rcpts)) {
+		if r := &m.m.Recipients[n]; m.wants[n] != nil && r.State == postrider.Waiting {
+			w.tell("amended %s/%d %s %d next 0 %s", id, n, r.To, m.wants[n].do, m.wants[n].reply)
+		}
 	}
 	if report != "" {
 		w.tell("reported %s by %s", id, report)
@@ -183,8 +192,12 @@ func (w *world) amend(am *postrider.Amendment, a *act) {
 		if r.State != postrider.Waiting || am.Rcpts != nil && !slices.Contains(am.Rcpts, n) {
 			continue
 		}
-		w.tell("amended %s/%d %s %d next %d %s", am.ID, n, r.To, am.Do, nanos(am.Due), am.Reply)
 		leased := slices.Contains(a.leased[am.ID], n)
+		word := "amended"
+		if leased && (am.Do == postrider.AmendBounce || am.Do == postrider.AmendDrop) {
+			word = "ordered"
+		}
+		w.tell("%s %s/%d %s %d next %d %s", word, am.ID, n, r.To, am.Do, nanos(am.Due), am.Reply)
 		switch am.Do {
 		case postrider.AmendDue:
 			m.setDue(n, nanos(am.Due), leased)
@@ -360,6 +373,8 @@ func tellings(evs []postrider.Event) (all []string) {
 			all = append(all, fmt.Sprintf("removed %s", ev.ID))
 		case postrider.EventAmended:
 			all = append(all, fmt.Sprintf("amended %s/%d %s %d next %d %s", ev.ID, ev.Rcpt, ev.To, ev.Amend, nanos(ev.Next), ev.Reply))
+		case postrider.EventOrdered:
+			all = append(all, fmt.Sprintf("ordered %s/%d %s %d next %d %s", ev.ID, ev.Rcpt, ev.To, ev.Amend, nanos(ev.Next), ev.Reply))
 		}
 	}
 	return all

@@ -169,6 +169,10 @@ func (t *teller) words(s admin.Step) string {
 		return s.To + ": an operator has given it up" + said(s.Reply)
 	case admin.StepDropped:
 		return s.To + ": an operator has given it up, and nobody is told"
+	case admin.StepBounceOrdered:
+		return s.To + ": an operator wants it given up, if the attempt that is under way does not end it" + said(s.Reply)
+	case admin.StepDropOrdered:
+		return s.To + ": an operator wants it given up, and nobody told, if the attempt that is under way does not end it"
 	case admin.StepReported:
 		if s.Report == "" {
 			return "nothing is owed to the sender"
