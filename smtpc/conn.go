@@ -29,6 +29,9 @@ type Options struct {
 	TLS      *tls.Config
 	LMTP     bool // the peer delivers, and answers for each recipient (RFC 2033)
 	Timeouts Timeouts
+	// ChunkSize is the octets of a chunk of BDAT (RFC 3030); 0: 256 KiB. Two of them
+	// are in memory while a content goes so.
+	ChunkSize int
 }
 
 // Timeouts bound the waits of a connection. A zero duration is the minimum of
@@ -83,15 +86,20 @@ type Conn struct {
 	tls      *tls.ConnectionState // nil: in the clear
 	exts     map[string]string
 	banner   string // first word of the reply to our hello
-	authed   bool   // the peer knows who we are
 	dirty    bool   // the peer may hold half a transaction: RSET comes first
+	authed   bool   // the peer knows who we are
+	mails    int    // MAIL commands sent
+	chunk    int    // octets
 	dead     bool
 }
 
 // NewConn reads the greeting and says hello on a fresh connection, which it
 // closes if that fails. The error is an *Error.
 func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
-	c := &Conn{raw: conn, name: o.Hello, lmtp: o.LMTP, timeouts: o.Timeouts.orDefaults()}
+	c := &Conn{raw: conn, name: o.Hello, lmtp: o.LMTP, timeouts: o.Timeouts.orDefaults(), chunk: o.ChunkSize}
+	if c.chunk <= 0 {
+		c.chunk = chunkSize
+	}
 	if c.name == "" {
 		c.name = literal(conn.LocalAddr())
 	}
@@ -202,6 +210,24 @@ func (c *Conn) Ext(name string) (params string, ok bool) {
 
 // Name is what the peer calls itself in its reply to our hello.
 func (c *Conn) Name() string { return c.banner }
+
+// Limits are what the peer announced in its last reply to our hello (RFC 9422 3.6:
+// "Clients MUST discard any previous limits in favor of those provided by the most
+// recent EHLO"); 0: nothing.
+func (c *Conn) Limits() smtp.Limits {
+	params, ok := c.Ext("LIMITS")
+	if !ok {
+		return smtp.Limits{}
+	}
+	return smtp.ParseLimits(params)
+}
+
+// Spent reports that the connection has had as many transactions as the peer
+// announced that it takes (RFC 9422 4.1), accepted or not: it is to be ended.
+func (c *Conn) Spent() bool {
+	limit := c.Limits().MailMax
+	return limit > 0 && c.mails >= limit
+}
 
 // Usable reports whether the connection can take another transaction.
 func (c *Conn) Usable() bool { return !c.dead }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -22,13 +23,15 @@ import (
 //	S: what the server sends; "S: <close>" hangs up, "S: <tls>" shakes hands, for
 //	   a certificate of mx.example
 //	C: what the server must read then, and nothing behind it before it answers
-//	> what the client does: "dial", with "lmtp" or "tls" or both, "starttls NAME" for
+//	> what the client does: "dial", with "lmtp", "tls" and "chunk=N", "starttls NAME" for
 //	  a certificate of that name, "auth MECHANISM USER PASSWORD",
 //	  "send key=value ...", "reset", "noop", "quit", "offers EXTENSION"
 //	= what came of it
 //
 // The values of send are Go strings without quotes: from, to (again for each
-// recipient, "address;NOTIFY;ORCPT"), size, body, utf8, ret, envid, content.
+// recipient, "address;NOTIFY;ORCPT"), rrvs (of the recipient before it), size, body,
+// utf8, ret, envid, auth, by, holdfor, priority, solicit, content. "spent" asks whether
+// the connection has had its transactions.
 type dialogue struct {
 	server []string // lines of S: and C:
 	client []string // lines of > and =
@@ -152,6 +155,9 @@ func (d dialogue) play(t *testing.T, conn net.Conn) {
 		switch verb {
 		case "dial":
 			o := Options{Hello: "client.example", LMTP: strings.Contains(args, "lmtp")}
+			if _, n, ok := strings.Cut(args, "chunk="); ok {
+				o.ChunkSize, _ = strconv.Atoi(n)
+			}
 			if strings.Contains(args, "tls") {
 				o.TLS = clientTLS("mx.example")
 			}
@@ -168,6 +174,9 @@ func (d dialogue) play(t *testing.T, conn net.Conn) {
 		case "offers":
 			_, ok := c.Ext(args)
 			got = strconv.FormatBool(ok)
+			continue
+		case "spent":
+			got = strconv.FormatBool(c.Spent())
 			continue
 		case "send":
 			res := c.Send(t.Context(), parseSend(t, args))
@@ -217,6 +226,18 @@ func parseSend(t *testing.T, args string) Transaction {
 			tx.Params.Ret = map[string]smtp.Ret{"FULL": smtp.RetFull, "HDRS": smtp.RetHeaders}[value]
 		case "envid":
 			tx.Params.EnvID = value
+		case "auth":
+			tx.Params.Auth = value
+		case "by":
+			tx.Params.By, _ = smtp.ParseDeliverBy(value)
+		case "holdfor":
+			tx.Params.Hold.For, err = time.ParseDuration(value)
+		case "priority":
+			tx.Params.Priority, _ = smtp.ParsePriority(value)
+		case "solicit":
+			tx.Params.Solicit = value
+		case "rrvs":
+			tx.Rcpts[len(tx.Rcpts)-1].Params.RRVS, _ = smtp.ParseRRVS(value)
 		case "content":
 			tx.Content = strings.NewReader(value)
 		default:

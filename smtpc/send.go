@@ -12,12 +12,17 @@ import (
 // A Transaction is one message on its way to some recipients.
 type Transaction struct {
 	From smtp.Path
-	// Params are what is known of the message. SIZE and the parameters of DSN
-	// are sent only where they are offered (RFC 3461 5.2.2); a message that needs
-	// 8BITMIME or SMTPUTF8 is not sent to a peer that lacks it.
-	Params  smtp.MailParams
-	Rcpts   []Rcpt
-	Content io.Reader // lines that end in CRLF, dots not stuffed
+	// Params are what is known of the message. What only informs the peer goes where
+	// it is offered: SIZE, AUTH, SOLICIT, MT-PRIORITY, BY with the mode N, and the
+	// parameters of DSN (RFC 3461 5.2.2). What must not get lost is a *NeedError where
+	// it is not offered: SMTPUTF8, BODY, BY with the mode R, HOLDFOR and HOLDUNTIL, and
+	// RRVS of a recipient without C. Over LMTP, where the peer delivers, BY and RRVS
+	// only inform.
+	Params smtp.MailParams
+	Rcpts  []Rcpt
+	// Content is in lines that end in CRLF, dots not stuffed; with BODY=BINARYMIME
+	// it is any octets.
+	Content io.Reader
 }
 
 // A Rcpt is one recipient of a transaction.
@@ -42,7 +47,7 @@ type Result struct {
 	// that it took at RCPT and of whom nothing decides (RFC 1047).
 	Uncertain bool
 	// Err tells why the transaction ended early: an *Error when the connection
-	// did, a *ContentError, or a *NeedError.
+	// did, a *ContentError, a *NeedError, or a *SizeError.
 	Err error
 }
 
@@ -80,7 +85,8 @@ func (r *Result) Accepted() int {
 }
 
 // Send makes one transaction. With PIPELINING the whole envelope and DATA go in
-// groups, else command by command.
+// groups, else command by command. What is not in lines, and what Params.Size says
+// is long, goes by BDAT where the peer offers CHUNKING.
 func (c *Conn) Send(ctx context.Context, t Transaction) Result {
 	res := Result{Rcpts: make([]smtp.Reply, len(t.Rcpts))}
 	if res.Err = c.alive(StageMail); res.Err != nil || len(t.Rcpts) == 0 {
@@ -92,12 +98,19 @@ func (c *Conn) Send(ctx context.Context, t Transaction) Result {
 		return res
 	}
 	defer c.watch(ctx)()
-	if res.Err = c.envelope(steps, &res); res.Err != nil || !res.Data.Intermediate() {
+	if res.Err = c.envelope(steps, &res); res.Err != nil {
 		return res
 	}
-	if res.Mail.Positive() && res.Accepted() > 0 {
+	taken := res.Mail.Positive() && res.Accepted() > 0
+	switch {
+	case c.chunked(t.Params, t.Params.Size):
+		if taken {
+			c.chunks(t.Content, t.Params.Body == smtp.BodyBinaryMIME, &res)
+		}
+	case !res.Data.Intermediate():
+	case taken:
 		c.content(t.Content, &res)
-	} else {
+	default:
 		res.Err = c.loneDot()
 	}
 	return res
@@ -168,6 +181,7 @@ func (c *Conn) group(steps []step, res *Result) error {
 			}
 		case StageMail:
 			res.Mail, c.dirty = r, true
+			c.mails++
 		case StageRcpt:
 			res.Rcpts[s.rcpt] = rcptReply(r)
 		case StageData:

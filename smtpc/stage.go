@@ -92,3 +92,13 @@ type NeedError struct {
 }
 
 func (e *NeedError) Error() string { return "smtpc: the peer does not offer " + e.Ext }
+
+// A SizeError says that a content is longer than the peer announced that it takes
+// (RFC 1870 4). Nothing was sent, and the connection can be used further.
+type SizeError struct {
+	Limit int64 // octets
+}
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("smtpc: the peer takes no message over %d octets", e.Limit)
+}
