@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 )
@@ -106,6 +107,13 @@ func (d *DotReader) Read(p []byte) (int, error) {
 // It stops at the end of the content, and when p or block is used up.
 func (d *DotReader) step(p, block []byte) (used, n int) {
 	for used < len(block) && n < len(p) && d.state != atFinish {
+		if d.state == atStart && d.fault == nil {
+			if run := d.lines(block[used:], len(p)-n); run > 0 {
+				copy(p[n:], block[used:used+run])
+				used, n = used+run, n+run
+				continue
+			}
+		}
 		if d.state == inLine && d.fault == nil {
 			if run := d.plain(block[used:], len(p)-n); run > 0 {
 				copy(p[n:], block[used:used+run])
@@ -130,6 +138,26 @@ func (d *DotReader) step(p, block []byte) (used, n int) {
 		n++
 	}
 	return used, n
+}
+
+// lines returns how many octets at the front of block are whole lines without
+// further thought: no dot at their beginning, no CR or LF but at their end, no
+// NUL, within the line limit, and at most room.
+func (d *DotReader) lines(block []byte, room int) int {
+	block = block[:min(len(block), room)]
+	n := 0
+	for n < len(block) && block[n] != '.' {
+		lf := bytes.IndexByte(block[n:], '\n')
+		if lf < 0 || lf >= d.limit() {
+			break
+		}
+		line := block[n : n+lf]
+		if bytes.IndexByte(line, '\r') != lf-1 || lf == 0 || bytes.IndexByte(line, 0) >= 0 {
+			break
+		}
+		n += lf + 1
+	}
+	return n
 }
 
 // plain returns how many octets at the front of block are content without
