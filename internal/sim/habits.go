@@ -8,20 +8,26 @@ import (
 )
 
 // peersMax is how many other people's servers there are: p1.example and so on.
-const peersMax = 5
+const peersMax = 8
 
 // habits are how the peers of a world behave. The first takes everything in the end.
 func habits(seed uint64) []Habit {
 	rng := Stream(seed, "habits")
 	chance := func(most float64) float64 { return rng.Float64() * most }
 	grey := func() int { return rng.IntN(3) }
-	return []Habit{
+	all := []Habit{
 		{Greylist: grey(), GreyTime: 12 * time.Hour, Busy: chance(0.1), Later: chance(0.1), DeferLate: chance(0.1)}, // in the end it takes all
 		{Refuse: []string{"no-"}, RcptMax: 2 + rng.IntN(5), Greylist: grey(), Later: chance(0.2), Plain: chance(0.3), SevenBit: chance(0.3)},
 		{Garbage: chance(0.3), CloseFirst: chance(0.1), Busy: chance(0.1), HeloOnly: chance(0.2), Tarpit: chance(0.3), TarpitMax: 2 * time.Minute},
 		{DropEarly: chance(0.1), DropLate: chance(0.1), LieLater: chance(0.1), ResetLate: chance(0.1), SilenceLate: chance(0.1), DeferLate: chance(0.1)},
 		{RefuseLate: chance(0.2), Connections: 20, Messages: 10 + rng.IntN(20), SizeMax: 20_000, Plain: chance(0.5)},
+		{Mixed: true, MailLater: chance(0.2), DeferLate: chance(0.1)},
+		{Mixed: true, LMTP: true, MailLater: chance(0.1), DropBetween: chance(0.2)},
+		{Shut: true},
 	}
+	all[0].MailLater = chance(0.2)
+	all[2].MailLater = chance(0.2)
+	return all
 }
 
 // nameFaults are the strikes at names, by what a resolver calls them.

@@ -30,7 +30,10 @@ type Machine struct {
 	conf   string
 	names  dns.Resolver
 	faults diskFaults
-	clock  atomic.Int64 // how far its wall clock is off
+	clock  atomic.Int64           // how far its wall clock is off
+	closed atomic.Int64           // guests may not relay, by what its configuration says now
+	text   atomic.Pointer[string] // what a reload finds; nil: what chance says
+	halts  halts
 	boots  int
 
 	mu   sync.Mutex
@@ -123,11 +126,12 @@ func (m *Machine) tune(o *spool.Options) {
 // the same instant.
 type slowSpool struct {
 	postrider.Spool
-	boot string
+	boot  string
+	halts *halts
 }
 
 func (m *Machine) wrap(sp postrider.Spool) postrider.Spool {
-	return slowSpool{sp, fmt.Sprintf("%s %d", m.name, m.boots)}
+	return slowSpool{sp, fmt.Sprintf("%s %d", m.name, m.boots), &m.halts}
 }
 
 // Claim implements postrider.Spool.
@@ -148,6 +152,7 @@ func (s slowSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	}
 	l := b.Settle[0].Lease
 	moment := 1 + time.Duration(nameKey(fmt.Sprint(s.boot, "settle", l.ID, l.Rcpts))%20_000)
+	s.halts.settles(s.boot)
 	time.Sleep(moment)
 	err := s.Spool.Commit(ctx, b)
 	time.Sleep(moment)
@@ -172,16 +177,22 @@ func (s *spaced) Lookup(ctx context.Context, name string, t dns.Type) (dns.Answe
 // reloaded is the configuration as a reload finds it: now and then with a
 // mistake, or with a queue that retries sooner.
 func (m *Machine) reloaded() string {
+	if text := m.text.Load(); text != nil {
+		return *text
+	}
+	conf := m.present()
 	switch Stream(m.site.Plan.Seed, fmt.Sprint("reload ", m.name, time.Now().UnixNano())).IntN(8) {
 	case 0:
-		return m.conf + "\nlistner \"x\" {}\n"
+		return conf + "\nlistner \"x\" {}\n"
 	case 1, 2, 3:
-		return m.conf + "\nlimits { recipients = 500 }\n"
+		return conf + "\nlimits { recipients = 500 }\n"
 	case 4:
 		m.site.letGo()
-		return unheld(m.conf)
+		return unheld(conf)
+	case 5:
+		return patient(conf)
 	}
-	return m.conf
+	return conf
 }
 
 // start boots until that succeeds: a disk that fails is better a while later.
@@ -216,7 +227,11 @@ func (m *Machine) rng(what string) *rand.Rand {
 
 // off ends the process, in whatever it is doing. A power cut leaves of what was
 // not synced what the chance says; a kill leaves all.
-func (m *Machine) off(power bool) {
+func (m *Machine) off(power bool) { m.end(power, true) }
+
+// end is off. Forgets: what it has heard in the last seconds it may have to hear
+// again.
+func (m *Machine) end(power, forgets bool) {
 	// The disk first: whom the network wakes in this instant can write no more.
 	if power {
 		m.setDisk(m.Disk().Crash(m.keepSome("keep", m.rng("keep").Float64())))
@@ -224,7 +239,9 @@ func (m *Machine) off(power bool) {
 		m.setDisk(m.Disk().Kill())
 	}
 	m.host.Crash()
-	m.forget()
+	if forgets {
+		m.forget()
+	}
 	m.cancel()
 	m.drain()
 }
@@ -250,8 +267,10 @@ func (m *Machine) stop() error {
 	err := <-m.broke
 	// How long net/http takes to shut down is left to a chance that is not ours.
 	time.Sleep(stopQuantum - m.site.age()%stopQuantum)
-	// The process is gone, and its locks; or the power went while it stopped.
-	m.off(m.Disk().Dead())
+	// The process is gone, and its locks; or the power went while it stopped. A stop
+	// in good order forgets nothing: all that was heard is settled before the end.
+	dead := m.Disk().Dead()
+	m.end(dead, dead || err != nil || m.faults.lately())
 	return err
 }
 
@@ -294,6 +313,15 @@ func (m *Machine) watch(ctx context.Context, until <-chan time.Time) error {
 		m.off(true)
 		m.site.tell("%s: power lost in an operation", m.name)
 		time.Sleep(time.Minute + time.Duration(m.rng("down").Int64N(int64(5*time.Minute))))
+		return m.start(ctx)
+	case boot := <-m.halts.now:
+		if boot != fmt.Sprintf("%s %d", m.name, m.boots) {
+			return nil
+		}
+		m.site.fault("stop-in-settle", m.name)
+		err := m.stop()
+		m.site.tell("%s: stopped amid a settlement: %v", m.name, err)
+		time.Sleep(time.Minute)
 		return m.start(ctx)
 	case err := <-m.broke:
 		m.site.tell("%s: the node ended: %v", m.name, err)
@@ -352,6 +380,11 @@ func (m *Machine) strike(ctx context.Context, s Strike) error {
 			m.site.tell("%s: reload: %v %v", m.name, later, firstLine(err))
 			m.site.fault("reload", m.name)
 		})
+	case "stop-in-settle":
+		m.halts.arm(int(s.Arg % 8))
+	case "guest":
+		n := m.node
+		m.over.Go(func() { m.site.guest(ctx, m, n, s) })
 	case "clock":
 		m.clock.Store(int64(s.Arg%uint64(12*time.Hour)) - int64(6*time.Hour))
 		m.site.fault("clock", m.name)

@@ -167,6 +167,9 @@ func (s *Site) rudely(c *conn, l *Letter, e *Entry, to []string) (res smtpc.Resu
 	if res.Final = d.reply(); res.Final.Code == 0 {
 		res.Uncertain = sent
 	}
+	for i := 1; d.m.LMTP && i < res.Accepted(); i++ { // the others are the same, for what is kept is kept for all
+		d.reply()
+	}
 	d.ask("QUIT")
 	return res
 }

@@ -16,6 +16,9 @@ type Habit struct {
 	Refuse  []string // recipients whose local part begins so are refused with 550
 	RcptMax int      // recipients of a message; those beyond get 452
 	SizeMax int      // octets of a message; more is refused with 552
+	Mixed   bool     // it says different things to the recipients of one batch: verdicts
+	LMTP    bool     // it speaks LMTP, on port 24
+	Shut    bool     // 554 in place of a greeting
 
 	// Of a connection.
 	Garbage    float64 // one of its replies is no SMTP
@@ -30,6 +33,9 @@ type Habit struct {
 	// Rates, by the minute: more than that gets 421. Zero: no limit.
 	Connections, Messages int
 
+	// Of a sender: 451 or 452 to MAIL.
+	MailLater float64
+
 	// Of a recipient.
 	Greylist int           // how often 451 comes for a new pair of sender and recipient
 	GreyTime time.Duration // when a pair that does not come again is forgotten; zero: never
@@ -43,17 +49,18 @@ type Habit struct {
 	RefuseLate  float64 // answers 554, and keeps nothing
 	DeferLate   float64 // answers 451, and keeps nothing
 	SilenceLate float64 // keeps it, and answers only after an hour, when nobody waits
+	DropBetween float64 // over LMTP: keeps it, and closes after some of the replies
 }
 
 // PeerFaults are the kinds of faults of peers that a Network tells of.
 var PeerFaults = []string{"peer_garbage", "peer_close_first", "peer_busy", "peer_helo_only", "peer_plain", "peer_seven_bit",
 	"peer_tarpit", "peer_connection_rate", "peer_message_rate", "peer_greylist", "peer_later", "peer_drop_early",
 	"peer_drop_late", "peer_lie_later", "peer_reset_late", "peer_refuse_late", "peer_defer_late", "peer_silence_late",
-	"peer_refuse", "peer_rcpt_max", "peer_size_max"}
+	"peer_refuse", "peer_rcpt_max", "peer_size_max", "peer_mixed", "peer_mail_later", "peer_drop_between"}
 
 // Honest returns the policies of a habit alone.
 func (h Habit) Honest() Habit {
-	return Habit{Refuse: h.Refuse, RcptMax: h.RcptMax, SizeMax: h.SizeMax}
+	return Habit{Refuse: h.Refuse, RcptMax: h.RcptMax, SizeMax: h.SizeMax, Mixed: h.Mixed, LMTP: h.LMTP, Shut: h.Shut}
 }
 
 // A Taken is a message that a peer has, and never loses.
@@ -109,11 +116,15 @@ func NewPeer(n *Network, seed uint64, name, addr string, habit Habit) *Peer {
 	return &Peer{net: n, seed: seed, name: name, addr: addr, habit: habit, live: map[*conn]struct{}{}, grey: map[string]*tally{}}
 }
 
-// Start listens on port 25. A peer may be started again after Stop.
+// Start listens on port 25, or 24 for LMTP. A peer may be started again after Stop.
 func (p *Peer) Start(ctx context.Context) error {
 	p.boots++
 	p.host = p.net.Host(p.addr, p.name+" "+strconv.Itoa(p.boots))
-	l, err := p.host.Listen(ctx, "tcp", p.addr+":25")
+	port := ":25"
+	if p.habit.LMTP {
+		port = ":24"
+	}
+	l, err := p.host.Listen(ctx, "tcp", p.addr+port)
 	if err != nil {
 		return err
 	}

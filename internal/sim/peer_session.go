@@ -106,6 +106,8 @@ func (s *session) greet(tooMany bool) error {
 	case tooMany:
 		s.tell("connection_rate")
 		s.reply(421, "4.7.0", "too many connections")
+	case s.h.Shut:
+		return s.shut()
 	case s.strikes("busy", s.h.Busy):
 		s.reply(421, "4.3.2", "busy")
 	default:
@@ -187,6 +189,8 @@ func (s *session) command() error {
 	switch verb {
 	case "EHLO", "HELO":
 		return s.greeted(verb)
+	case "LHLO":
+		return s.greeted("EHLO")
 	case "MAIL":
 		return s.mailFrom(rest)
 	case "RCPT":
@@ -270,6 +274,11 @@ func (s *session) mailFrom(rest string) error {
 	case !ok:
 		s.p.breach("MAIL " + rest)
 		return s.reply(501, "5.1.7", "no path")
+	case s.befalls("mail_later", rest, s.h.MailLater):
+		if mix(s.key, 5)%2 == 0 {
+			return s.reply(452, "4.3.1", "no room")
+		}
+		return s.reply(451, "4.3.0", "not now")
 	case s.p.mailed(s.h.Messages):
 		s.tell("message_rate")
 		s.reply(421, "4.7.0", "too many messages")
@@ -315,6 +324,11 @@ func (s *session) rcptTo(rest string) error {
 			s.tell("refuse")
 			s.p.refuse(s.from, path, 550)
 			return s.reply(550, "5.1.1", "nobody here of that name")
+		}
+	}
+	if s.h.Mixed && !s.h.LMTP {
+		if v := s.verdict(path); v != nil {
+			return s.reply(v.code, v.status, "not for this one")
 		}
 	}
 	switch {
@@ -366,6 +380,9 @@ func (s *session) data() error {
 		return err
 	}
 	defer s.reset()
+	if s.h.LMTP {
+		return s.finishEach(content)
+	}
 	return s.finish(content)
 }
 

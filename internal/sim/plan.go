@@ -36,6 +36,8 @@ type Letter struct {
 	Size   int
 	Tries  int     // how often it is offered until somebody answers 250
 	Dots   bool    // its lines begin with dots
+	Hops   int     // Received fields that it comes with
+	Port   int     // of the server; zero: 25
 	Manner *Manner // of a sender that is no client of ours; nil: it is one
 }
 
@@ -99,7 +101,7 @@ var teams = map[string][]string{
 
 // fateOf is what may become of mail to an address.
 func fateOf(to string) fate {
-	for _, p := range places {
+	for _, p := range slices.Concat(places, specials) {
 		for _, u := range p.users {
 			if to == u+"@"+p.domain {
 				return p.fate
@@ -127,6 +129,8 @@ func NewPlan(seed uint64, n int) *Plan {
 	p.weather(Stream(seed, "weather"))
 	p.strikes(Stream(seed, "strikes"))
 	p.manners(Stream(seed, "manners"))
+	p.specials(Stream(seed, "specials"))
+	p.moreStrikes(Stream(seed, "more strikes"))
 	return p
 }
 

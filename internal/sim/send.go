@@ -18,7 +18,11 @@ import (
 func (l *Letter) content(seed uint64) []byte {
 	token, rng := l.Token(seed), Stream(seed, fmt.Sprint("content ", l.N))
 	var body strings.Builder
-	fmt.Fprintf(&body, "Message-ID: <%s@sender.example>\r\nFrom: sender@a.example\r\nSubject: %s\r\n\r\n", token, token)
+	fmt.Fprintf(&body, "Message-ID: <%s@sender.example>\r\nFrom: sender@a.example\r\nSubject: %s\r\n", token, token)
+	for i := range l.Hops {
+		fmt.Fprintf(&body, "Received: from hop%d.example by hop%d.example; Mon, 1 Jan 2001 00:00:00 +0000\r\n", i, i+1)
+	}
+	body.WriteString("\r\n")
 	if l.Dots {
 		body.WriteString(dots(rng, l.Size))
 	}
@@ -50,7 +54,7 @@ func (s *Site) send(ctx context.Context, host *Host, l *Letter) {
 
 // offer offers a letter once, and returns for whom it may be tried again.
 func (s *Site) offer(ctx context.Context, host *Host, l *Letter, e *Entry, to []string) []string {
-	link, err := host.DialContext(ctx, "tcp", net.JoinHostPort(machines[l.Server].addr, "25"))
+	link, err := host.DialContext(ctx, "tcp", net.JoinHostPort(machines[l.Server].addr, fmt.Sprint(max(l.Port, smtpPort))))
 	if err != nil {
 		return to
 	}
@@ -121,6 +125,9 @@ func (s *Site) note(l *Letter, e *Entry, to []string, res *smtpc.Result) (again 
 
 // takes reports whether the server of a letter has to take a recipient.
 func takes(l *Letter, to string) bool {
+	if l.Port != 0 {
+		return atDoor(l, to)
+	}
 	if to == "nobody@b.example" {
 		return l.Server != "b" && l.By == "sender"
 	}

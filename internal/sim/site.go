@@ -25,6 +25,7 @@ import (
 const (
 	addrSender   = "10.0.0.9"
 	addrStranger = "10.0.0.66"
+	addrGuest    = "10.0.0.77" // may relay until a reload takes that away
 	addrOperator = "10.0.0.8"
 	addrA        = "10.0.0.1"
 	addrB        = "10.0.0.2"
@@ -50,6 +51,8 @@ type Site struct {
 	names map[string]*Names // of each machine
 	addrs []string          // of machines and peers
 	begun time.Time
+	rounds
+	guests *Host
 }
 
 // NewSite builds a world. Nothing runs in it yet.
@@ -58,8 +61,12 @@ func NewSite(p *Plan) (*Site, error) {
 		names: map[string]*Names{}, begun: time.Now()}
 	s.Trace.fired, s.Trace.struck, s.Trace.worked = map[string]int{}, map[string][]time.Time{}, map[string]time.Time{}
 	s.Ledger.init()
+	s.rounds.times = map[string]int{}
 	s.Net.Note = s.fault
-	s.Net.Uncertain, s.Net.Answers = s.uncertain, s.answers
+	s.Net.Uncertain, s.Net.Answers = s.uncertain, func(server, token string, taken bool, n int) {
+		s.passed(token, taken)
+		s.answers(server, token, taken, n)
+	}
 	s.zone()
 	for i, h := range habits(p.Seed) {
 		domain, addr := fmt.Sprintf("p%d.example", i+1), fmt.Sprintf("10.0.1.%d", i+1)
@@ -70,7 +77,7 @@ func NewSite(p *Plan) (*Site, error) {
 	for _, name := range machineNames {
 		s.names[name] = NewNames(s.Net, name, s.Zone)
 		m := &Machine{site: s, name: name, addr: machines[name].addr, conf: machines[name].conf, names: s.names[name],
-			disk: vfs.NewMem(), fell: make(chan string, 1)}
+			disk: vfs.NewMem(), fell: make(chan string, 1), halts: halts{now: make(chan string, 1)}}
 		m.faults.until, m.faults.crash = map[string]time.Time{}, -1
 		s.Machines[name], s.addrs = m, append(s.addrs, m.addr)
 		for _, dir := range []string{"/etc", "/mail/a.example", "/mail/b.example", "/mail/c.example"} {
@@ -115,7 +122,12 @@ func (s *Site) zone() {
 		MX("c.example", 10, "mx.c.example").A("mx.c.example", addrC).
 		MX("far.example", 10, "mx.p1.example").
 		MX("held.example", 10, "mx.p1.example").
-		MX("dead.example", 10, "mx.dead.example").A("mx.dead.example", addrDead)
+		MX("dead.example", 10, "mx.dead.example").A("mx.dead.example", addrDead).
+		MX("none.example", 10, "mx.dead.example").
+		MX("l.example", 10, "mx.c.example").
+		MX("two.example", 10, "mx.p8.example").
+		MX("two.example", 20, "mx.p6.example").
+		MX("shut.example", 10, "mx.p8.example")
 	for i := range peersMax {
 		s.Zone.MX(fmt.Sprintf("p%d.example", i+1), 10, fmt.Sprintf("mx.p%d.example", i+1)).
 			A(fmt.Sprintf("mx.p%d.example", i+1), fmt.Sprintf("10.0.1.%d", i+1))
@@ -134,8 +146,12 @@ hostname = "mx.a.example"
 data_dir = "/data"
 listener "mx" {
   address    = "10.0.0.1:25"
-  relay_from = ["10.0.0.9/32"]
+  relay_from = ["10.0.0.9/32", "10.0.0.2/32", "10.0.0.77/32"]
   tls        = "none"
+}
+listener "door" {
+  address = "10.0.0.1:26"
+  tls     = "none"
 }
 domain "a.example" {
   mailboxes = ["sender", "ann", "anton", "amy"]
@@ -143,6 +159,10 @@ domain "a.example" {
   deliver   = "maildir:/mail/{domain}/{user}"
 }
 route "held.example" { via = "hold" }
+route "loop.example" {
+  via = "smtp://10.0.0.2:25"
+  tls = "none"
+}
 route "far.example" {
   via = "smtp://10.0.0.2:25"
   tls = "none"
@@ -162,7 +182,7 @@ hostname = "mx2.b.example"
 data_dir = "/data"
 listener "mx" {
   address    = "10.0.0.2:25"
-  relay_from = ["10.0.0.9/32", "10.0.0.1/32"]
+  relay_from = ["10.0.0.9/32", "10.0.0.1/32", "10.0.0.77/32"]
   tls        = "none"
 }
 listener "lmtp" {
@@ -179,6 +199,10 @@ domain "c.example" {
   deliver   = "maildir:/mail/{domain}/{user}"
 }
 route "held.example" { via = "hold" }
+route "loop.example" {
+  via = "smtp://10.0.0.1:25"
+  tls = "none"
+}
 route "*" {
   via     = "mx"
   private = true
@@ -200,6 +224,10 @@ domain "c.example" {
   mailboxes = ["cat", "cleo", "carl", "cid"]
   deliver   = "lmtp://10.0.0.2:24"
 }
+domain "l.example" {
+  mailboxes = ["l1", "l2", "l3", "no-1", "full-1", "wait-1", "busy-1", "late-1"]
+  deliver   = "lmtp://10.0.1.7:24"
+}
 route "*" {
   via     = "mx"
   private = true
@@ -219,6 +247,9 @@ func (s *Site) Run(ctx context.Context) (Tally, error) {
 	}
 	s.Net.SetWeather(s.Plan.Weather)
 	if err := s.live(ctx); err != nil {
+		return Tally{}, err
+	}
+	if err := s.last(ctx, s.Net.Host(addrSender, "sender")); err != nil {
 		return Tally{}, err
 	}
 	s.at(theEnd)
@@ -259,7 +290,7 @@ func (s *Site) live(ctx context.Context) error {
 		}
 	}
 	hosts := map[string]*Host{"sender": s.Net.Host(addrSender, "sender"), "stranger": s.Net.Host(addrStranger, "stranger")}
-	s.operator = s.Net.Host(addrOperator, "operator")
+	s.operator, s.guests = s.Net.Host(addrOperator, "operator"), s.Net.Host(addrGuest, "guest")
 	for i := range s.Plan.Letters {
 		l := &s.Plan.Letters[i]
 		wg.Go(func() { s.at(l.At); s.send(ctx, hosts[l.By], l) })
