@@ -81,6 +81,17 @@ const (
 	TLSNone     TLSMode = "none"
 )
 
+// Verify says who gets answers to VRFY and EXPN; others hear 252 (RFC 5321 7.3).
+type Verify string
+
+// Who gets answers.
+const (
+	VerifyAuthenticated Verify = "authenticated" // who has authenticated
+	VerifyRelay         Verify = "relay_from"    // and the networks of relay_from
+	VerifyAnyone        Verify = "anyone"
+	VerifyNobody        Verify = "nobody"
+)
+
 // A Listener is an address where we accept mail.
 type Listener struct {
 	Name      string
@@ -88,6 +99,9 @@ type Listener struct {
 	Role      Role           // never empty
 	TLS       TLSMode        // never empty
 	RelayFrom []netip.Prefix // client networks that may send to any domain; of RoleMX
+	Refuse    []netip.Prefix // client networks that are not served; all addresses: nobody is, and hears so
+	Verify    Verify         // who gets answers to VRFY and EXPN; never empty
+	Announce  bool           // the greeting names the software
 	Pos       Pos            // of the address
 }
 
@@ -199,8 +213,8 @@ func Builtin(dataDir string) *Config {
 	}
 	c.Hostname = "localhost"
 	c.Listeners = []Listener{
-		{Name: "mx", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart},
-		{Name: "submission", Address: "127.0.0.1:2587", Role: RoleSubmission, TLS: TLSStart},
+		{Name: "mx", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart, Verify: VerifyAuthenticated},
+		{Name: "submission", Address: "127.0.0.1:2587", Role: RoleSubmission, TLS: TLSStart, Verify: VerifyAuthenticated},
 	}
 	c.Admin.Address = "127.0.0.1:8025"
 	c.Domains = []Domain{{

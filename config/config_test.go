@@ -85,11 +85,12 @@ func full() *Config {
 		TLS:        TLS{Cert: "/mx1.pem", Key: "/mx1.key"},
 		Listeners: []Listener{
 			{Name: "mx", Address: ":25", Role: RoleMX, TLS: TLSNone, RelayFrom: []netip.Prefix{
-				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128")}},
-			{Name: "second", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart},
-			{Name: "submission", Address: ":587", Role: RoleSubmission, TLS: TLSStart},
-			{Name: "submissions", Address: ":465", Role: RoleSubmission, TLS: TLSImplicit},
-			{Name: "lmtp", Address: "127.0.0.1:24", Role: RoleLMTP, TLS: TLSNone},
+				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
+				Refuse: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Verify: VerifyRelay, Announce: true},
+			{Name: "second", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart, Verify: VerifyAuthenticated},
+			{Name: "submission", Address: ":587", Role: RoleSubmission, TLS: TLSStart, Verify: VerifyAuthenticated},
+			{Name: "submissions", Address: ":465", Role: RoleSubmission, TLS: TLSImplicit, Verify: VerifyAuthenticated},
+			{Name: "lmtp", Address: "127.0.0.1:24", Role: RoleLMTP, TLS: TLSNone, Verify: VerifyAuthenticated},
 		},
 		Admin: Admin{Address: "127.0.0.1:8025"},
 		DNS:   DNS{Servers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5353"), netip.MustParseAddrPort("[::1]:53")}},

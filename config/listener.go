@@ -28,10 +28,33 @@ func (r *reader) listener(block *hcl.Block) Listener {
 		}
 		r.errorf(attr.NameRange, help, "relay_from says nothing with role = %q", l.Role)
 	}
+	in.networks("refuse", &l.Refuse)
+	in.verify(&l)
+	l.Announce, _ = in.flag("announce")
 	if _, port, _ := net.SplitHostPort(l.Address); l.Role == RoleLMTP && port == strconv.Itoa(smtpPort) {
 		r.say(l.Pos, `Write another port, such as "127.0.0.1:24".`, "port 25 is for SMTP and never for LMTP (RFC 2033 5)")
 	}
 	return l
+}
+
+// verify reads the key "verify".
+func (b body) verify(l *Listener) {
+	l.Verify = VerifyAuthenticated
+	t, ok := b.text("verify")
+	if !ok {
+		return
+	}
+	l.Verify = Verify(b.word("verify", t, string(VerifyAuthenticated), string(VerifyRelay), string(VerifyAnyone), string(VerifyNobody)))
+	switch {
+	case l.Verify == VerifyRelay && l.Role == RoleMX && len(l.RelayFrom) == 0:
+		b.warnf(t.rng, `Add relay_from = ["192.0.2.0/24"], or write verify = "authenticated".`, "verify = \"relay_from\" without relay_from is for who has authenticated")
+	case l.Verify == VerifyRelay && l.Role != RoleMX:
+		b.errorf(t.rng, `Write "authenticated", "anyone" or "nobody".`, "verify = \"relay_from\" says nothing with role = %q", l.Role)
+	case l.Verify == VerifyAuthenticated && l.Role == RoleLMTP:
+		b.warnf(t.rng, `Write "anyone" or "nobody".`, "nobody authenticates over LMTP: VRFY and EXPN are answered to nobody")
+	case l.Verify == VerifyAnyone && l.Role != RoleLMTP && !loopbackOnly(l.Address):
+		b.warnf(t.rng, `Write "authenticated", unless that is meant.`, "verify = \"anyone\" tells strangers who has a mailbox and who is on a list (RFC 5321 7.3)")
+	}
 }
 
 // listenerTLS reads the key "tls". A user's password goes over TLS alone, so

@@ -54,7 +54,8 @@ func (n *Node) newGeneration(cfg *config.Config, doors []*door) (*generation, er
 	}
 	for _, l := range cfg.Listeners {
 		g.checks[l.Name] = policy.Standard(policy.Options{
-			Role: policy.Role(l.Role), RelayFrom: l.RelayFrom, Waiting: n.store.Waiting, MaxWaiting: cfg.Queue.MaxRecipients,
+			Role: policy.Role(l.Role), RelayFrom: l.RelayFrom, Refuse: l.Refuse, Verify: policy.Who(l.Verify),
+			Waiting: n.store.Waiting, MaxWaiting: cfg.Queue.MaxRecipients,
 		})
 	}
 	return g, nil
@@ -104,7 +105,9 @@ func (r currentRouter) Route(to smtp.Path) postrider.Route { return r.n.gen.Load
 type phase uint8
 
 const (
-	phaseMail phase = iota
+	phaseOpen phase = iota
+	phaseAsk
+	phaseMail
 	phaseRcpt
 	phaseData
 )
@@ -127,6 +130,10 @@ func (c currentCheck) Check(ctx context.Context, tx *postrider.Transaction) post
 		return postrider.Verdict{Refuse: true, Reply: closing}
 	}
 	switch c.phase {
+	case phaseOpen:
+		return chains.Open.Check(ctx, tx)
+	case phaseAsk:
+		return chains.Ask.Check(ctx, tx)
 	case phaseMail:
 		return chains.Mail.Check(ctx, tx)
 	case phaseRcpt:

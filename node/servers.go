@@ -39,6 +39,7 @@ type terms struct {
 	size     int64
 	rcpts    int
 	conns    int
+	announce bool
 }
 
 // listen opens the listeners of a configuration, but for those that are open in
@@ -83,7 +84,7 @@ func (n *Node) listen(ctx context.Context, cfg *config.Config, old []*door) (doo
 // terms are those of before, that is the one that is there.
 func (n *Node) makeServers(g *generation, old []*door) {
 	for _, d := range g.doors {
-		want := terms{d.name, d.conf.Role, d.conf.TLS, g.cfg.Limits.MessageSize, g.cfg.Limits.Recipients, n.maxConns(len(g.doors))}
+		want := terms{d.name, d.conf.Role, d.conf.TLS, g.cfg.Limits.MessageSize, g.cfg.Limits.Recipients, n.maxConns(len(g.doors)), d.conf.Announce}
 		i := slices.IndexFunc(old, func(o *door) bool { return o.socket == d.socket && o.served.terms == want })
 		if i >= 0 {
 			d.served = old[i].served
@@ -105,6 +106,9 @@ func (n *Node) server(d *door, t terms) *smtpd.Server {
 		MaxConns: t.conns,
 		Exempt:   n.exempt,
 		Alarm:    func(err error) { n.env.Log.Error("listener", "listener", d.name, "error", err) },
+	}
+	if t.announce {
+		s.Software = software
 	}
 	if t.tls != config.TLSNone {
 		s.TLS = n.tlsConfig
@@ -191,6 +195,7 @@ func (n *Node) maxConns(listeners int) int {
 func (n *Node) receiver(d *door) *receive.Receiver {
 	return receive.New(receive.Options{
 		Spool: n.spool, Router: currentRouter{n},
+		Open: currentCheck{n, d.name, phaseOpen}, Ask: currentCheck{n, d.name, phaseAsk}, Directory: directory{n},
 		Mail:     currentCheck{n, d.name, phaseMail},
 		Rcpt:     currentCheck{n, d.name, phaseRcpt},
 		Data:     currentCheck{n, d.name, phaseData},

@@ -41,27 +41,20 @@ func (h watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.
 		return nil, r
 	}
 	w := &watchedSession{Session: s, h: h, closed: h.n.metrics.Connected(h.listener)}
-	v, verifies := s.(smtpd.Verifier)
-	a, authenticates := s.(smtpd.Authenticator)
-	switch {
-	case verifies && authenticates:
+	if more, ok := s.(answers); ok {
 		return struct {
 			*watchedSession
-			smtpd.Verifier
-			smtpd.Authenticator
-		}{w, v, a}, r
-	case verifies:
-		return struct {
-			*watchedSession
-			smtpd.Verifier
-		}{w, v}, r
-	case authenticates:
-		return struct {
-			*watchedSession
-			smtpd.Authenticator
-		}{w, a}, r
+			answers
+		}{w, more}, r
 	}
 	return w, r
+}
+
+// answers are what a session answers beside what every one does.
+type answers interface {
+	smtpd.Authenticator
+	smtpd.Verifier
+	smtpd.Expander
 }
 
 type watchedSession struct {

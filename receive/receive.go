@@ -19,11 +19,18 @@ import (
 type Options struct {
 	Spool  postrider.Spool
 	Router postrider.Router
-	// Mail, Rcpt and Data are the checks of each phase. A nil check has no
-	// opinion; without one for RCPT no recipient is taken.
+	// Open is the check before the greeting: a refusal takes its place. Mail, Rcpt
+	// and Data are the checks of each phase. A nil check has no opinion; without one
+	// for RCPT no recipient is taken.
+	Open postrider.Check
 	Mail postrider.Check
 	Rcpt postrider.Check
 	Data postrider.Check
+	// Directory is where names are looked up for VRFY and EXPN, and Ask is the check of
+	// who is answered, by Source and Submitter; a client that it refuses hears 252. If
+	// either is nil, everybody does.
+	Directory Directory
+	Ask       postrider.Check
 	// Hostname is our name in trace fields, Listener that of the listener.
 	Hostname string
 	Listener string
@@ -85,8 +92,9 @@ func New(o Options) *Receiver {
 	return &Receiver{o: o}
 }
 
-// Open implements smtpd.Handler: everyone is greeted.
-func (r *Receiver) Open(_ context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
+// Open implements smtpd.Handler: everyone is greeted, but for clients that the
+// check of this phase refuses.
+func (r *Receiver) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
 	s := &session{o: &r.o, client: c, lmtp: c.LMTP, source: postrider.Source{Listener: r.o.Listener, Peer: c.Peer, Account: r.o.Local}}
 	if c.TLS != nil {
 		s.suite = tls.CipherSuiteName(c.TLS.CipherSuite)
@@ -94,6 +102,10 @@ func (r *Receiver) Open(_ context.Context, c smtpd.Client) (smtpd.Session, smtp.
 		if r.o.ClientCAs != nil {
 			s.named = certificateNames(c.TLS, r.o.ClientCAs(), r.o.Now())
 		}
+	}
+	if v := check(ctx, r.o.Open, &postrider.Transaction{Source: s.source}); v.Refuse {
+		s.refused(&transaction{source: s.source}, v.Reply, postrider.Event{})
+		return nil, v.Reply.Normal()
 	}
 	return s, smtp.Reply{}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A Reply is a reply of RFC 5321 4.2 with its enhanced status code (RFC 2034).
@@ -93,7 +95,14 @@ func (r Reply) String() string {
 // [...] at the beginning of the text in each line". A line that would be longer
 // than ReplyMax is folded, at a space if there is one. An octet that is no
 // printable ASCII (RFC 5321 4.2, textstring) becomes "?".
-func (r Reply) AppendTo(dst []byte) []byte {
+func (r Reply) AppendTo(dst []byte) []byte { return r.appendTo(dst, appendPrintable) }
+
+// AppendUTF8 is AppendTo that keeps printable characters of UTF-8. RFC 6531 3.7.4
+// allows them "in the limited cases specifically permitted": in the address of a
+// 251 or 551 where MAIL had SMTPUTF8, and in replies to VRFY and EXPN that had it.
+func (r Reply) AppendUTF8(dst []byte) []byte { return r.appendTo(dst, appendPrintableUTF8) }
+
+func (r Reply) appendTo(dst []byte, text func(dst []byte, s string) []byte) []byte {
 	r = r.Normal()
 	prefix := ""
 	if !r.Status.IsZero() {
@@ -111,7 +120,7 @@ func (r Reply) AppendTo(dst []byte) []byte {
 			dst = append(dst, ' ')
 		}
 		dst = append(dst, prefix...)
-		dst = appendPrintable(dst, line)
+		dst = text(dst, line)
 		dst = append(dst, '\r', '\n')
 	}
 	return dst
@@ -125,6 +134,12 @@ func cutLine(s string, room int) (line, rest string, more bool) {
 	}
 	if at := strings.LastIndexByte(s[:room+1], ' '); at > 0 {
 		return s[:at], s[at+1:], true
+	}
+	for n := room; n > room-utf8.UTFMax && n > 0; n-- { // no character is cut in two
+		if utf8.RuneStart(s[n]) {
+			room = n
+			break
+		}
 	}
 	return s[:room], s[room:], true
 }
@@ -141,6 +156,21 @@ func appendPrintable[T string | []byte](dst []byte, s T) []byte {
 		default:
 			dst = append(dst, c)
 		}
+	}
+	return dst
+}
+
+// appendPrintableUTF8 is appendPrintable that keeps the printable characters of
+// UTF-8.
+func appendPrintableUTF8(dst []byte, s string) []byte {
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r >= utf8.RuneSelf && n > 1 && unicode.IsPrint(r) {
+			dst = append(dst, s[:n]...)
+		} else {
+			dst = appendPrintable(dst, s[:n])
+		}
+		s = s[n:]
 	}
 	return dst
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestReplyAppendTo(t *testing.T) {
@@ -143,4 +144,33 @@ func FuzzReply(f *testing.F) {
 			t.Fatalf("%+v came back as %+v", r, again)
 		}
 	})
+}
+
+// RFC 6531 3.7.4: UTF-8 goes out where it is allowed, whole and printable, and
+// nowhere else.
+func TestReplyAppendUTF8(t *testing.T) {
+	for _, c := range []struct{ text, wide, plain string }{
+		{"<jörg@ö.example>", "<jörg@ö.example>", "<j??rg@??.example>"},
+		{"a\x1bb\xffc\u202ed\u0085e\r\n550 x", "a?b?c???d??e \r\n251 550 x", "a?b?c???d??e \r\n251 550 x"},
+		{"", "", ""},
+	} {
+		r := Reply{Code: 251, Text: c.text}
+		wide, plain := string(r.AppendUTF8(nil)), string(r.AppendTo(nil))
+		if wide[4:] != c.wide+"\r\n" || plain[4:] != c.plain+"\r\n" {
+			t.Errorf("%q: %q and %q", c.text, wide, plain)
+		}
+	}
+	for n := range 40 { // wherever a line is folded
+		text := strings.Repeat("x", 480+n) + strings.Repeat("ö", 300)
+		var got string
+		for l := range strings.SplitSeq(string(Reply{Code: 250, Text: text}.AppendUTF8(nil)), "\r\n") {
+			if len(l)+2 > ReplyMax || !utf8.ValidString(l) {
+				t.Fatalf("%q", l)
+			}
+			got += l[min(4, len(l)):]
+		}
+		if got != text {
+			t.Fatalf("%q came out as %q", text, got)
+		}
+	}
 }

@@ -72,6 +72,7 @@ var verbs = [...]verb{
 	{name: "RSET", in: anyTime, arg: noArg, group: true, run: (*conn).rset},
 	{name: "NOOP", in: anyTime, arg: mayArg, run: (*conn).noop},
 	{name: "VRFY", in: anyTime, arg: needsArg, run: (*conn).vrfy},
+	{name: "EXPN", in: anyTime, arg: needsArg, run: (*conn).expn},
 	{name: "HELP", in: anyTime, arg: mayArg, run: (*conn).help},
 	{name: "QUIT", in: always, arg: noArg, run: (*conn).quit},
 	{name: "STARTTLS", in: between, arg: noArg, run: (*conn).startTLS},
@@ -79,12 +80,12 @@ var verbs = [...]verb{
 
 	// RFC 5321 4.2.4: "502 SHOULD be used when the command is actually recognized
 	// by the SMTP server, but not implemented."
-	{name: "EXPN"}, {name: "TURN"}, {name: "SEND"}, {name: "SOML"}, {name: "SAML"}, // RFC 821
+	{name: "TURN"}, {name: "SEND"}, {name: "SOML"}, {name: "SAML"}, // RFC 821
 	{name: "ETRN"}, {name: "ATRN"}, {name: "BDAT"}, {name: "BURL"},
 }
 
 // helpText names the verbs that are implemented; a test compares it with verbs.
-const helpText = "Commands: EHLO HELO LHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH\nSee RFC 5321"
+const helpText = "Commands: EHLO HELO LHLO MAIL RCPT DATA RSET NOOP VRFY EXPN HELP QUIT STARTTLS AUTH\nSee RFC 5321"
 
 // isHTTP reports whether a verb is a method of HTTP. A web browser that was led
 // to send a form here, with commands in its body, gets no further than that.
@@ -133,6 +134,9 @@ func (c *conn) offers() smtp.Extensions {
 		ext |= smtp.ExtStartTLS
 	case c.client.TLS != nil && len(c.mechanisms()) > 0:
 		ext |= smtp.ExtAuth
+	}
+	if e, ok := c.session.(Expander); ok && e.Expands() {
+		ext |= smtp.ExtVRFY | smtp.ExtEXPN
 	}
 	return ext
 }
@@ -198,6 +202,7 @@ func (c *conn) rcpt(ctx context.Context, arg string) smtp.Reply {
 	}
 	r := final(c.session.Rcpt(ctx, to, p))
 	c.state.rcpt(r)
+	c.utf8 = c.state.utf8 && (r.Code == 251 || r.Code == 551) // RFC 6531 3.7.4.1
 	return r
 }
 
@@ -211,20 +216,12 @@ func (c *conn) rset(context.Context, string) smtp.Reply {
 
 func (c *conn) noop(context.Context, string) smtp.Reply { return smtp.OK }
 
-func (c *conn) vrfy(ctx context.Context, arg string) smtp.Reply {
-	// RFC 6531 3.7.4.2: VRFY String [SP "SMTPUTF8"].
-	if n := len(arg) - len(" SMTPUTF8"); n > 0 && strings.EqualFold(arg[n:], " SMTPUTF8") && c.state.ext.Has(smtp.ExtSMTPUTF8) {
-		arg = arg[:n]
-	}
-	if v, ok := c.session.(Verifier); ok {
-		return final(v.Verify(ctx, arg))
-	}
-	return smtp.Reply{Code: 252, Status: smtp.Status{Class: 2, Subject: 5, Detail: 0},
-		Text: "Cannot VRFY user, but will accept message and attempt delivery"}
-}
-
 func (c *conn) help(context.Context, string) smtp.Reply {
-	return smtp.Reply{Code: 214, Status: smtp.Status{Class: 2, Subject: 0, Detail: 0}, Text: helpText}
+	text := helpText
+	if c.server.Software != "" {
+		text = "This is " + c.server.Software + "\n" + text
+	}
+	return smtp.Reply{Code: 214, Status: smtp.Status{Class: 2, Subject: 0, Detail: 0}, Text: text}
 }
 
 func (c *conn) quit(context.Context, string) smtp.Reply {

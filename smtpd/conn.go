@@ -64,6 +64,7 @@ type conn struct {
 	since    time.Time // when we last had a message of this client, or met it
 
 	out      []byte // replies that wait to be sent
+	utf8     bool   // the reply to the command at hand may hold UTF-8
 	dead     error  // why there is nothing more to read, or to write
 	deaf     bool   // the client does not take what we write
 	quitting bool   // QUIT was said
@@ -121,6 +122,9 @@ func (c *conn) greet(ctx context.Context) bool {
 		r = smtp.Reply{Code: 220, Text: c.server.hostname() + " ESMTP"}
 		if c.client.LMTP {
 			r.Text = c.server.hostname() + " LMTP"
+		}
+		if c.server.Software != "" {
+			r.Text += " " + c.server.Software
 		}
 	}
 	c.answer(r, false)
@@ -223,7 +227,11 @@ func (c *conn) farewell(class uint8, subject, detail uint16, text string) smtp.R
 // server "MUST send all pending responses immediately whenever the local TCP
 // input buffer is emptied".
 func (c *conn) answer(r smtp.Reply, group bool) {
-	c.out = r.AppendTo(c.out)
+	if c.utf8 {
+		c.out, c.utf8 = r.AppendUTF8(c.out), false
+	} else {
+		c.out = r.AppendTo(c.out)
+	}
 	if !group || len(c.out) > gatherMax {
 		_ = c.flush() // c.dead has it
 	}

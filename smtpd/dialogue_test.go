@@ -143,6 +143,14 @@ func set(t *testing.T, s *Server, h *recorder, name, value string) {
 		s.MaxErrors = n
 	case "Verifier":
 		h.verify = true
+	case "Expander":
+		h.expand = value
+	case "MaxRefused":
+		s.MaxRefused = n
+	case "MaxIdle":
+		s.MaxIdle = n
+	case "Software":
+		s.Software = value
 	case "Auth":
 		h.auth = strings.Fields(value)
 	case "TLS":

@@ -84,10 +84,25 @@ type Authenticator interface {
 	Auth(ctx context.Context, mechanism string) (smtp.SASLServer, smtp.Reply)
 }
 
-// A Verifier is a Session that answers VRFY; one that does not is answered 252
-// for it (RFC 5321 3.5.3).
+// A Verifier is a Session that answers VRFY (RFC 5321 3.5); one that does not is
+// answered 252 for it. It may be asked at any time, also before EHLO.
 type Verifier interface {
-	Verify(ctx context.Context, what string) smtp.Reply
+	// Verify is given what follows VRFY, without SMTPUTF8. Its reply may hold UTF-8 if
+	// utf8 is true, and else what is not ASCII in it is lost: RFC 6531 3.7.4.2: "the
+	// SMTPUTF8-aware SMTP server MUST use either the reply-code 252 or 550" then.
+	Verify(ctx context.Context, what string, utf8 bool) smtp.Reply
+}
+
+// An Expander is a Session that answers EXPN (RFC 5321 3.5); one that does not is
+// answered 502 for it.
+type Expander interface {
+	// Expands reports whether EHLO lists EXPN and VRFY: this client gets answers, now
+	// or when it has authenticated. RFC 5321 3.5.2: "if EXPN is supported, it MUST be
+	// listed as a service extension in an EHLO response."
+	Expands() bool
+	// Expand is as Verifier.Verify. RFC 5321 3.5.1: of a reply of 250 "exactly one
+	// mailbox is to be specified on each line".
+	Expand(ctx context.Context, list string, utf8 bool) smtp.Reply
 }
 
 // A ContentError is why a content cannot be taken as it was sent. It comes from

@@ -20,6 +20,7 @@ import (
 type recorder struct {
 	open    smtp.Reply // of Open
 	verify  bool       // the sessions are Verifiers
+	expand  string     // the sessions are Expanders too, and "listed" says that EHLO lists it; empty: they are not
 	nobody  bool       // Open gives no session
 	auth    []string   // the mechanisms of the sessions; none: they are no Authenticators
 	tlsOpen smtp.Reply // of Open under TLS
@@ -56,6 +57,8 @@ func (h *recorder) Open(_ context.Context, c Client) (Session, smtp.Reply) {
 		return authSession{recorderSession{h}}, open
 	case h.nobody:
 		return nil, open
+	case h.expand != "":
+		return expandSession{verifySession{recorderSession{h}}}, open
 	case h.verify:
 		return verifySession{recorderSession{h}}, open
 	}
@@ -66,12 +69,31 @@ type recorderSession struct{ h *recorder }
 
 type verifySession struct{ recorderSession }
 
-func (s verifySession) Verify(_ context.Context, what string) smtp.Reply {
-	s.h.note("verify %s", what)
-	if what == "Crispin" {
+func (s verifySession) Verify(_ context.Context, what string, utf8 bool) smtp.Reply {
+	s.h.note("verify %s %v", what, utf8)
+	return s.named(what)
+}
+
+// named answers for a name that somebody asks about.
+func (s verifySession) named(what string) smtp.Reply {
+	switch what {
+	case "Crispin":
 		return smtp.Reply{Code: 250, Text: "Mark Crispin <Admin.MRC@foo.com>"}
+	case "Example-People":
+		return smtp.Reply{Code: 250, Text: "Jon Postel <Postel@isi.edu>\nFred Fonebone <Fonebone@physics.foo-u.edu>\nSam Q. Smith <SQSmith@specific.generic.com>"}
+	case "j\u00f6rg":
+		return smtp.Reply{Code: 250, Text: "J\u00f6rg <j\u00f6rg@foo.com>"}
 	}
 	return answer(what)
+}
+
+type expandSession struct{ verifySession }
+
+func (s expandSession) Expands() bool { return s.h.expand == "listed" }
+
+func (s expandSession) Expand(_ context.Context, list string, utf8 bool) smtp.Reply {
+	s.h.note("expand %s %v", list, utf8)
+	return s.named(list)
 }
 
 type authSession struct{ recorderSession }
@@ -116,6 +138,12 @@ func answer(word string) smtp.Reply {
 		return smtp.Reply{Code: 550, Status: smtp.Status{Class: 5, Subject: 1, Detail: 1}, Text: "No such user here"}
 	case "refused", "refused.example":
 		return smtp.Reply{Code: 550, Text: "refused"} // without a status
+	case "forwarded":
+		return smtp.Reply{Code: 251, Status: smtp.Status{Class: 2, Subject: 1, Detail: 5}, Text: "User not local; will forward to <j\u00f6rg@foo.com>"}
+	case "moved":
+		return smtp.Reply{Code: 551, Status: smtp.Status{Class: 5, Subject: 1, Detail: 6}, Text: "User not local; please try <j\u00f6rg@foo.com>"}
+	case "umlaut":
+		return smtp.Reply{Code: 250, Text: "gr\u00fc\u00dfe"}
 	case "later":
 		return smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 7, Detail: 1}, Text: "later"}
 	case "zero":

@@ -49,18 +49,18 @@ func (s *Server) limits() limits {
 }
 
 // wearies counts the reply to a command that was no fault, and reports whether
-// the client has asked enough. Senders and recipients that were refused for good
-// are refusals; each recipient of a message that is accepted makes up for one of
+// the client has asked enough. Senders, recipients and names asked for by VRFY and
+// EXPN that were refused for good are refusals; each recipient of a message that is accepted makes up for one of
 // them, so that who guesses addresses gains nothing by a message between, and who
 // sends to a long list is not cut off for what is out of date in it. Commands that
 // are never part of a transaction, MAIL in vain among them, are idle.
 func (s *state) wearies(verb string, r smtp.Reply, l limits) bool {
 	switch {
-	case verb == "RCPT" || verb == "MAIL":
+	case verb == "RCPT" || verb == "MAIL" || verb == "VRFY" || verb == "EXPN":
 		if r.Code >= 505 {
 			s.refusals++
 		}
-		if verb == "MAIL" && !r.Positive() {
+		if verb == "MAIL" && !r.Positive() || verb == "VRFY" || verb == "EXPN" {
 			s.idle++
 		}
 	case verb != "DATA":

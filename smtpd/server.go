@@ -24,6 +24,9 @@ type Server struct {
 
 	// Hostname is the name that the server gives itself. Empty: "localhost".
 	Hostname string
+	// Software is what the greeting and HELP say that we are. RFC 5321 7.5 leaves it
+	// to "sites" whether they say so. Empty: neither does.
+	Software string
 	// TLS returns the configuration of TLS; it is asked for each handshake, so that
 	// a certificate can be changed. What it returns is copied: TLS 1.2 is the least
 	// that is spoken, and there are no session tickets. Nil: STARTTLS is neither
@@ -49,12 +52,13 @@ type Server struct {
 	// MaxErrors is how many commands of a connection are answered 500 to 504,
 	// without a message accepted between, before it is closed. Zero: 20.
 	MaxErrors int
-	// MaxRefused is how many senders and recipients of a connection are refused with
-	// 5yz, less the recipients of the messages that it brings, before it is closed:
-	// a dictionary of addresses is not for reading. Zero: 100.
+	// MaxRefused is how many senders, recipients and names asked for by VRFY and EXPN
+	// are refused with 5yz on a connection, less the recipients of the messages that
+	// it brings, before it is closed: a dictionary of addresses is not for reading.
+	// Zero: 100.
 	MaxRefused int
 	// MaxIdle is how many commands of a connection may bring no mail (EHLO, RSET,
-	// NOOP, VRFY and such, and MAIL in vain) without a message accepted between,
+	// NOOP, VRFY, EXPN and such, and MAIL in vain) without a message accepted between,
 	// before it is closed. Zero: 100.
 	MaxIdle int
 	// MinRate is how many octets of content a client sends in a second at the least.

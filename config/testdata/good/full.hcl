@@ -13,6 +13,9 @@ listener "mx" {
   role       = "mx"
   tls        = "none"
   relay_from = ["192.0.2.0/24", "2001:db8::1"]
+  refuse     = ["198.51.100.0/24"]
+  verify     = "relay_from"
+  announce   = true
 }
 listener "second" { address = "127.0.0.1:2525" }
 listener "submission" {

@@ -1,0 +1,81 @@
+package node
+
+import (
+	"bufio"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// VRFY, EXPN, 251 and 551 by a whole server: the alias file, the guard, and the
+// networks that are not served, also after a reload.
+func TestAsking(t *testing.T) {
+	dir := t.TempDir()
+	aliases := filepath.Join(dir, "aliases")
+	if err := os.WriteFile(aliases, []byte("sales: Alice Liddell <alice>, bob@far.example\ndave: :forward: dave@far.example\nerin: :moved: erin@far.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	domain := `domain "our.example" {
+  mailboxes = ["alice"]
+  aliases   = "` + aliases + `"
+}
+route "*" { via = "hold" }
+`
+	const listener = `listener "mx" {
+  address  = "127.0.0.1:0"
+  verify   = "anyone"
+  announce = true
+}
+`
+	w, f := reloadable(t, conf(dir, listener+domain))
+	at := w.Addr("mx")
+	greeted := &client{t, &smtpTalk{conn: dial(t, at)}}
+	greeted.expect("220 mx.example.org ESMTP Postrider")
+	c := talk(t, at)
+	c.say("VRFY alice", "250 2.1.5 <alice@our.example>")
+	c.say("VRFY nobody", "550 5.1.1")
+	c.say("EXPN sales", "250 2.1.5 <bob@far.example>")
+	c.say("VRFY dave", "251 2.1.5 User not local; will forward to <dave@far.example>")
+	c.say("VRFY erin", "551 5.1.6 User not local; please try <erin@far.example>")
+	c.say("HELP", "214 ")
+	c.say("EHLO c.example", "250 ")
+	c.say("MAIL FROM:<a@far.example>", "250")
+	c.say("RCPT TO:<dave@our.example>", "251 2.1.5 User not local; will forward to <dave@far.example>")
+	c.say("RCPT TO:<erin@our.example>", "551 5.1.6 User not local; please try <erin@far.example>")
+
+	// The guard of the newest configuration holds at once, on old connections too.
+	f.write(conf(dir, mx+domain))
+	if _, err := w.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(dial(t, at)).ReadString('\n'); err != nil || line != "220 mx.example.org ESMTP\r\n" {
+		t.Errorf("without announce: %q, %v", line, err)
+	}
+	c.say("VRFY alice", "252 2.5.0")
+	c.say("EXPN sales", "252 2.5.0")
+	c.say("RSET", "250")
+
+	f.write(conf(dir, `listener "mx" {
+  address = "127.0.0.1:0"
+  refuse  = ["127.0.0.0/8"]
+}
+`+domain))
+	if _, err := w.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused := &client{t, &smtpTalk{conn: dial(t, at)}}
+	refused.expect("554 5.7.1 No SMTP service here for 127.0.0.1")
+	refused.say("EHLO c.example", "503 5.5.1")
+	refused.say("QUIT", "221")
+}
+
+func dial(t *testing.T, to net.Addr) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
