@@ -1,0 +1,235 @@
+package message
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net/mail"
+	"net/textproto"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func encodeAll(t *testing.T, in string, to Shape) string {
+	t.Helper()
+	s, err := Survey(strings.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Encodable(to); err != nil {
+		t.Fatalf("%q: %v", in, err)
+	}
+	out, err := io.ReadAll(s.Encode(strings.NewReader(in), to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := io.ReadAll(s.Encode(iotest.OneByteReader(strings.NewReader(in)), to))
+	if err != nil || string(again) != string(out) {
+		t.Errorf("octet by octet it becomes %q (%v), and at once %q", again, err, out)
+	}
+	return string(out)
+}
+
+func TestEncode(t *testing.T) {
+	long := strings.Repeat("x", 999)
+	for _, c := range []struct {
+		name     string
+		to       Shape
+		in, want string
+	}{
+		{"what fits stays", Shape7Bit, "Subject: x\r\n\r\nbody\r\n", ""},
+		{"of 8 bit too", Shape8Bit, "Content-Transfer-Encoding: 8bit\r\n\r\nb\xc3\xb6dy\r\n", ""},
+		{"a text", Shape7Bit,
+			"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\nSubject: x\r\n\r\nb\xc3\xb6dy = 1 \r\n.\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nSubject: x\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nb=C3=B6dy =3D 1=20\r\n.\r\n"},
+		{"no MIME at all", Shape7Bit, "Subject: x\r\n\r\n\xf6\r\n",
+			"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n"},
+		{"an image", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n\x00\r\x01\n",
+			"MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nAA0BCg==\r\n"},
+		{"a long line", Shape8Bit, "MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: binary\r\n\r\n" + long + "\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" +
+				strings.Repeat(strings.Repeat("x", 75)+"=\r\n", 13) + strings.Repeat("x", 24) + "\r\n"},
+		{"no end of line at the end", Shape8Bit, "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\na\nb",
+			"MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\na=0Ab=\r\n"},
+		{"binary that is none", Shape8Bit, "MIME-Version: 1.0\r\nContent-Transfer-Encoding: binary\r\n\r\n\xf6\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xf6\r\n"},
+		{"parts", Shape7Bit,
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 8bit\r\n\r\npre\xf6\r\n--b\r\n\r\nplain\r\n--b\r\nContent-Type: text/html\r\n\r\n\xf6\r\n--b\r\nContent-Type: application/x\r\n\r\n\xf6\r\n--b--\r\nepi\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 7bit\r\n\r\npre?\r\n--b\r\n\r\nplain\r\n--b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\r\n9g==\r\n--b--\r\nepi\r\n"},
+		{"a message in a part", Shape7Bit,
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: y\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n\xf6\r\n--b--\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\nSubject: y\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b--\r\n"},
+		{"signed, and fits", Shape7Bit,
+			"MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nContent-Transfer-Encoding: 8bit\r\n\r\nplain\r\n--b\r\n\r\nsig\r\n--b--\r\n", ""},
+		{"a DKIM-Signature keeps nobody from it", Shape7Bit,
+			"DKIM-Signature: v=1\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n\xf6\r\n",
+			"DKIM-Signature: v=1\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := c.want
+			if want == "" {
+				want = c.in
+			}
+			got := encodeAll(t, c.in, c.to)
+			if got != want {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+			if shapeOf([]byte(got)) > c.to {
+				t.Errorf("%q is not %s", got, c.to)
+			}
+		})
+	}
+}
+
+func TestEncodable(t *testing.T) {
+	const mixed = "MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n"
+	for _, c := range []struct {
+		name, in string
+		to       Shape
+		want     error
+	}{
+		{"header", "Subject: \xc3\xb6\r\n\r\n\r\n", Shape7Bit, ErrHeader},
+		{"header, to 8 bit", "Subject: \xc3\xb6\r\n\r\n\r\n", Shape8Bit, nil},
+		{"header of a part", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: \xc3\xb6\r\n\r\n--b--\r\n", Shape7Bit, ErrHeader},
+		{"header of a message in a part", "Content-Type: message/rfc822\r\n\r\nX: \xc3\xb6\r\n\r\n", Shape7Bit, ErrHeader},
+		{"signed", mixed + "\r\n\xf6\r\n--b\r\n\r\nsig\r\n--b--\r\n", Shape7Bit, ErrSigned},
+		{"signed further in", mixed + "Content-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\n\xf6\r\n--c--\r\n--b\r\n\r\nsig\r\n--b--\r\n", Shape7Bit, ErrSigned},
+		{"signed, to 8 bit", mixed + "\r\n\xf6\r\n--b\r\n\r\nsig\r\n--b--\r\n", Shape8Bit, nil},
+		{"encoded already", "Content-Transfer-Encoding: base64\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
+		{"an encoding that nobody knows", "Content-Transfer-Encoding: x-y\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
+		{"no boundary", "Content-Type: multipart/mixed\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
+		{"an encoded multipart", "Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: base64\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
+		{"partial", "Content-Type: message/partial; id=x; number=1\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
+		{"a status report", "Content-Type: message/delivery-status\r\n\r\nX: \xf6\r\n", Shape7Bit, ErrStructure},
+		{"an international one", "Content-Type: message/global-delivery-status\r\n\r\nX: \xc3\xb6\r\n", Shape7Bit, nil},
+		{"a header that has no lines", "Subject: x\nTo: y\r\n\r\n", Shape8Bit, ErrStructure},
+		{"a body without an empty line", "Subject: x\r\nno field \xf6\r\n", Shape7Bit, ErrStructure},
+		{"a body without an empty line that fits", "Subject: x\r\nno field\r\n", Shape7Bit, nil},
+		{"nothing", "", Shape7Bit, nil},
+	} {
+		s, err := Survey(strings.NewReader(c.in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Encodable(c.to); !errors.Is(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestSurveyFails(t *testing.T) {
+	want := errors.New("x")
+	if _, err := Survey(iotest.ErrReader(want)); !errors.Is(err, want) {
+		t.Errorf("error %v", err)
+	}
+	s, _ := Survey(strings.NewReader("A: b\r\n\r\n"))
+	if _, err := io.ReadAll(s.Encode(iotest.ErrReader(want), Shape7Bit)); !errors.Is(err, want) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// leaves is what net/mail and mime/multipart, which are others' readers, find in a
+// message, decoded.
+func leaves(header textproto.MIMEHeader, body io.Reader, depth int) (all []string, ok bool) {
+	kind, params, err := mime.ParseMediaType(header.Get("Content-Type"))
+	if err != nil && header.Get("Content-Type") != "" || depth > 5 {
+		return nil, false
+	}
+	switch {
+	case strings.HasPrefix(kind, "multipart/"):
+		r := multipart.NewReader(body, params["boundary"])
+		for {
+			p, err := r.NextRawPart()
+			if err == io.EOF {
+				return all, true
+			}
+			if err != nil {
+				return nil, false
+			}
+			sub, ok := leaves(p.Header, p, depth+1)
+			if !ok {
+				return nil, false
+			}
+			all = append(append(all, "("), append(sub, ")")...)
+		}
+	case kind == "message/rfc822":
+		m, err := mail.ReadMessage(body)
+		if err != nil {
+			return nil, false
+		}
+		return leaves(textproto.MIMEHeader(m.Header), m.Body, depth+1)
+	}
+	switch strings.ToLower(header.Get("Content-Transfer-Encoding")) {
+	case "quoted-printable":
+		body = quotedprintable.NewReader(body)
+	case "base64":
+		body = base64.NewDecoder(base64.StdEncoding, body)
+	}
+	b, err := io.ReadAll(body)
+	return []string{kind + ":" + string(b)}, err == nil
+}
+
+// FuzzEncode: what is encoded is of the shape that was asked for, has the same
+// structure for another survey, and is not encoded twice; and where another reader of
+// MIME understands the message, it finds the same contents in both.
+func FuzzEncode(f *testing.F) {
+	f.Add([]byte("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\npre\r\n--b\r\n\r\n\xf6 \r\n--b\r\nContent-Type: a/b\r\n\r\n\x00\r\n--b--\r\n"), false)
+	f.Add([]byte("Content-Type: message/rfc822\r\n\r\nA: b\r\n\r\nx\ny\r\n"), true)
+	f.Add([]byte("Content-Type: text/plain\r\n\r\n"+strings.Repeat("-\xf6- ", 300)+"\r\n--b"), true)
+	f.Fuzz(func(t *testing.T, in []byte, eight bool) {
+		to := Shape7Bit
+		if eight {
+			to = Shape8Bit
+		}
+		s, err := Survey(bytes.NewReader(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Encodable(to) != nil {
+			return
+		}
+		out, err := io.ReadAll(s.Encode(bytes.NewReader(in), to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Survey(bytes.NewReader(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(again.entities) != len(s.entities) {
+			t.Fatalf("%q of %d entities became %q of %d", in, len(s.entities), out, len(again.entities))
+		}
+		for i := range again.entities {
+			if e := &again.entities[i]; e.changes(to) && !e.signed {
+				t.Fatalf("%q became %q, whose entity %d does not fit", in, out, i)
+			}
+		}
+		if to == Shape7Bit && hasEightBit(out) {
+			t.Fatalf("%q became %q", in, out)
+		}
+		if bytes.Contains(bytes.ReplaceAll(in, []byte("\r\n"), nil), []byte("\n")) {
+			return // others take a line feed for the end of a line
+		}
+		before, err := mail.ReadMessage(bytes.NewReader(in))
+		if err != nil {
+			return
+		}
+		want, ok := leaves(textproto.MIMEHeader(before.Header), before.Body, 0)
+		if !ok {
+			return
+		}
+		after, err := mail.ReadMessage(bytes.NewReader(out))
+		if err != nil {
+			t.Fatalf("%q became %q: %v", in, out, err)
+		}
+		got, ok := leaves(textproto.MIMEHeader(after.Header), after.Body, 0)
+		if a, b := strings.Join(got, "\x00"), strings.Join(want, "\x00"); !ok || strings.ReplaceAll(a, "text/plain", "") != strings.ReplaceAll(b, "text/plain", "") {
+			t.Fatalf("%q became %q: %q, want %q", in, out, a, b)
+		}
+	})
+}
