@@ -45,6 +45,7 @@ var policy = map[string]rule{
 	"smtpd":       {local: []string{"smtp"}},
 	"smtpc":       {local: []string{"smtp"}},
 	"dsn":         {local: []string{"smtp", "message"}},
+	"jwt":         {},
 
 	// Stages of a message: none imports another.
 	"receive": {local: []string{".", "smtp", "smtpd", "message"}},
@@ -59,7 +60,7 @@ var policy = map[string]rule{
 
 	// What joins and keeps them.
 	"admin":              {local: []string{".", "smtp"}, other: []string{"github.com/prometheus"}},
-	"config":             {local: []string{".", "smtp", "route"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
+	"config":             {local: []string{".", "smtp", "route", "jwt"}, other: []string{"github.com/hashicorp/hcl/v2", "github.com/zclconf/go-cty"}, also: []string{"os.LookupEnv"}},
 	"node":               {all: true, edge: true},
 	"cmd/postrider":      {all: true, other: []string{"github.com/alecthomas/kong", "golang.org/x/sys"}, edge: true},
 	"examples/sink":      {local: []string{"smtp", "smtpd"}, edge: true},

@@ -53,14 +53,14 @@ type Route struct {
 	Private bool // addresses in loopback and private space are allowed
 	TLS     TLSPolicy
 	// Of ViaSMTP: TLS from the first octet (RFC 8314 3.3), and who we are to the
-	// host, after TLS only. An empty Username: nobody.
-	Implicit bool
-	Username string
-	Password Secret
-	AsIs     bool       // of ViaMX, ViaSMTP and ViaLMTP: returned rather than encoded for a host without 8BITMIME or BINARYMIME
-	Socket   string     // of ViaLMTP: a Unix socket, in place of Host and Port
-	Dir      string     // of ViaMaildir: the folder, with every {user} and {domain} filled in
-	Reply    smtp.Reply // of ViaError: what the sender is told
+	// host, after TLS only. Neither Username nor Certificate: nobody.
+	Implicit              bool
+	Username, Auth        string     // Auth: scram, plain, oauthbearer or external; empty: as the host likes best
+	Password, Certificate Secret     // the password, or the token; certificate and key in PEM
+	AsIs                  bool       // of ViaMX, ViaSMTP and ViaLMTP: returned rather than encoded for a host without 8BITMIME or BINARYMIME
+	Socket                string     // of ViaLMTP: a Unix socket, in place of Host and Port
+	Dir                   string     // of ViaMaildir: the folder, with every {user} and {domain} filled in
+	Reply                 smtp.Reply // of ViaError: what the sender is told
 }
 
 // Past is the route of a recipient that an operator has let go: where r holds

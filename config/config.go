@@ -28,6 +28,7 @@ type Config struct {
 	Postmaster   smtp.Path // where mail to a postmaster without a mailbox goes; null: to a mailbox of that name
 	TLS          TLS
 	Listeners    []Listener
+	OAuth        OAuth
 	Admin        Admin
 	DNS          DNS
 	Domains      []Domain
@@ -102,7 +103,10 @@ type Listener struct {
 	Refuse    []netip.Prefix // client networks that are not served; all addresses: nobody is, and hears so
 	Verify    Verify         // who gets answers to VRFY and EXPN; never empty
 	Announce  bool           // the greeting names the software
+	ClientCA  string         // PEM file: whoever has a certificate signed by these is its user; empty: nobody is
 	Pos       Pos            // of the address
+
+	ClientCAPos Pos
 }
 
 // Admin is the HTTP listener for health and metrics. An empty Address: none.

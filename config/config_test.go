@@ -89,9 +89,11 @@ func full() *Config {
 				Refuse: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Verify: VerifyRelay, Announce: true},
 			{Name: "second", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart, Verify: VerifyAuthenticated},
 			{Name: "submission", Address: ":587", Role: RoleSubmission, TLS: TLSStart, Verify: VerifyAuthenticated},
-			{Name: "submissions", Address: ":465", Role: RoleSubmission, TLS: TLSImplicit, Verify: VerifyAuthenticated},
+			{Name: "submissions", Address: ":465", Role: RoleSubmission, TLS: TLSImplicit, ClientCA: "/mx1.pem", Verify: VerifyAuthenticated},
 			{Name: "lmtp", Address: "127.0.0.1:24", Role: RoleLMTP, TLS: TLSNone, Verify: VerifyAuthenticated},
 		},
+		OAuth: OAuth{Issuer: "https://id.example.org", Audience: "mx1.example.org", Keys: "/jwks.json", Claim: "mail", Scope: "smtp",
+			Configuration: "https://id.example.org/.well-known/openid-configuration"},
 		Admin: Admin{Address: "127.0.0.1:8025"},
 		DNS:   DNS{Servers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5353"), netip.MustParseAddrPort("[::1]:53")}},
 		Domains: []Domain{
@@ -110,6 +112,13 @@ func full() *Config {
 				TLS: postrider.TLSVerify, Implicit: true, Username: "postrider@hub.example", Password: "s3cret words"}},
 			{Pattern: "smart.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "smart.example.org", Port: 587, Private: true,
 				TLS: postrider.TLSRequire, Username: "us", Password: "s3cret words"}},
+			{Pattern: "token.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "token.example.org", Port: 465, Private: true,
+				TLS: postrider.TLSRequire, Implicit: true, Username: "us", Auth: "oauthbearer", Password: "s3cret words"}},
+			{Pattern: "proof.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "proof.example.org", Port: 465, Private: true,
+				TLS: postrider.TLSRequire, Implicit: true, Username: "us", Auth: "scram", Password: "s3cret words"}},
+			{Pattern: "cert.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "cert.example.org", Port: 465, Private: true,
+				TLS: postrider.TLSRequire, Implicit: true, Auth: "external",
+				Certificate: postrider.Secret(string(testFiles()["mx1.pem"].Data) + "\n" + string(testFiles()["mx1.key"].Data))}},
 			{Pattern: "sure.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "192.0.2.1", Port: 4465, Private: true,
 				TLS: postrider.TLSRequire, Implicit: true}},
 			{Pattern: "mailstore.example", To: postrider.Route{Via: postrider.ViaLMTP, Host: "::1", Port: 24, Private: true, TLS: postrider.TLSNone}},
@@ -180,10 +189,10 @@ func TestLoadAgain(t *testing.T) {
 		t.Errorf("%v\n%v\n%v", first, again, found)
 	}
 	for i, r := range blind.Routes {
-		if r.To.Password != "" {
+		if r.To.Password != "" || r.To.Certificate != "" {
 			t.Errorf("route %q has a password from nowhere", r.Pattern)
 		}
-		blind.Routes[i].To.Password = first.Routes[i].To.Password
+		blind.Routes[i].To.Password, blind.Routes[i].To.Certificate = first.Routes[i].To.Password, first.Routes[i].To.Certificate
 	}
 	if !reflect.DeepEqual(first, blind) {
 		t.Errorf("%v\n%v", first, blind)

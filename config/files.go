@@ -13,6 +13,7 @@ import (
 const (
 	pemMax      = 1 << 20
 	passwordMax = 1 << 10
+	tokenMax    = 8 << 10
 )
 
 // rights are those that a file should give to nobody.
@@ -51,13 +52,13 @@ func plainError(err error) error {
 	return err
 }
 
-// secret reads a password from the one line of a file; "" is a mistake, or that
-// no file is looked at.
-func (r *reader) secret(key string, t text) string {
+// secret reads a password of at most max octets from the one line of a file; "" is
+// a mistake, or that no file is looked at.
+func (r *reader) secret(key string, t text, max int64) string {
 	if r.files == nil {
 		return ""
 	}
-	src, open, err := readFile(r.files, t.s, passwordMax)
+	src, open, err := readFile(r.files, t.s, max)
 	line := strings.TrimSuffix(strings.TrimSuffix(string(src), "\n"), "\r")
 	switch {
 	case err != nil:

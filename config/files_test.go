@@ -26,6 +26,9 @@ func (m mapFiles) ReadFile(name string, max int64) ([]byte, error) {
 	return text[:min(int64(len(text)), max)], err
 }
 
+// jwks is a set of one key.
+var jwks = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"` + strings.Repeat("A", 43) + `"}]}`
+
 // testFiles are what the files in testdata name.
 var testFiles = sync.OnceValue(func() mapFiles {
 	m := mapFiles{
@@ -35,6 +38,9 @@ var testFiles = sync.OnceValue(func() mapFiles {
 		"pw.lines": {Data: []byte("s3cret\nmore\n"), Mode: 0o600},
 		"pw.long":  {Data: []byte(strings.Repeat("x", passwordMax+1)), Mode: 0o600},
 		"pw.d/pw":  {Data: []byte("s3cret\n"), Mode: 0o600},
+
+		"jwks.json": {Data: []byte(jwks), Mode: 0o644},
+		"jwks.open": {Data: []byte(jwks), Mode: 0o666},
 
 		"aliases":       {Data: []byte("sales: alice, bob\nlist: :include:/list\n"), Mode: 0o644},
 		"list":          {Data: []byte("alice\nx@elsewhere.example\n"), Mode: 0o644},

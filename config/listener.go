@@ -20,6 +20,7 @@ func (r *reader) listener(block *hcl.Block) Listener {
 		l.Role = Role(r.word("role", t, string(RoleMX), string(RoleSubmission), string(RoleLMTP)))
 	}
 	in.listenerTLS(&l)
+	in.clientCA(&l)
 	in.networks("relay_from", &l.RelayFrom)
 	if attr, ok := in.attrs["relay_from"]; ok && l.Role != RoleMX && l.Role != "" {
 		help := "Take it away, or use a listener of role mx."

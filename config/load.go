@@ -22,17 +22,18 @@ var (
 		keys: []string{"hostname", "data_dir", "submit_socket", "user", "postmaster"},
 		blocks: map[string]string{
 			"tls": "", "listener": "name", "admin": "", "dns": "", "domain": "domain",
-			"route": "pattern", "queue": "", "limits": "", "journal": "",
+			"route": "pattern", "queue": "", "limits": "", "journal": "", "oauth": "",
 		},
 	}
 	tlsShape      = shape{keys: []string{"cert", "key", "self_signed"}, blocks: map[string]string{"acme": ""}}
-	listenerShape = shape{keys: []string{"address", "role", "tls", "relay_from", "verify", "refuse", "announce"}}
+	listenerShape = shape{keys: []string{"address", "role", "tls", "relay_from", "verify", "refuse", "announce", "client_ca"}}
 	adminShape    = shape{keys: []string{"address"}}
 	dnsShape      = shape{keys: []string{"servers"}}
 	domainShape   = shape{keys: []string{"mailboxes", "aliases", "allow_programs", "deliver"}}
-	routeShape    = shape{keys: []string{"via", "port", "private", "tls", "username", "password_file"}}
+	routeShape    = shape{keys: []string{"via", "port", "private", "tls", "auth", "username", "password_file", "cert", "key"}}
 	queueShape    = shape{keys: []string{"retry", "expire", "expire_bounce", "delay_notice", "max_recipients"}}
 	limitsShape   = shape{keys: []string{"message_size", "recipients", "exempt", "min_free"}}
+	oauthShape    = shape{keys: []string{"issuer", "audience", "keys", "claim", "scope", "configuration"}}
 	journalShape  = shape{keys: []string{"keep", "max_size"}}
 )
 
@@ -117,6 +118,9 @@ func (r *reader) read(root hcl.Body) *Config {
 	}
 	for _, block := range b.labelled("route") {
 		c.Routes = append(c.Routes, r.route(block))
+	}
+	if block, ok := b.only("oauth"); ok {
+		c.OAuth = r.oauth(block)
 	}
 	if block, ok := b.only("admin"); ok {
 		in := r.open(block.Body, "admin", block.DefRange, adminShape)

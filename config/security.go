@@ -147,30 +147,3 @@ func (b body) policy(to *postrider.Route, via text) {
 	}
 	to.TLS = policy
 }
-
-// login reads who we are to a smart host.
-func (b body) login(to *postrider.Route, via text) {
-	user, hasUser := b.text("username")
-	file, hasFile := b.text("password_file")
-	if !hasUser && !hasFile || to.Via == "" {
-		return
-	}
-	rng := user.rng
-	if !hasUser {
-		rng = file.rng
-	}
-	switch {
-	case to.Via != postrider.ViaSMTP:
-		b.errorf(rng, `Write via = "smtp://HOST:587" or "smtps://HOST".`, "username and password_file are for one host, and not for via = %q", via.s)
-	case !hasUser:
-		b.errorf(rng, "Add username.", "password_file without a username")
-	case user.s == "":
-		b.errorf(rng, "Write the name that the host knows us by.", "username is empty")
-	case !hasFile:
-		b.errorf(rng, "Add password_file, the name of a file with the password in one line.", "username without a password_file")
-	case to.TLS == postrider.TLSNone:
-		b.errorf(rng, `Write tls = "verify" or "require".`, "the password would go over the network in the clear")
-	default:
-		to.Username, to.Password = user.s, postrider.Secret(b.secret("password_file", file))
-	}
-}

@@ -21,6 +21,8 @@ type generation struct {
 	checks map[string]policy.Chains // by listener
 	doors  []*door
 	cert   *certificate // nil: no listener needs one
+
+	vouchers vouchers
 }
 
 // newGeneration makes what a configuration says, and opens nothing: doors are
@@ -41,6 +43,9 @@ func (n *Node) newGeneration(cfg *config.Config, doors []*door) (*generation, er
 	}
 	var err error
 	if g.cert, err = n.openCertificate(cfg); err != nil {
+		return nil, err
+	}
+	if g.vouchers, err = n.openVouchers(cfg); err != nil {
 		return nil, err
 	}
 	if g.router, err = route.New(table); err != nil {

@@ -111,7 +111,7 @@ func (n *Node) server(d *door, t terms) *smtpd.Server {
 		s.Software = software
 	}
 	if t.tls != config.TLSNone {
-		s.TLS = n.tlsConfig
+		s.TLS = n.tlsConfigOf(d.name)
 	}
 	return s
 }
@@ -200,7 +200,7 @@ func (n *Node) receiver(d *door) *receive.Receiver {
 		Rcpt:     currentCheck{n, d.name, phaseRcpt},
 		Data:     currentCheck{n, d.name, phaseData},
 		Hostname: n.cfg.Hostname, Listener: d.name, Wake: n.queue.FirstWake, Now: n.env.Now,
-		Accounts: n.accounts, Submission: d.conf.Role == config.RoleSubmission, Room: n.store.Room, Refused: n.refused,
+		Accounts: n.accounts, Tokens: currentTokens{n}, ClientCAs: n.clientCAs(d.name), Submission: d.conf.Role == config.RoleSubmission, Room: n.store.Room, Refused: n.refused,
 		Alarm: func(err error) {
 			n.env.Log.Error("mail could not be taken in, and will come again", "listener", d.name, "error", err)
 		},

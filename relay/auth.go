@@ -13,7 +13,25 @@ import (
 // authenticates reports whether the route says who we are to the host. Nobody's
 // credentials are meant for a host that the DNS names.
 func (a *attempt) authenticates() bool {
-	return a.d.Route.Via == postrider.ViaSMTP && a.d.Route.Username != ""
+	return a.d.Route.Via == postrider.ViaSMTP && (a.d.Route.Username != "" || a.d.Route.Certificate != "")
+}
+
+// credentials are what a route has for its host.
+func credentials(r postrider.Route) smtpc.Credentials {
+	c := smtpc.Credentials{Username: r.Username}
+	switch r.Auth {
+	case "external":
+		c.Certificate = true
+	case "oauthbearer":
+		c.Token = string(r.Password)
+	case "scram":
+		c.Password, c.Clear = string(r.Password), smtpc.ClearNever
+	case "plain":
+		c.Password, c.Clear = string(r.Password), smtpc.ClearOnly
+	default:
+		c.Password = string(r.Password)
+	}
+	return c
 }
 
 // login authenticates where the route asks for it. Where that fails, no message is
@@ -23,19 +41,15 @@ func (a *attempt) login(ctx context.Context, l *link, t target) (n next, ok bool
 		return nextAddress, true
 	}
 	user, password := a.d.Route.Username, string(a.d.Route.Password)
-	client := smtp.PlainClient(user, password)
-	if !l.conn.OffersAuth("PLAIN") && l.conn.OffersAuth("LOGIN") {
-		client = smtp.LoginClient(user, password)
-	}
-	err := l.conn.Auth(ctx, client)
+	err := l.conn.Login(ctx, credentials(a.d.Route))
 	if err == nil {
 		return nextAddress, true
 	}
 	e, spoke := errors.AsType[*smtpc.Error](err)
-	if spoke && strings.Contains(e.Reply.Text, password) {
+	if spoke && password != "" && strings.Contains(e.Reply.Text, password) {
 		e.Reply.Text = "(the text is withheld, for it repeats the password)"
 	}
-	if !l.conn.Usable() && spoke {
+	if !l.conn.Usable() && spoke && !errors.Is(err, smtp.ErrServerUnproved) {
 		a.broken(t, e)
 		return nextAddress, false
 	}
@@ -51,13 +65,20 @@ func (a *attempt) login(ctx context.Context, l *link, t target) (n next, ok bool
 // required for requested authentication mechanism".
 func unauthenticated(t target, user string, err error) postrider.Outcome {
 	e, spoke := errors.AsType[*smtpc.Error](err)
+	need, lacks := errors.AsType[*smtpc.NeedError](err)
 	switch {
+	case errors.Is(err, smtp.ErrServerUnproved):
+		return deferred(7, 0, "%s has not proved that it knows the password of %q: it may be another host than it says it is", t, user)
 	case errors.Is(err, smtpc.ErrCleartext):
 		return deferred(7, 11, `no TLS with %s, since the route says tls = "none", and a password is never sent in the clear`, t)
+	case lacks:
+		return deferred(7, 4, "%s does not offer %s, which the route wants", t, need.Ext)
 	case !spoke:
-		return deferred(7, 4, "%s offers neither AUTH PLAIN nor AUTH LOGIN, and the route has a username", t)
+		return deferred(7, 0, "authentication with %s failed: %v", t, err)
 	case e.Err != nil:
 		return deferred(7, 0, "authentication with %s failed: %v: check username and password_file of the route", t, e.Err)
+	case e.Reply.Permanent() && user == "":
+		return deferred(7, 8, "%s refused our certificate (%s): check cert and key of the route", t, e.Reply)
 	case e.Reply.Permanent():
 		return deferred(7, 8, "%s refused the user %q (%s): check username and password_file of the route", t, user, e.Reply)
 	}

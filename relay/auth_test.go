@@ -44,7 +44,7 @@ func TestAuth(t *testing.T) {
 		{name: "the password repeated at the end", replies: map[string]string{"AUTH": "421 4.7.0 " + password},
 			want: "1 deferred/dest 421 4.7.0 (the text is withheld, for it repeats the password) (smart.example)"},
 		{name: "not offered", secured: "AUTH GSSAPI",
-			want: dest("4.7.4 " + at + " offers neither AUTH PLAIN nor AUTH LOGIN, and the route has a username")},
+			want: dest("4.7.4 " + at + " does not offer AUTH SCRAM-SHA-256-PLUS, SCRAM-SHA-256, PLAIN or LOGIN, which the route wants")},
 		{name: "in the clear", clear: true, want: dest("4.7.4 " + at + " does not offer STARTTLS, and a password is never sent in the clear")},
 		{name: "in the clear on purpose", policy: postrider.TLSNone,
 			want: dest("4.7.11 no TLS with " + at + `, since the route says tls = "none", and a password is never sent in the clear`)},
@@ -61,6 +61,40 @@ func TestAuth(t *testing.T) {
 	}
 }
 
+// TestAuthAsked: a route that says how to authenticate gets that or waits, and a
+// host that must prove itself and does not gets no mail. The password goes out only
+// where the route lets it.
+func TestAuthAsked(t *testing.T) {
+	const at = "smart.example[192.0.2.9]:25"
+	plain, name, word := encoded("\x00"+user+"\x00"+password), encoded(user), encoded(password)
+	bearer := encoded("n,a=" + user + ",\x01auth=Bearer " + password + "\x01\x01")
+	dest := func(s string) string { return "1 deferred/dest 451 " + s }
+	const all = "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN OAUTHBEARER EXTERNAL"
+	for _, test := range []authTest{
+		{name: "plain wanted", auth: "plain", secured: all, replies: map[string]string{"AUTH": "504 no", "AUTH PLAIN " + plain: "235 2.7.0 welcome"}, want: "1 tls"},
+		{name: "scram wanted and not there", auth: "scram", silent: true,
+			want: dest("4.7.4 " + at + " does not offer AUTH SCRAM-SHA-256-PLUS or SCRAM-SHA-256, which the route wants")},
+		{name: "scram refused", secured: all, replies: map[string]string{"AUTH": "535 5.7.8 no"},
+			want: dest("4.7.8 " + at + ` refused the user "us@example.org" (535 5.7.8 no)`)},
+		{name: "a welcome without proof", secured: all, replies: map[string]string{"AUTH": "235 2.7.0 welcome"},
+			want: dest("4.7.0 " + at + ` has not proved that it knows the password of "us@example.org"`)},
+		{name: "not our nonce", auth: "scram", secured: "AUTH SCRAM-SHA-256", replies: map[string]string{"AUTH": "334 " + encoded("r=x,s=AAAA,i=4096"), "*": "501 5.7.0 cancelled"},
+			want: dest("4.7.0 authentication with " + at + " failed: smtp: SCRAM: the server does not go on with our nonce")},
+		{name: "token", auth: "oauthbearer", secured: all, replies: map[string]string{"AUTH": "504 no", "AUTH OAUTHBEARER " + bearer: "235 2.7.0 welcome"}, want: "1 tls"},
+		{name: "token refused", auth: "oauthbearer", secured: all,
+			replies: map[string]string{"AUTH": "334 " + encoded(`{"status":"invalid_token"}`), "AQ==": "535 5.7.8 expired"},
+			want:    dest("4.7.8 " + at + ` refused the user "us@example.org" (535 5.7.8 expired)`)},
+		{name: "token not wanted", auth: "oauthbearer", silent: true, want: dest("4.7.4 " + at + " does not offer AUTH OAUTHBEARER, which the route wants")},
+		{name: "certificate", auth: "external", secured: all, replies: map[string]string{"AUTH": "504 no", "AUTH EXTERNAL =": "235 2.7.0 welcome"}, want: "1 tls"},
+		{name: "certificate refused", auth: "external", secured: all, replies: map[string]string{"AUTH": "535 5.7.8 who"},
+			want: dest("4.7.8 " + at + " refused our certificate (535 5.7.8 who): check cert and key of the route")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test.run(t, plain, word, bearer, name) })
+		})
+	}
+}
+
 const user, password = "us@example.org", "hunter2-secret"
 
 func encoded(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -71,6 +105,8 @@ type authTest struct {
 	secured string // the extension under TLS; "AUTH LOGIN PLAIN" if there is none
 	policy  postrider.TLSPolicy
 	clear   bool // STARTTLS is not offered, and AUTH is
+	auth    string
+	silent  bool // the host hears no AUTH
 	want    string
 }
 
@@ -84,7 +120,10 @@ func (test authTest) run(t *testing.T, secrets ...string) {
 		p.exts = p.secured
 	}
 	route := smart(test.policy)
-	route.Username, route.Password = user, password
+	route.Username, route.Password, route.Auth = user, password, test.auth
+	if test.auth == "external" {
+		route.Username, route.Password, route.Certificate = "", "", "no PEM: the host must do without"
+	}
 	got := policied(t, p, route)
 	if !strings.HasPrefix(got, test.want) {
 		t.Errorf("got  %s\nwant %s", got, test.want)
@@ -94,8 +133,8 @@ func (test authTest) run(t *testing.T, secrets ...string) {
 			t.Errorf("the password can be read: %s", got)
 		}
 	}
-	if auth := p.said("AUTH"); (test.clear || test.policy == postrider.TLSNone) && len(auth) > 0 {
-		t.Errorf("in the clear the host heard %q", auth)
+	if auth := p.said("AUTH"); (test.clear || test.silent || test.policy == postrider.TLSNone) && len(auth) > 0 {
+		t.Errorf("the host heard %q", auth)
 	}
 }
 

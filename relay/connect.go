@@ -39,7 +39,7 @@ func (a *attempt) key(t target) key {
 		k.verified = t.host
 	}
 	if a.authenticates() {
-		k.username, k.password = r.Username, string(r.Password)
+		k.username, k.password, k.auth, k.cert = r.Username, string(r.Password), r.Auth, string(r.Certificate)
 	}
 	return k
 }

@@ -20,6 +20,8 @@ type key struct {
 	verified string // the name that the certificate is for; empty: any
 	username string
 	password string
+	auth     string // how it was said
+	cert     string // that was shown
 }
 
 // A site is where a connection leads: a network of package net and an address.

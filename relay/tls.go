@@ -28,12 +28,18 @@ func (a *attempt) policy(t target) postrider.TLSPolicy {
 // RFC 9525 6.1.1: what the certificate must be for is known "independently of the
 // identifiers presented by the server": it is the host that we set out for.
 func (a *attempt) config(t target) *tls.Config {
-	return &tls.Config{
+	c := &tls.Config{
 		ServerName:         t.host,
 		RootCAs:            a.r.o.Roots,
 		InsecureSkipVerify: a.policy(t) != postrider.TLSVerify,
 		MinVersion:         tls.VersionTLS12,
 	}
+	if text := []byte(a.d.Route.Certificate); a.authenticates() && len(text) > 0 {
+		if pair, err := tls.X509KeyPair(text, text); err == nil { // else the host says that it does not know us
+			c.Certificates = []tls.Certificate{pair}
+		}
+	}
+	return c
 }
 
 // insecure is the outcome of a host that TLS cannot be spoken to as it must be.

@@ -298,6 +298,8 @@ func TestKey(t *testing.T) {
 	for _, r := range []postrider.Route{
 		{Via: postrider.ViaSMTP}, {Via: postrider.ViaLMTP}, {Via: postrider.ViaSMTP, Implicit: true}, {Via: postrider.ViaSMTP, TLS: postrider.TLSNone},
 		{Via: postrider.ViaSMTP, Username: "u", Password: "p"}, {Via: postrider.ViaSMTP, Username: "u", Password: "q"}, {Via: postrider.ViaSMTP, Username: "v", Password: "p"},
+		{Via: postrider.ViaSMTP, Username: "u", Password: "p", Auth: "scram"}, {Via: postrider.ViaSMTP, Auth: "external", Certificate: "c"},
+		{Via: postrider.ViaSMTP, Auth: "external", Certificate: "d"},
 	} {
 		if seen[of(r)] {
 			t.Errorf("%+v shares a connection with another", r)

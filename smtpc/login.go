@@ -51,7 +51,12 @@ func (c *Conn) Login(ctx context.Context, cred Credentials) error {
 			return c.Auth(ctx, c.mechanism(name, cred))
 		}
 	}
-	return &NeedError{Ext: "AUTH " + strings.Join(names, " or ")}
+	last := len(names) - 1
+	need := "AUTH " + names[last]
+	if last > 0 {
+		need = "AUTH " + strings.Join(names[:last], ", ") + " or " + names[last]
+	}
+	return &NeedError{Ext: need}
 }
 
 // mechanisms are those that the credentials will do for, the best first.

@@ -26,10 +26,21 @@ listener "submissions" {
   address = ":465"
   role    = "submission"
   tls     = "implicit"
+
+  client_ca = "/mx1.pem"
 }
 listener "lmtp" {
   address = "127.0.0.1:24"
   role    = "lmtp"
+}
+
+oauth {
+  issuer        = "https://id.example.org"
+  audience      = "mx1.example.org"
+  keys          = "/jwks.json"
+  claim         = "mail"
+  scope         = "smtp"
+  configuration = "https://id.example.org/.well-known/openid-configuration"
 }
 
 admin { address = "127.0.0.1:8025" }
@@ -70,6 +81,24 @@ route "smart.example" {
   tls           = "require"
   username      = "us"
   password_file = "/pw"
+}
+route "token.example" {
+  via           = "smtps://token.example.org"
+  auth          = "oauthbearer"
+  username      = "us"
+  password_file = "/pw"
+}
+route "proof.example" {
+  via           = "smtps://proof.example.org"
+  auth          = "scram"
+  username      = "us"
+  password_file = "/pw"
+}
+route "cert.example" {
+  via  = "smtps://cert.example.org"
+  auth = "external"
+  cert = "/mx1.pem"
+  key  = "/mx1.key"
 }
 route "sure.example" { via = "smtps://192.0.2.1:4465" }
 route "mailstore.example" {
