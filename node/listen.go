@@ -25,7 +25,7 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 		}
 		n.adminAt = l.Addr()
 		strangers := newCallers(l, func(net.Conn) int { return nobodyKnown })
-		n.http = append(n.http, &page{"admin", strangers, admin.NewServer(admin.Public(o))})
+		n.http = append(n.http, newPage("admin", strangers, admin.NewServer(admin.Public(o))))
 	}
 	if n.env.Control == nil {
 		return nil
@@ -34,7 +34,7 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 	if err != nil {
 		return n.dataDirError(err)
 	}
-	n.http = append(n.http, &page{"control", l, localServer(admin.Control(o))})
+	n.http = append(n.http, newPage("control", l, localServer(admin.Control(o))))
 	return n.listenSubmit(ctx, o)
 }
 
@@ -48,7 +48,7 @@ func (n *Node) listenSubmit(ctx context.Context, o admin.Options) error {
 	if err != nil {
 		return listenError(n.cfg.SubmitSocketPos, name, err)
 	}
-	n.http = append(n.http, &page{"submit", newCallers(l, userOf), localServer(admin.Submission(o))})
+	n.http = append(n.http, newPage("submit", newCallers(l, userOf), localServer(admin.Submission(o))))
 	return nil
 }
 

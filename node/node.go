@@ -75,13 +75,6 @@ type Node struct {
 	retired map[*served]bool // whose connections have not all ended
 }
 
-// A page is a listener with an HTTP server behind it.
-type page struct {
-	name     string
-	listener net.Listener
-	server   *http.Server
-}
-
 // New checks what a configuration says and touches nothing.
 func New(cfg *config.Config, env Env) (*Node, error) {
 	if _, err := route.New(cfg.Table()); err != nil {

@@ -136,21 +136,22 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	first, cancel := half(ctx) // the rest is for the spool
 	defer cancel()
+	var peers sync.WaitGroup // they need not wait for who asks for the queue just now
+	if n.relay != nil {
+		peers.Go(func() {
+			if err := n.relay.Close(first); err != nil {
+				n.env.Log.Warn("connections to peers were cut off", "error", err)
+			}
+		})
+	}
 	for _, s := range n.http {
-		if s.server.Shutdown(first) != nil {
-			s.server.Close()
-		}
-		s.listener.Close()
+		s.end(first)
 	}
 	var all []error
 	if !during(first, n.admins.Wait) {
 		all = append(all, errLeft("the control socket"))
 	}
-	if n.relay != nil {
-		if err := n.relay.Close(first); err != nil {
-			n.env.Log.Warn("connections to peers were cut off", "error", err)
-		}
-	}
+	peers.Wait()
 	if n.store != nil {
 		all = append(all, n.closeSpool(ctx))
 	}

@@ -176,6 +176,14 @@ func (s *Spool) run() {
 	lazy, armed := time.NewTimer(lazySyncTime), false
 	lazy.Stop()
 	for {
+		// What is due is done first. Where both are ready, a select would leave it to
+		// chance.
+		select {
+		case <-lazy.C:
+			armed = false
+			s.syncLazy()
+		default:
+		}
 		select {
 		case req := <-s.requests:
 			s.writeGroup(s.gather(req))

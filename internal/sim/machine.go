@@ -86,7 +86,7 @@ func (m *Machine) boot(ctx context.Context) error {
 		return err
 	}
 	n, err := node.New(cfg, node.Env{
-		FS: disk, Net: m.host, DNS: &spaced{r: dns.NewCache(m.names, dns.CacheOptions{})}, Now: m.now, Tune: m.tune, Wrap: m.wrap,
+		FS: disk, Net: m.host, DNS: spaced{dns.NewCache(m.names, dns.CacheOptions{})}, Now: m.now, Tune: m.tune, Wrap: m.wrap,
 		Rand:    func(stream string) *rand.Rand { return Stream(m.site.Plan.Seed, boot+" "+stream) },
 		Log:     slog.New(lines{m.site, boot, disk, ""}),
 		Load:    func() (*config.Config, error) { return m.load(m.reloaded()) },
@@ -150,8 +150,7 @@ func (s slowSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	if len(b.Settle) == 0 {
 		return s.Spool.Commit(ctx, b)
 	}
-	l := b.Settle[0].Lease
-	moment := 1 + time.Duration(nameKey(fmt.Sprint(s.boot, "settle", l.ID, l.Rcpts))%20_000)
+	moment := time.Duration(1 + b.Settle[0].Lease.Token%1009*1013) // of those that are out, each has its own
 	s.halts.settles(s.boot)
 	time.Sleep(moment)
 	err := s.Spool.Commit(ctx, b)
@@ -160,17 +159,14 @@ func (s slowSpool) Commit(ctx context.Context, b postrider.Batch) error {
 }
 
 // A spaced resolver answers each question at an instant of its own, also those
-// that a cache answers together.
-type spaced struct {
-	r     dns.Resolver
-	count atomic.Int64
-}
+// that a cache answers together: by when it was asked.
+type spaced struct{ r dns.Resolver }
 
 // Lookup implements dns.Resolver.
-func (s *spaced) Lookup(ctx context.Context, name string, t dns.Type) (dns.Answer, error) {
-	n := s.count.Add(1)
+func (s spaced) Lookup(ctx context.Context, name string, t dns.Type) (dns.Answer, error) {
+	asked := time.Now()
 	a, err := s.r.Lookup(ctx, name, t)
-	time.Sleep(time.Duration(1 + n%10_007))
+	time.Sleep(1 + time.Duration(mix(nameKey(name+" "+t.String()), uint64(asked.UnixNano()))%uint64(2*time.Millisecond)))
 	return a, err
 }
 
