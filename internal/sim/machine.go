@@ -356,13 +356,7 @@ func (m *Machine) strike(ctx context.Context, s Strike) error {
 		m.faults.arm(-1)
 		return err
 	case "restart":
-		err := m.stop()
-		m.site.tell("%s: restart: %v", m.name, err)
-		if busy {
-			m.site.fault(s.Kind, m.name)
-		}
-		time.Sleep(s.For)
-		return m.start(ctx)
+		return m.restart(ctx, s, busy)
 	case "bit-flip":
 		m.off(true)
 		m.site.atRisk(ctx, m)
@@ -398,6 +392,16 @@ func (m *Machine) strike(ctx context.Context, s Strike) error {
 		m.over.Go(func() { time.Sleep(s.For + 1); m.Disk().SetSpace(m.space()) })
 	}
 	return nil
+}
+
+func (m *Machine) restart(ctx context.Context, s Strike, busy bool) error {
+	err := m.stop()
+	m.site.tell("%s: restart: %v", m.name, err)
+	if busy {
+		m.site.fault(s.Kind, m.name)
+	}
+	time.Sleep(s.For)
+	return m.start(ctx)
 }
 
 // partition parts the machine from some of the others.
