@@ -31,8 +31,9 @@ type driver struct {
 	worlds  []*world // what may be there after a crash; the last but what is in flight is the present
 	now     *world   // what the spool says now
 	leases  []postrider.Lease
-	acked   int // events of the feed that were acknowledged, ever
-	stand   int // where its reader stands
+	acked   int      // events of the feed that were acknowledged, ever
+	told    []string // events that the feed has told, ever
+	stand   int      // where its reader stands
 	opened  uint64
 	rot     []string // segments with an octet that has rotted: the spool says so
 	badSnap int      // the snapshots there had been when the newest one rotted, and one; 0: none did
@@ -158,6 +159,7 @@ func (d *driver) open(good bool) bool {
 		if !d.fs.Dead() && d.calm {
 			d.wrong("open: %w", err)
 		}
+		d.leaks("a start that failed")
 		return false
 	}
 	d.s = s
@@ -196,6 +198,9 @@ func (d *driver) settleWorld(how *manner) {
 	why := ""
 	for _, w := range slices.Backward(d.worlds) {
 		diff := w.differs(f, how)
+		if n := min(len(d.told), len(w.events)); diff == "" && !slices.Equal(d.told, w.events[:n]) {
+			diff = fmt.Sprintf("the feed had told %q, and that did not come to pass", d.told[max(0, n-1):])
+		}
 		if diff == "" {
 			d.now = w.restarted()
 			for id, m := range d.now.msgs { // the time that is as good as another is the one that is there
@@ -222,6 +227,14 @@ func (d *driver) close() {
 	d.s.Close(context.Background())
 	d.wrote = d.s.active != nil
 	d.s = nil
+	d.leaks("a stop")
+}
+
+// leaks sees to it that no file is left open.
+func (d *driver) leaks(after string) {
+	if n := d.fs.Opened(); n > 0 {
+		d.wrong("%d files are open after %s", n, after)
+	}
 }
 
 // waking returns the messages with a Wake lease out.

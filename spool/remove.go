@@ -72,47 +72,34 @@ func (r *remover) segments() {
 
 // settle makes sure that the segment before n is gone, where that is in doubt.
 func (r *remover) settle(n uint64) error {
-	for r.doubt > 0 {
-		err := r.s.fs.Link(r.s.segmentPath(n), r.s.segmentPath(r.doubt))
-		switch {
-		case err == nil, errors.Is(err, fs.ErrExist): // from an earlier try
-		case errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
-			// A file system without links, or a file that somebody took away: one sync more is all that can be done.
-		default:
-			return err
-		}
-		if err := r.remove(r.doubt); err != nil {
-			return err
-		}
+	if r.doubt == 0 {
+		return nil
 	}
-	return nil
+	err := r.s.fs.Link(r.s.segmentPath(n), r.s.segmentPath(r.doubt))
+	switch {
+	case err == nil, errors.Is(err, fs.ErrExist): // from an earlier try
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+		// A file system without links, or a file that somebody took away: one sync more is all that can be done.
+	default:
+		return err
+	}
+	return r.remove(r.doubt)
 }
 
 // remove removes a segment, which is in doubt until a sync of the folder says
-// that it is gone. One that another sync overlapped does not: that may have
-// failed for both.
+// that it is gone.
 func (r *remover) remove(n uint64) error {
 	s := r.s
-	before := s.segSyncs.Load()
+	since := s.segs.mark()
 	if err := s.fs.Remove(s.segmentPath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	r.doubt = n
-	if err := s.syncSegments(); err != nil {
+	if err := s.segs.sync(since); err != nil {
 		return err
 	}
-	if before%2 == 0 && s.segSyncs.Load() == before+2 {
-		r.doubt = 0
-	}
+	r.doubt = 0
 	return nil
-}
-
-// syncSegments makes the names of segments durable. The committer and the remover
-// call it, each once at a time, and segSyncs counts begins and ends.
-func (s *Spool) syncSegments() error {
-	s.segSyncs.Add(1)
-	defer s.segSyncs.Add(1)
-	return s.fs.SyncDir(path.Join(s.dir, "seg"))
 }
 
 func (s *Spool) segmentPath(n uint64) string { return path.Join(s.dir, "seg", segmentName(n)) }

@@ -94,7 +94,7 @@ func headerNumber(b []byte) (uint64, bool) {
 func (s *Spool) createSegment(n, first, after uint64, size int64, spare bool) (*segment, error) {
 	g := &segment{n: n, epoch: s.rand.Uint32() | 1, first: first, last: first - 1, after: after,
 		end: segmentHeaderLen, size: size, syncedTo: segmentHeaderLen}
-	name := s.segmentPath(n)
+	name, since := s.segmentPath(n), s.segs.mark()
 	if spare {
 		if err := s.takeSpare(name); err != nil {
 			return nil, err
@@ -105,7 +105,11 @@ func (s *Spool) createSegment(n, first, after uint64, size int64, spare bool) (*
 		return nil, fmt.Errorf("spool: create segment: %w", err)
 	}
 	g.f = f
-	if err := s.initSegment(g, size, spare); err != nil {
+	err = s.initSegment(g, size, spare)
+	if err == nil {
+		err = s.segs.sync(since)
+	}
+	if err != nil {
 		f.Close()
 		s.fs.Remove(name) // what stays is an empty segment, which recovery takes away
 		return nil, fmt.Errorf("spool: create segment %s: %w", segmentName(n), err)
@@ -125,10 +129,7 @@ func (s *Spool) initSegment(g *segment, size int64, spare bool) error {
 	if _, err := g.f.WriteAt(g.header(), 0); err != nil {
 		return err
 	}
-	if err := g.f.Sync(); err != nil {
-		return err
-	}
-	return s.syncSegments()
+	return g.f.Sync()
 }
 
 // hold keeps the file of g open until drop. Spool.mu is held.

@@ -304,7 +304,9 @@ func (d *driver) feed(left int) {
 			d.wrong("the feed tells %q after %d events, and not %q", told, read, next[:min(len(next), 6)])
 			break
 		}
-		read += len(told)
+		if read += len(told); read > len(d.told) {
+			d.told = d.now.events[:read]
+		}
 		if left--; left < 0 {
 			break
 		}

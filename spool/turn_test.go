@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"path"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -21,16 +22,15 @@ func TestSegmentThatWasGivenUpComesBack(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t, vfs.NewMem())
 			b.add([]byte("first"), "a@x.example")
-			failed := false
+			var failed atomic.Bool
 			b.fs.SetHook(func(op vfs.Op) error {
 				second := path.Base(op.Name) == segmentName(2) || path.Base(op.Name) == "seg"
-				if failed || op.Kind != kind || !second {
+				if op.Kind != kind || !second || !failed.CompareAndSwap(false, true) {
 					return nil
 				}
-				failed = true
 				return syscall.EIO
 			})
-			for !failed {
+			for !failed.Load() {
 				a, err := addition(b.s, "", bytes.Repeat([]byte("x"), 2000), time.Now(), "a@x.example")
 				if err != nil {
 					t.Fatal(err)
