@@ -24,8 +24,7 @@ const chunksMin = 4
 // (RFC 3030 3: "BINARYMIME cannot be used with the DATA command"), else where the
 // peer offers it and it is known to be long.
 func (c *Conn) chunked(p smtp.MailParams, size int64) bool {
-	_, ok := c.Ext("CHUNKING")
-	return ok && (p.Body == smtp.BodyBinaryMIME || size > chunksMin*int64(c.chunk))
+	return c.has(smtp.ExtChunking) && (p.Body == smtp.BodyBinaryMIME || size > chunksMin*int64(c.chunk))
 }
 
 // chunks sends the content in chunks and reads a reply for each, one chunk behind
@@ -41,7 +40,7 @@ func (c *Conn) chunks(r io.Reader, binary bool, res *Result) {
 	if res.Err = c.quiet(StageContent); res.Err != nil {
 		return
 	}
-	_, pipelining := c.Ext("PIPELINING")
+	pipelining := c.has(smtp.ExtPipelining)
 	cut := cutter{r: r, size: c.chunk, text: !binary}
 	asked := 0 // chunks without a reply yet
 	for {

@@ -84,13 +84,20 @@ type Conn struct {
 	name     string // ours
 	lmtp     bool
 	tls      *tls.ConnectionState // nil: in the clear
-	exts     map[string]string
-	banner   string // first word of the reply to our hello
-	dirty    bool   // the peer may hold half a transaction: RSET comes first
-	authed   bool   // the peer knows who we are
-	mails    int    // MAIL commands sent
-	chunk    int    // octets
+	exts     map[string]string    // by keyword in upper case: parameters
+	offers   smtp.Extensions      // those of exts that have a name of ours
+	banner   string               // first word of the reply to our hello
+	dirty    bool                 // the peer may hold half a transaction: RSET comes first
+	authed   bool                 // the peer knows who we are
+	mails    int                  // MAIL commands sent
+	chunk    int                  // octets
 	dead     bool
+
+	// What is used again for each transaction.
+	steps []step
+	lines []byte
+	block []byte
+	src   source
 }
 
 // NewConn reads the greeting and says hello on a fresh connection, which it
@@ -129,8 +136,8 @@ func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
 // over makes conn what is spoken over from now on. Nothing that was read before
 // is kept.
 func (c *Conn) over(conn net.Conn) {
-	c.conn, c.r, c.out = conn, bufio.NewReader(conn), &pacer{conn: conn}
-	c.w = bufio.NewWriterSize(c.out, blockSize)
+	c.conn, c.out = conn, &pacer{conn: conn}
+	c.r, c.w = bufio.NewReader(c.out), bufio.NewWriterSize(c.out, blockSize)
 }
 
 // greet reads the greeting. RFC 5321 4.3.2: 220, or 554; RFC 7504 adds 521.
@@ -170,6 +177,11 @@ func (c *Conn) hello() error {
 		return &Error{Stage: StageHello, Reply: r}
 	}
 	c.banner, c.exts = parseHello(r.Text)
+	c.offers = 0
+	for word, params := range c.exts {
+		ext, _ := smtp.ParseExtension(word + " " + params)
+		c.offers |= ext
+	}
 	return nil
 }
 
@@ -337,16 +349,18 @@ func (c *Conn) command(s Stage, line string) (smtp.Reply, error) {
 	return c.read(s, c.timeouts.Command)
 }
 
-// send writes command lines as one group and flushes it. Nothing may lie in the
-// input then: what came before we asked answers nothing.
-func (c *Conn) send(s Stage, timeout time.Duration, lines ...string) error {
+// send sends one command line. Nothing may lie in the input then: what came
+// before we asked answers nothing.
+func (c *Conn) send(s Stage, timeout time.Duration, line string) error {
+	return c.sendLines(s, timeout, append(append(c.lines[:0], line...), '\r', '\n'))
+}
+
+// sendLines sends lines that have their CRLF.
+func (c *Conn) sendLines(s Stage, timeout time.Duration, lines []byte) error {
 	if err := c.quiet(s); err != nil {
 		return err
 	}
-	for _, line := range lines {
-		c.w.WriteString(line)
-		c.w.WriteString("\r\n")
-	}
+	c.w.Write(lines)
 	c.out.timeout = timeout
 	if err := c.w.Flush(); err != nil {
 		return c.broken(s, err)
@@ -357,7 +371,7 @@ func (c *Conn) send(s Stage, timeout time.Duration, lines ...string) error {
 // broken is called when a write failed. A peer that has hung up has often said
 // why before: for now, or, while it was sent the content, for good.
 func (c *Conn) broken(s Stage, err error) error {
-	c.conn.SetReadDeadline(time.Now().Add(lastWordsWait))
+	c.out.until = time.Now().Add(lastWordsWait)
 	r, rerr := smtp.ReadReply(c.r)
 	if rerr == nil && (r.Code/100 == 4 || r.Permanent() && s == StageContent) {
 		return c.end(s, r, nil)
@@ -374,6 +388,7 @@ func (c *Conn) quiet(s Stage) error {
 	if c.r.Buffered() == 0 {
 		return nil
 	}
+	c.out.until = time.Now().Add(lastWordsWait)
 	if r, err := smtp.ReadReply(c.r); err == nil && r.Code == 421 {
 		return c.end(s, r, nil)
 	}
@@ -386,7 +401,7 @@ func (c *Conn) quiet(s Stage) error {
 // are out of step then. A code that nobody knows counts by its first digit
 // (RFC 5321 4.2.1).
 func (c *Conn) read(s Stage, timeout time.Duration) (smtp.Reply, error) {
-	c.conn.SetReadDeadline(time.Now().Add(timeout))
+	c.out.until = time.Now().Add(timeout)
 	r, err := smtp.ReadReply(c.r)
 	switch {
 	case err != nil:
@@ -400,14 +415,22 @@ func (c *Conn) read(s Stage, timeout time.Duration) (smtp.Reply, error) {
 	return r, nil
 }
 
-// A pacer gives each write to the connection its own time. RFC 5321 4.5.3.2.5:
-// it bounds "the completion of each TCP SEND call transmitting a chunk of data".
+// A pacer gives each write to the connection its own time, and all reads of a
+// reply one. RFC 5321 4.5.3.2.5: the first bounds "the completion of each TCP SEND
+// call transmitting a chunk of data".
 type pacer struct {
 	conn    net.Conn
-	timeout time.Duration
+	timeout time.Duration // of a write
+	until   time.Time     // for reads
 }
 
 func (p *pacer) Write(b []byte) (int, error) {
 	p.conn.SetWriteDeadline(time.Now().Add(p.timeout))
 	return p.conn.Write(b)
+}
+
+// Read is called where no reply, or not all of one, has come yet.
+func (p *pacer) Read(b []byte) (int, error) {
+	p.conn.SetReadDeadline(p.until)
+	return p.conn.Read(b)
 }

@@ -182,16 +182,19 @@ func TestManyRecipients(t *testing.T) {
 }
 
 func TestGroupLen(t *testing.T) {
-	line := strings.Repeat("x", 98)
+	const start = 50 // what was sent before
 	steps := make([]step, 100)
 	for i := range steps {
-		steps[i].line = line
+		steps[i].end = start + 100*(i+1)
 	}
-	if n := groupLen(steps); n != groupMax/100 {
+	if n := groupLen(steps, start); n != groupMax/100 {
 		t.Errorf("a group of %d commands, want %d", n, groupMax/100)
 	}
-	steps[0].line = strings.Repeat("x", 2*groupMax)
-	if n := groupLen(steps); n != 1 {
+	if n := groupLen(steps[:3], start); n != 3 {
+		t.Errorf("a group of %d commands, want 3", n)
+	}
+	steps[0].end = start + 2*groupMax
+	if n := groupLen(steps, start); n != 1 {
 		t.Errorf("a group of %d commands, want 1", n)
 	}
 }

@@ -92,13 +92,11 @@ func (c *Conn) Send(ctx context.Context, t Transaction) Result {
 	if res.Err = c.alive(StageMail); res.Err != nil || len(t.Rcpts) == 0 {
 		return res
 	}
-	steps, err := c.steps(t)
-	if err != nil {
-		res.Err = err
+	if res.Err = c.plan(&t); res.Err != nil {
 		return res
 	}
 	defer c.watch(ctx)()
-	if res.Err = c.envelope(steps, &res); res.Err != nil {
+	if res.Err = c.envelope(&res); res.Err != nil {
 		return res
 	}
 	taken := res.Mail.Positive() && res.Accepted() > 0
@@ -127,42 +125,40 @@ const groupMax = 4096
 //
 // RFC 2920 3.1: "Client SMTP implementations that employ pipelining MUST check
 // ALL statuses associated with each command in a group."
-func (c *Conn) envelope(steps []step, res *Result) error {
-	_, pipelining := c.Ext("PIPELINING")
+func (c *Conn) envelope(res *Result) error {
+	pipelining := c.has(smtp.ExtPipelining)
+	steps, start := c.steps, 0
 	for len(steps) > 0 && !refused(res.Mail) {
 		if steps[0].stage == StageData && res.Accepted() == 0 {
 			return nil
 		}
 		n := 1
 		if pipelining {
-			n = groupLen(steps)
+			n = groupLen(steps, start)
 		}
-		if err := c.group(steps[:n], res); err != nil {
+		end := steps[n-1].end
+		if err := c.group(steps[:n], c.lines[start:end], res); err != nil {
 			return err
 		}
-		steps = steps[n:]
+		steps, start = steps[n:], end
 	}
 	return nil
 }
 
-// groupLen is how many of the steps go in the next group: at least one.
-func groupLen(steps []step) int {
-	size := 0
+// groupLen is how many of the steps, whose lines begin at start, go in the next
+// group: at least one.
+func groupLen(steps []step, start int) int {
 	for i, s := range steps {
-		if size += len(s.line) + 2; size > groupMax && i > 0 {
+		if s.end-start > groupMax && i > 0 {
 			return i
 		}
 	}
 	return len(steps)
 }
 
-// group sends steps at once and reads one reply for each.
-func (c *Conn) group(steps []step, res *Result) error {
-	lines := make([]string, len(steps))
-	for i, s := range steps {
-		lines[i] = s.line
-	}
-	if err := c.send(steps[0].stage, c.timeouts.Command, lines...); err != nil {
+// group sends the lines of some steps at once and reads one reply for each.
+func (c *Conn) group(steps []step, lines []byte, res *Result) error {
+	if err := c.sendLines(steps[0].stage, c.timeouts.Command, lines); err != nil {
 		return err
 	}
 	for _, s := range steps {
@@ -232,8 +228,12 @@ func (c *Conn) content(r io.Reader, res *Result) {
 	}
 	c.out.timeout = c.timeouts.Block
 	dots := smtp.NewDotWriter(c.w)
-	src := &source{r: r}
-	_, err := io.CopyBuffer(dots, src, make([]byte, blockSize))
+	src := &c.src
+	*src = source{r: r}
+	if c.block == nil {
+		c.block = make([]byte, blockSize)
+	}
+	_, err := io.CopyBuffer(dots, src, c.block)
 	if err == nil {
 		err = dots.Close()
 	}
@@ -302,8 +302,9 @@ func lastWords(err error) smtp.Reply {
 	return smtp.Reply{}
 }
 
-// blockSize is how much of the content is in memory at once.
-const blockSize = 32 << 10
+// blockSize is how much of the content is read, and sent, at once. A connection
+// keeps two buffers of it.
+const blockSize = 16 << 10
 
 // source keeps apart a failure to read the content from one to send it.
 type source struct {

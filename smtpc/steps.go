@@ -1,6 +1,7 @@
 package smtpc
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -10,45 +11,59 @@ import (
 // A step is one command of the envelope.
 type step struct {
 	stage Stage
-	line  string // without CRLF
-	rcpt  int    // of StageRcpt
+	end   int // of its line in Conn.lines
+	rcpt  int // of StageRcpt
 }
 
-// steps returns the commands of a transaction, for this peer.
-func (c *Conn) steps(t Transaction) ([]step, error) {
+// plan fills Conn.steps and Conn.lines with the commands of a transaction, for
+// this peer.
+func (c *Conn) plan(t *Transaction) error {
 	p, err := c.mailParams(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var steps []step
+	c.steps, c.lines = c.steps[:0], c.lines[:0]
 	if c.dirty {
-		steps = append(steps, step{stage: StageReset, line: "RSET"})
+		c.lines = append(c.lines, "RSET\r\n"...)
+		c.step(StageReset, 0)
 	}
-	steps = append(steps, step{stage: StageMail, line: line(smtp.AppendMail(nil, t.From, p))})
-	for i, r := range t.Rcpts {
-		if r.Params, err = c.rcptParams(r.Params, p.UTF8); err != nil {
-			return nil, err
+	c.lines = smtp.AppendMail(c.lines, t.From, p)
+	c.step(StageMail, 0)
+	for i := range t.Rcpts {
+		r, err := c.rcptParams(t.Rcpts[i].Params, p.UTF8)
+		if err != nil {
+			return err
 		}
-		steps = append(steps, step{stage: StageRcpt, line: line(smtp.AppendRcpt(nil, r.To, r.Params)), rcpt: i})
+		c.lines = smtp.AppendRcpt(c.lines, t.Rcpts[i].To, r)
+		c.step(StageRcpt, i)
 	}
-	for _, s := range steps {
-		if strings.ContainsFunc(s.line, isControl) {
-			return nil, fmt.Errorf("smtpc: a control character in %q", s.line)
+	start := 0
+	for _, s := range c.steps {
+		if line := c.lines[start : s.end-2]; bytes.ContainsFunc(line, isControl) {
+			return fmt.Errorf("smtpc: a control character in %q", line)
 		}
+		start = s.end
 	}
-	if c.chunked(p, t.Params.Size) {
-		return steps, nil
+	if !c.chunked(p, t.Params.Size) {
+		c.lines = append(c.lines, "DATA\r\n"...)
+		c.step(StageData, 0)
 	}
-	return append(steps, step{stage: StageData, line: "DATA"}), nil
+	return nil
+}
+
+// step takes note of a line that was just added.
+func (c *Conn) step(s Stage, rcpt int) {
+	c.steps = append(c.steps, step{stage: s, end: len(c.lines), rcpt: rcpt})
 }
 
 // mailParams are the parameters of MAIL that this peer understands.
-func (c *Conn) mailParams(t Transaction) (smtp.MailParams, error) {
+func (c *Conn) mailParams(t *Transaction) (smtp.MailParams, error) {
 	p := t.Params
-	for _, path := range append([]smtp.Path{t.From}, paths(t.Rcpts)...) {
-		p.UTF8 = p.UTF8 || !path.IsASCII()
+	p.UTF8 = p.UTF8 || !t.From.IsASCII()
+	for i := range t.Rcpts {
+		p.UTF8 = p.UTF8 || !t.Rcpts[i].To.IsASCII()
 	}
-	if p.UTF8 && !c.has("SMTPUTF8") {
+	if p.UTF8 && !c.has(smtp.ExtSMTPUTF8) {
 		return p, &NeedError{Ext: "SMTPUTF8"}
 	}
 	if err := c.bodyParam(&p); err != nil {
@@ -57,11 +72,11 @@ func (c *Conn) mailParams(t Transaction) (smtp.MailParams, error) {
 	if err := c.sizeParam(&p); err != nil {
 		return p, err
 	}
-	if !c.has("DSN") {
+	if !c.has(smtp.ExtDSN) {
 		p.Ret, p.EnvID = smtp.RetUnset, ""
 	}
 	p.Auth = c.authParam(p.Auth)
-	if !c.has("DELIVERBY") {
+	if !c.has(smtp.ExtDeliverBy) {
 		// RFC 2852 4.1.4.1: "A message for which a by-mode of "R" was specified MUST NOT
 		// be relayed to a SMTP server which does not support the Deliver By SMTP
 		// service extension."
@@ -70,36 +85,33 @@ func (c *Conn) mailParams(t Transaction) (smtp.MailParams, error) {
 		}
 		p.By = smtp.DeliverBy{}
 	}
-	if p.Hold != (smtp.Hold{}) && !c.has("FUTURERELEASE") {
+	if p.Hold != (smtp.Hold{}) && !c.has(smtp.ExtFutureRelease) {
 		return p, &NeedError{Ext: "FUTURERELEASE"}
 	}
-	if !c.has("MT-PRIORITY") {
+	if !c.has(smtp.ExtMTPriority) {
 		p.Priority = 0 // RFC 6710 4.3
 	}
-	if !c.has("NO-SOLICITING") {
+	if !c.has(smtp.ExtNoSoliciting) {
 		p.Solicit = ""
 	}
 	return p, nil
 }
 
-func (c *Conn) has(ext string) bool {
-	_, ok := c.Ext(ext)
-	return ok
-}
+func (c *Conn) has(ext smtp.Extensions) bool { return c.offers.Has(ext) }
 
 // bodyParam leaves BODY as the peer takes it.
 func (c *Conn) bodyParam(p *smtp.MailParams) error {
 	switch {
-	case p.Body == smtp.BodyBinaryMIME && !(c.has("BINARYMIME") && c.has("CHUNKING")):
+	case p.Body == smtp.BodyBinaryMIME && !c.has(smtp.ExtBinaryMIME|smtp.ExtChunking):
 		// RFC 3030 3: to such a peer "the sender-SMTP MUST NOT, under any circumstances,
 		// send binary data".
 		return &NeedError{Ext: "BINARYMIME"}
-	case p.Body == smtp.Body8BitMIME && !c.has("8BITMIME"):
+	case p.Body == smtp.Body8BitMIME && !c.has(smtp.Ext8BitMIME):
 		// RFC 6152 3: to such a peer the client "must not, under any circumstances,
 		// attempt to transfer a content that contains characters outside of the
 		// US-ASCII octet range".
 		return &NeedError{Ext: "8BITMIME"}
-	case p.Body == smtp.Body7Bit && !c.has("8BITMIME"):
+	case p.Body == smtp.Body7Bit && !c.has(smtp.Ext8BitMIME):
 		p.Body = ""
 	}
 	return nil
@@ -123,7 +135,7 @@ func (c *Conn) sizeParam(p *smtp.MailParams) error {
 // the message to any server which it has authenticated to".
 func (c *Conn) authParam(who string) string {
 	switch {
-	case !c.has("AUTH"):
+	case !c.has(smtp.ExtAuth):
 		return ""
 	case who == "" && c.authed:
 		return "<>"
@@ -133,13 +145,13 @@ func (c *Conn) authParam(who string) string {
 
 // rcptParams are the parameters of RCPT that this peer understands.
 func (c *Conn) rcptParams(p smtp.RcptParams, utf8 bool) (smtp.RcptParams, error) {
-	if !c.has("DSN") {
+	if !c.has(smtp.ExtDSN) {
 		p.Notify, p.ORcpt = 0, ""
 	}
 	if !utf8 {
 		p.ORcpt = asciiORcpt(p.ORcpt)
 	}
-	if p.RRVS != (smtp.RRVS{}) && !c.has("RRVS") {
+	if p.RRVS != (smtp.RRVS{}) && !c.has(smtp.ExtRRVS) {
 		// RFC 7293 5.1.1: where the action "was not specified or is "R" (reject), the MTA
 		// handling the message MUST reject the message".
 		if !p.RRVS.Continue && !c.lmtp {
@@ -167,15 +179,5 @@ func asciiORcpt(s string) string {
 	}
 	return b.String()
 }
-
-func paths(rcpts []Rcpt) []smtp.Path {
-	list := make([]smtp.Path, len(rcpts))
-	for i, r := range rcpts {
-		list[i] = r.To
-	}
-	return list
-}
-
-func line(b []byte) string { return strings.TrimSuffix(string(b), "\r\n") }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
