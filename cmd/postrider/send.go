@@ -115,7 +115,7 @@ func (c sendCmd) secure(a *app, peer *smtpc.Conn, server, password string) error
 	if c.User == "" {
 		return nil
 	}
-	return peer.Auth(a.ctx, smtp.PlainClient(c.User, password))
+	return peer.Login(a.ctx, smtpc.Credentials{Username: c.User, Password: password})
 }
 
 // roots are those of the system, and the certificate that our own server has
