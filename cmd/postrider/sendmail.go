@@ -46,7 +46,8 @@ func runAs(ctx context.Context, name string, args []string, stdin io.Reader, std
 	switch name {
 	case "mailq":
 		err = a.mailq()
-	case "newaliases": // alias files are read as they are
+	case "newaliases":
+		err = a.newaliases()
 	default:
 		err = a.sendmail(args)
 	}
@@ -63,6 +64,20 @@ func runAs(ctx context.Context, name string, args []string, stdin io.Reader, std
 		return exConfig
 	}
 	return exTempFail
+}
+
+// newaliases has nothing to compile, for alias files are read as they are. It
+// tells what is wrong with them, as the server would be told.
+func (a *app) newaliases() error {
+	name, src, err := a.findConfig(false)
+	if err != nil || name == "" {
+		return err
+	}
+	cfg, err := a.parse(name, src, true)
+	if err == nil && len(cfg.warnings) > 0 {
+		fmt.Fprint(a.stderr, cfg.warnings)
+	}
+	return err
 }
 
 // A mailing is what sendmail was called with.

@@ -98,3 +98,32 @@ func TestSendmail(t *testing.T) {
 	t.Setenv("POSTRIDER_CONFIG", conf+".gone")
 	call(exConfig, "x\n", "POSTRIDER_CONFIG", "sendmail", "alice@example.org")
 }
+
+// newaliases compiles nothing, and says what is wrong with the alias files.
+func TestNewaliases(t *testing.T) {
+	dir := t.TempDir()
+	conf, aliases := filepath.Join(dir, "postrider.hcl"), filepath.Join(dir, "aliases")
+	text := "listener \"mx\" { address = \"127.0.0.1:0\" }\ndomain \"example.org\" {\n  mailboxes = [\"alice\"]\n  aliases = \"" + aliases + "\"\n}\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("POSTRIDER_CONFIG", conf)
+	for _, tt := range []struct {
+		aliases string
+		code    int
+		says    string
+	}{
+		{"bob: :moved: bob@far.example\nsales: alice, bob@far.example\n", 0, ""},
+		{"bob: :mooved: bob@far.example\n", exConfig, "aliases:1,6: error: this version does not know \":mooved:\"\n  1 | bob: :mooved: bob@far.example\n    |      ^^^^^^^^^^^^^^^^^^^^^^^^\n  Did you mean \":moved:\"?"},
+		{"bob: :moved: bob@far.example, alice\n", exConfig, "aliases:1,31: error: something stands beside the new address of \"bob\""},
+	} {
+		if err := os.WriteFile(aliases, []byte(tt.aliases), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs bytes.Buffer
+		code := runAs(t.Context(), "newaliases", nil, strings.NewReader(""), &out, &errs)
+		if code != tt.code || !strings.Contains(errs.String(), tt.says) || tt.code == 0 && errs.Len()+out.Len() > 0 {
+			t.Errorf("%q: %d, want %d with %q: %s%s", tt.aliases, code, tt.code, tt.says, &out, &errs)
+		}
+	}
+}
