@@ -65,10 +65,6 @@ func (c *checker) walk(d *domain, e *aliasEntry) {
 	c.path = append(c.path, n)
 	defer func() { c.path = c.path[:len(c.path)-1] }()
 	height, weight := 0, 0
-	if e.way == moved {
-		c.newAddress(d, e.targets[0])
-		return
-	}
 	for _, t := range e.targets {
 		h, w := c.target(d, t)
 		height, weight = max(height, h), min(weight+w, 2*expansionMax)
@@ -142,19 +138,6 @@ func (c *checker) unknown(d *domain, name string, t target) {
 	f := t.at.fault("Mail to it comes back to its sender.", "nobody is called %s", node{d, name})
 	f.Warning = true
 	c.faults.add(f)
-}
-
-// newAddress warns of the address of one who has moved, where that is ours and
-// takes no mail.
-func (c *checker) newAddress(d *domain, t target) {
-	at := c.r.targetDomain(d, t)
-	if at == nil {
-		return
-	}
-	name := fold(t.path.LocalUnquoted())
-	if f := c.r.find(c.set, at, name); !f.exists || f.alias != nil && f.alias.way == moved {
-		c.unknown(at, name, t)
-	}
 }
 
 // exact counts what an alias stands for as Resolve does.

@@ -28,6 +28,7 @@ named:   Alice <alice@elsewhere.example>
 ghost:   nobody
 lost:    carol
 fwghost: :forward: nobody
+twice:   alice, ALICE@a.example, Al <alice>, \alice, sales, Sales
 long:    Bell` + "\x07" + ` <alice>, <b@x> <bob>
 `,
 		"/b":          "sales: dora\ncarol: dora\n",
@@ -109,6 +110,7 @@ func TestLookup(t *testing.T) {
 		// Lists on a list are named, and who is not there is left out.
 		{"nested", "nested@a.example[ <sales@a.example>,  <bob@a.example>,  <team+x@a.example>]"},
 		{"team", "team@a.example[ <alice@a.example>, Jörg <bob@a.example>,  <sales@a.example>,  <x@elsewhere.example>]"},
+		{"twice", "twice@a.example[ <alice@a.example>,  <sales@a.example>]"},
 		{"secret", "secret@a.example(closed)[]"},
 		{"long", "long@a.example[ <alice@a.example>,  <bob@a.example>]"},
 	} {
