@@ -326,8 +326,8 @@ func (s *session) rcptTo(rest string) error {
 			return s.reply(550, "5.1.1", "nobody here of that name")
 		}
 	}
-	if s.h.Mixed && !s.h.LMTP {
-		if v := s.verdict(path); v != nil {
+	if s.h.Mixed {
+		if v := s.verdict(path, true); v != nil {
 			return s.reply(v.code, v.status, "not for this one")
 		}
 	}

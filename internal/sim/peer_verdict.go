@@ -12,31 +12,36 @@ type verdict struct {
 	code   int
 	status string
 	share  float64 // of the times; else it takes them
+	early  bool    // over LMTP too it is said at RCPT
 }
 
 // verdicts are all in one batch. RFC 5321 4.5.3.1.10 has clients take a 552 at RCPT
 // for a 452, but where RFC 1870 6.4 means the size by it.
 var verdicts = []verdict{
-	{"no-", 550, "5.1.1", 1},
-	{"full-", 552, "5.2.2", 1},
-	{"big-", 552, "5.3.4", 1},
-	{"wait-", 450, "4.2.1", 0.6},
-	{"busy-", 451, "4.3.2", 0.4},
-	{"late-", 452, "4.2.2", 0.4},
+	{"no-", 550, "5.1.1", 1, false},
+	{"out-", 550, "5.1.1", 1, true},
+	{"full-", 552, "5.2.2", 1, false},
+	{"big-", 552, "5.3.4", 1, false},
+	{"wait-", 450, "4.2.1", 0.6, false},
+	{"soon-", 450, "4.2.1", 0.4, true},
+	{"busy-", 451, "4.3.2", 0.4, false},
+	{"late-", 452, "4.2.2", 0.4, false},
+	{"many-", 552, "5.5.3", 0.4, false}, // at RCPT it may be another at another time
 }
 
-// verdict is what the peer says of a recipient; nil: it takes it.
-func (s *session) verdict(to string) *verdict {
+// verdict is what the peer says of a recipient at RCPT, or at the end; nil: it takes
+// it.
+func (s *session) verdict(to string, atRcpt bool) *verdict {
 	for i := range verdicts {
 		v := &verdicts[i]
-		if !strings.HasPrefix(to, v.prefix) || v.code < 500 && s.p.calmed() {
+		if !strings.HasPrefix(to, v.prefix) || v.share < 1 && s.p.calmed() || s.h.LMTP && v.early != atRcpt {
 			continue
 		}
 		if unit(s.p.seed^nameKey(s.p.name+s.from+to), uint64(time.Now().UnixNano())) >= v.share {
 			continue
 		}
 		s.tell("mixed")
-		if v.code >= 500 {
+		if v.share == 1 {
 			s.p.refuse(s.from, to, v.code)
 		}
 		return v
@@ -50,7 +55,7 @@ func (s *session) finishEach(content []byte) error {
 	t := &Taken{At: time.Now(), From: s.from, Content: content, Final: 250, conn: s.c}
 	said := make([]*verdict, len(s.rcpts))
 	for i, to := range s.rcpts {
-		if said[i] = s.verdict(to); said[i] == nil {
+		if said[i] = s.verdict(to, false); said[i] == nil {
 			t.Rcpts = append(t.Rcpts, to)
 		}
 	}

@@ -225,7 +225,7 @@ domain "c.example" {
   deliver   = "lmtp://10.0.0.2:24"
 }
 domain "l.example" {
-  mailboxes = ["l1", "l2", "l3", "no-1", "full-1", "wait-1", "busy-1", "late-1"]
+  mailboxes = ["l1", "l2", "l3", "no-1", "full-1", "wait-1", "busy-1", "late-1", "soon-1", "out-1", "out-2"]
   deliver   = "lmtp://10.0.1.7:24"
 }
 route "*" {

@@ -17,10 +17,10 @@ const (
 
 // specials are places that only some letters go to, to all of a place together.
 var specials = []place{
-	{"p6.example", []string{"u1", "u2", "u3", "wait-1", "busy-1", "late-1"}, fateSure},
+	{"p6.example", []string{"u1", "u2", "u3", "wait-1", "busy-1", "late-1", "many-1"}, fateSure},
 	{"p6.example", []string{"no-1", "no-2", "full-1", "big-1"}, fateDoomed},
-	{"l.example", []string{"l1", "l2", "l3", "wait-1", "busy-1", "late-1"}, fateSure},
-	{"l.example", []string{"no-1", "full-1"}, fateDoomed},
+	{"l.example", []string{"l1", "l2", "l3", "wait-1", "busy-1", "late-1", "soon-1"}, fateSure},
+	{"l.example", []string{"no-1", "full-1", "out-1", "out-2"}, fateDoomed},
 	{"two.example", []string{"t1", "t2"}, fateSure},    // its first host is shut, and its second is not
 	{"shut.example", []string{"s1", "s2"}, fateDoomed}, // it has but the first
 	{"loop.example", []string{"r1", "r2"}, fateDoomed}, // goes round between A and B
