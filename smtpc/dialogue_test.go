@@ -2,6 +2,7 @@ package smtpc
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -167,8 +168,15 @@ func (d dialogue) play(t *testing.T, conn net.Conn) {
 		case "auth":
 			f := append(strings.Fields(args), "", "")
 			m := smtp.PlainClient(f[1], f[2])
-			if f[0] == "LOGIN" {
+			switch f[0] {
+			case "LOGIN":
 				m = smtp.LoginClient(f[1], f[2])
+			case smtp.SCRAM:
+				m = smtp.SCRAMClient(smtp.SCRAMClientOptions{User: f[1], Password: f[2], Rand: bytes.NewReader(make([]byte, 18))})
+			case smtp.OAuthBearer:
+				m = smtp.BearerClient(smtp.BearerRequest{Identity: f[1], Token: f[2]})
+			case smtp.External:
+				m = smtp.ExternalClient(f[1])
 			}
 			err = c.Auth(t.Context(), m)
 		case "offers":

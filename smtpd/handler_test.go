@@ -100,7 +100,8 @@ type authSession struct{ recorderSession }
 
 func (s authSession) Mechanisms() []string { return s.h.auth }
 
-// Auth has PLAIN, LOGIN, LOOP without an end, and WEAK, which is refused.
+// Auth has PLAIN, LOGIN, the others of package smtp, LOOP without an end, and WEAK,
+// which is refused. The password of SCRAM is "pencil" for everybody.
 func (s authSession) Auth(_ context.Context, mechanism string) (smtp.SASLServer, smtp.Reply) {
 	s.h.note("auth %s", mechanism)
 	switch mechanism {
@@ -108,6 +109,24 @@ func (s authSession) Auth(_ context.Context, mechanism string) (smtp.SASLServer,
 		return smtp.PlainServer(s.verify), smtp.Reply{}
 	case "LOGIN":
 		return smtp.LoginServer(func(user, password string) smtp.Reply { return s.verify("", user, password) }), smtp.Reply{}
+	case smtp.SCRAM:
+		return smtp.SCRAMServer(smtp.SCRAMServerOptions{Rand: bytes.NewReader(bytes.Repeat([]byte{1}, 18)),
+			Keys: func(user string) smtp.SCRAMKeys {
+				s.h.note("keys %q", user)
+				salt, _ := smtp.DecodeSASL("W22ZaJ0SNY7soEsUEjb6gQ==")
+				k, _ := smtp.NewSCRAMKeys("pencil", salt, 4096)
+				return k
+			},
+			Finish: func(identity, user string, proved bool) smtp.Reply {
+				s.h.note("proved %q %q %v", identity, user, proved)
+				return smtp.OK
+			}}), smtp.Reply{}
+	case smtp.OAuthBearer:
+		return smtp.BearerServer(func(r smtp.BearerRequest) (smtp.Reply, smtp.BearerError) {
+			return s.verify("", r.Identity, map[string]string{"good": "test"}[r.Token]), smtp.BearerError{Scope: "mail"}
+		}), smtp.Reply{}
+	case smtp.External:
+		return smtp.ExternalServer(func(identity string) smtp.Reply { return s.verify("", identity, "test") }), smtp.Reply{}
 	case "LOOP":
 		return loop{}, smtp.Reply{}
 	case "WEAK":
