@@ -107,7 +107,7 @@ func full() *Config {
 		Routes: []Route{
 			{Pattern: "partner.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "gw.internal", Port: 2525, Private: true}},
 			{Pattern: "six.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "2001:db8::2", Port: 25, Private: true}},
-			{Pattern: ".odd.example", To: postrider.Route{Via: postrider.ViaMX, Port: 2526, Private: true, TLS: postrider.TLSNone}},
+			{Pattern: ".odd.example", To: postrider.Route{Via: postrider.ViaMX, Port: 2526, Private: true, TLS: postrider.TLSNone, AsIs: true}},
 			{Pattern: "hub.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "hub.example.org", Port: 465, Private: true,
 				TLS: postrider.TLSVerify, Implicit: true, Username: "postrider@hub.example", Password: "s3cret words"}},
 			{Pattern: "smart.example", To: postrider.Route{Via: postrider.ViaSMTP, Host: "smart.example.org", Port: 587, Private: true,

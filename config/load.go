@@ -30,7 +30,7 @@ var (
 	adminShape    = shape{keys: []string{"address"}}
 	dnsShape      = shape{keys: []string{"servers"}}
 	domainShape   = shape{keys: []string{"mailboxes", "aliases", "allow_programs", "deliver"}}
-	routeShape    = shape{keys: []string{"via", "port", "private", "tls", "auth", "username", "password_file", "cert", "key"}}
+	routeShape    = shape{keys: []string{"via", "port", "private", "downgrade", "tls", "auth", "username", "password_file", "cert", "key"}}
 	queueShape    = shape{keys: []string{"retry", "expire", "expire_bounce", "delay_notice", "max_recipients"}}
 	limitsShape   = shape{keys: []string{"message_size", "recipients", "exempt", "min_free"}}
 	oauthShape    = shape{keys: []string{"issuer", "audience", "keys", "claim", "scope", "configuration"}}

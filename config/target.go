@@ -80,6 +80,7 @@ func (r *reader) route(block *hcl.Block) Route {
 		}
 		to.To.Private = true
 	}
+	in.downgrade(&to.To, via)
 	in.policy(&to.To, via)
 	in.login(&to.To, via)
 	return to
@@ -99,6 +100,20 @@ func (b body) port(to postrider.Route) uint16 {
 		b.errorf(attr.NameRange, "Take it away.", "port says nothing with this via")
 	}
 	return uint16(n)
+}
+
+// downgrade reads what becomes of mail for hosts that lack 8BITMIME or BINARYMIME
+// (RFC 6152 3, RFC 3030 3).
+func (b body) downgrade(to *postrider.Route, via text) {
+	t, ok := b.text("downgrade")
+	if !ok || to.Via == "" {
+		return
+	}
+	word := b.word("downgrade", t, "encode", "bounce")
+	if v := to.Via; v != postrider.ViaMX && v != postrider.ViaSMTP && v != postrider.ViaLMTP {
+		b.errorf(t.rng, "Take it away.", "downgrade says nothing with via = %q", via.s)
+	}
+	to.AsIs = word == "bounce"
 }
 
 // target reads a value of via or deliver. The zero Route is a mistake.

@@ -277,6 +277,9 @@ func isField(p []byte, some bool) bool {
 func (w *walker) headDone(body bool) {
 	e := w.e
 	e.read(w.raw)
+	if e.kind == encapsulated && !body {
+		e.kind, e.broken = leaf, true
+	}
 	if w.depth >= depthMax || w.count > entitiesMax {
 		e.broken, e.kind = e.broken || e.kind != leaf, leaf
 	}

@@ -241,7 +241,7 @@ func (n *Node) queueStat() admin.QueueStat {
 // makeQueue makes the queue and its transports.
 func (n *Node) makeQueue() {
 	n.relay = relay.New(relay.Options{
-		Hello: n.cfg.Hostname, Resolver: n.env.DNS, Network: n.env.Net, Local: n.Local, Rand: n.env.Rand("relay"), Roots: n.env.Roots, Log: n.env.Log,
+		Hello: n.cfg.Hostname, Resolver: n.env.DNS, Network: n.env.Net, Local: n.Local, Rand: n.env.Rand("relay"), Now: n.env.Now, Roots: n.env.Roots, Log: n.env.Log,
 	})
 	n.queue = queue.New(queue.Options{
 		Spool: n.spool, Router: func() postrider.Router { return n.gen.Load().router }, Transports: n.transports(n.relay),

@@ -3,9 +3,11 @@ package relay
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/message"
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpc"
 )
@@ -18,10 +20,11 @@ type attempt struct {
 	port uint16
 
 	out   []postrider.Outcome
-	left  []int // places in out that have no outcome yet
-	tries int   // connections tried
-	block note  // what stood in the way, the most telling so far
-	more  bool  // there are more hosts than are tried
+	left  []int              // places in out that have no outcome yet
+	tries int                // connections tried
+	block note               // what stood in the way, the most telling so far
+	more  bool               // there are more hosts than are tried
+	mime  *message.Structure // nil: not looked at yet
 }
 
 func newAttempt(r *Relay, d *postrider.Delivery) *attempt {
@@ -69,6 +72,9 @@ func (a *attempt) walk(ctx context.Context) {
 		a.host(ctx, []target{{host: "localhost", socket: socket}})
 		return
 	}
+	if a.walkUncertain(ctx) {
+		return
+	}
 	for _, group := range a.exchangers(ctx) {
 		hosts, ours := a.resolve(ctx, group)
 		if ours {
@@ -80,6 +86,45 @@ func (a *attempt) walk(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// walkUncertain does the walk where some peer may have the message: it comes before
+// all others, whatever its preference, for where another takes the message there are
+// two of it. RFC 1047: "the sender does not know if the message was delivered".
+func (a *attempt) walkUncertain(ctx context.Context) bool {
+	var peers []string
+	for i := range a.left {
+		if p := a.rcpt(i).Uncertain; p != "" && !slices.Contains(peers, p) {
+			peers = append(peers, p)
+		}
+	}
+	if len(peers) == 0 {
+		return false
+	}
+	var hosts [][]target
+	for _, group := range a.exchangers(ctx) {
+		more, ours := a.resolve(ctx, group)
+		if ours {
+			break
+		}
+		hosts = append(hosts, more...)
+	}
+	var first []target
+	for i, targets := range hosts {
+		hosts[i] = slices.DeleteFunc(targets, func(t target) bool {
+			if slices.Contains(peers, t.String()) {
+				first = append(first, t)
+				return true
+			}
+			return false
+		})
+	}
+	for _, targets := range append([][]target{first}, hosts...) {
+		if len(targets) > 0 && a.host(ctx, targets) == nextNothing {
+			break
+		}
+	}
+	return true
 }
 
 // host tries the addresses of one host.
@@ -126,13 +171,19 @@ func (a *attempt) address(ctx context.Context, t target) next {
 // transact sends the message to the recipients that are left, in as many
 // transactions as they need.
 func (a *attempt) transact(ctx context.Context, l *link, t target) next {
-	if o, lacks := a.lacks(l.conn, t); lacks {
-		a.blocked(rankLacks, o)
-		return nextHost
+	f, n := a.fit(l.conn, t)
+	if f == nil {
+		return n
 	}
 	for len(a.left) > 0 {
-		batch := slices.Clone(a.left[:min(len(a.left), rcptsMax)])
-		res := l.conn.Send(ctx, a.transaction(batch))
+		if l.conn.Spent() {
+			return nextFresh
+		}
+		batch := a.batch(l)
+		if len(batch) == 0 {
+			return nextFresh
+		}
+		res := l.conn.Send(ctx, a.transaction(l.conn, f, batch))
 		l.uses++
 		if n := a.settle(ctx, l, t, batch, &res); n != nextBatch {
 			return n
@@ -141,45 +192,58 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	return nextNothing
 }
 
-// transaction is what smtpc is told of the message. The parameters of DSN go on
-// as they came, and none is made up (RFC 3461 5.2.1).
-func (a *attempt) transaction(batch []int) smtpc.Transaction {
-	t := smtpc.Transaction{
-		From:    a.m.From,
-		Params:  smtp.MailParams{Size: a.m.Size, UTF8: a.m.UTF8, Ret: a.m.Ret, EnvID: a.m.EnvID},
-		Content: a.d.Content.Reader(),
+// batch is who goes in the next transaction; nobody: the peer takes none of those
+// that are left in this session.
+//
+// RFC 9422 3.5: the limits that a server announces may be below the minimums of
+// RFC 5321, and then "it is especially important for clients to be aware".
+func (a *attempt) batch(l *link) []int {
+	limits := l.conn.Limits()
+	most := rcptsMax
+	for _, n := range []int{limits.RcptMax, a.r.pool.learned(l.key.site)} {
+		if n > 0 {
+			most = min(most, n)
+		}
 	}
-	if a.m.EightBit {
-		t.Params.Body = smtp.Body8BitMIME
+	var batch []int
+	for _, i := range a.left {
+		domain := strings.ToLower(a.rcpt(i).To.Domain)
+		switch {
+		case len(batch) == most:
+			return batch
+		case limits.RcptDomainMax == 0, slices.Contains(l.domains, domain):
+		case len(l.domains) == limits.RcptDomainMax:
+			continue
+		default:
+			l.domains = append(l.domains, domain)
+		}
+		batch = append(batch, i)
+	}
+	return batch
+}
+
+// transaction is what smtpc is told of the message. The parameters of DSN go on
+// as they came, and none is made up (RFC 3461 5.2.1), but for what byNotify says.
+func (a *attempt) transaction(c *smtpc.Conn, f *form, batch []int) smtpc.Transaction {
+	t := smtpc.Transaction{
+		From: a.m.From,
+		Params: smtp.MailParams{
+			Size: f.size, Body: f.body, UTF8: f.utf8, Ret: a.m.Ret, EnvID: a.m.EnvID, Auth: a.m.Auth,
+			By: a.by(a.r.o.Now()), Priority: a.m.Priority, Solicit: a.m.Solicit,
+		},
+		Content: f.content(),
 	}
 	for _, i := range batch {
 		r := a.rcpt(i)
-		t.Rcpts = append(t.Rcpts, smtpc.Rcpt{To: r.To, Params: smtp.RcptParams{Notify: r.Notify, ORcpt: r.ORcpt}})
+		t.Rcpts = append(t.Rcpts, smtpc.Rcpt{To: r.To, Params: smtp.RcptParams{
+			Notify: a.byNotify(c, r.Notify), ORcpt: r.ORcpt, RRVS: r.RRVS,
+		}})
 	}
 	return t
 }
 
 // rcpt is the recipient at a place in out.
 func (a *attempt) rcpt(i int) *postrider.Recipient { return &a.m.Recipients[a.d.Rcpts[i]] }
-
-// lacks reports whether the peer cannot take the message at all, and how that
-// ends if no other host can.
-func (a *attempt) lacks(c *smtpc.Conn, t target) (postrider.Outcome, bool) {
-	utf8 := a.m.UTF8 || !a.m.From.IsASCII()
-	for _, i := range a.left {
-		utf8 = utf8 || !a.rcpt(i).To.IsASCII()
-	}
-	if _, ok := c.Ext("SMTPUTF8"); utf8 && !ok {
-		// RFC 6531 3.5: a client "MUST NOT send an internationalized message to an
-		// SMTP server that does not support SMTPUTF8".
-		return failed(553, 5, 6, 7, "the message needs SMTPUTF8, which %s does not offer", t.host), true
-	}
-	if _, ok := c.Ext("8BITMIME"); a.m.EightBit && !ok {
-		// RFC 6152 3: "it may treat the barrier to 8-bit as a permanent error".
-		return failed(554, 5, 6, 3, "the message holds 8-bit octets, and %s does not offer 8BITMIME", t.host), true
-	}
-	return postrider.Outcome{}, false
-}
 
 // blocked notes what stood in the way.
 func (a *attempt) blocked(k rank, o postrider.Outcome) {

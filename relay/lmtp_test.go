@@ -56,8 +56,8 @@ func TestLMTP(t *testing.T) {
 			to:    three, set: toStore, dials: []string{lmtpAddr},
 			want: []string{
 				good,
-				"deferred/message 451 4.4.2 lost connection with store.example[10.0.0.1]:2424 while waiting for the reply to the final dot: smtp: the peer's reply is no reply uncertain",
-				"deferred/message 451 4.4.2 lost connection with store.example[10.0.0.1]:2424 while waiting for the reply to the final dot: smtp: the peer's reply is no reply uncertain",
+				"deferred/message 451 4.4.2 lost connection with store.example[10.0.0.1]:2424 while waiting for the reply to the final dot: smtp: the peer's reply is no reply; it may have the message, and is tried first from now on uncertain",
+				"deferred/message 451 4.4.2 lost connection with store.example[10.0.0.1]:2424 while waiting for the reply to the final dot: smtp: the peer's reply is no reply; it may have the message, and is tried first from now on uncertain",
 			},
 		}, {
 			name:  "421 in the middle: the rest was not taken",

@@ -293,6 +293,9 @@ func describe(o postrider.Outcome) string {
 	if o.Uncertain != "" {
 		s += " uncertain"
 	}
+	if o.PeerHasBy {
+		s += " by"
+	}
 	if o.PeerHasDSN {
 		s += " dsn"
 	}

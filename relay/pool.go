@@ -29,10 +29,11 @@ type site struct{ network, addr string }
 
 // A link is a connection, with what it has been used for.
 type link struct {
-	conn *smtpc.Conn
-	key  key
-	uses int  // transactions
-	kept bool // taken from the pool and not dialled for this attempt
+	conn    *smtpc.Conn
+	key     key
+	uses    int      // transactions
+	domains []string // of recipients so far, where the peer limits them
+	kept    bool     // taken from the pool and not dialled for this attempt
 	// stripped: TLS was offered and failed, and the connection goes on in the clear.
 	stripped bool
 	idle     time.Time // since when it lies in the pool
@@ -50,7 +51,8 @@ type pool struct {
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	idle   []*link // the longest idle first
+	idle   []*link      // the longest idle first
+	rcpts  map[site]int // recipients of a transaction that a site was seen to take
 	gates  map[site]*gate
 	closed bool
 }
@@ -67,6 +69,7 @@ func newPool(o Options) *pool {
 		stop:  make(chan struct{}),
 		wake:  make(chan struct{}, 1),
 		gates: make(map[site]*gate),
+		rcpts: make(map[site]int),
 	}
 	p.quits, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.reap)
@@ -132,7 +135,7 @@ func (p *pool) keep(l *link) bool {
 	switch {
 	case p.closed:
 		return false
-	case l.uses >= p.o.UseMax || p.o.IdleMax < 0:
+	case l.uses >= p.o.UseMax || p.o.IdleMax < 0 || l.conn.Spent():
 		p.quit(l)
 		return true
 	}
@@ -209,4 +212,25 @@ func (p *pool) close(ctx context.Context) {
 	defer context.AfterFunc(ctx, p.cancel)()
 	p.wg.Wait()
 	p.cancel()
+}
+
+// learnedMax bounds the sites of which it is remembered how many recipients they
+// take.
+const learnedMax = 1024
+
+// learn takes down that a site took n recipients in a transaction and no more.
+func (p *pool) learn(s site, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.rcpts) >= learnedMax && p.rcpts[s] == 0 {
+		clear(p.rcpts)
+	}
+	p.rcpts[s] = n
+}
+
+// learned is how many recipients a site takes in a transaction; 0: as many as any.
+func (p *pool) learned(s site) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rcpts[s]
 }

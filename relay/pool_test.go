@@ -239,7 +239,7 @@ func TestCancelled(t *testing.T) {
 		{"DATA", "deferred/message 451 4.3.2 the delivery was interrupted"},
 		{"", "deferred/message 451 4.3.2 the delivery was interrupted"},
 		{".", "deferred/message 451 4.4.2 lost connection with example.org[192.0.2.1]:25 while waiting for the reply to the final dot: " +
-			"io: read/write on closed pipe uncertain"},
+			"io: read/write on closed pipe; it may have the message, and is tried first from now on uncertain"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w, p := single()

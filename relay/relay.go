@@ -48,8 +48,9 @@ type Options struct {
 	Local    postrider.LocalAddrs // nil: nothing is ours
 	Rand     *rand.Rand           // shuffles hosts of one preference; nil: they stay as they came. The Relay alone uses it
 	Timeouts smtpc.Timeouts
-	Roots    *x509.CertPool // what certificates must chain to under TLSVerify; nil: the roots of the system
-	Log      *slog.Logger   // told when mail goes in the clear since TLS failed; nil: nobody
+	Roots    *x509.CertPool   // what certificates must chain to under TLSVerify; nil: the roots of the system
+	Now      func() time.Time // the wall clock; nil: time.Now
+	Log      *slog.Logger     // told when mail goes in the clear since TLS failed; nil: nobody
 
 	DialTimeout time.Duration // 0: 30 seconds
 	// ConnMax bounds the connections to one address and port; an attempt that
@@ -63,6 +64,9 @@ type Options struct {
 }
 
 func (o Options) orDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = 30 * time.Second
 	}

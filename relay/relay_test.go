@@ -334,7 +334,7 @@ func TestAlternates(t *testing.T) {
 			name:  "who lost the dot is not followed by another",
 			world: answers(say(".", "<close>"), nil),
 			want: []string{"deferred/message 451 4.4.2 lost connection with mx1.example[192.0.2.1]:25 " +
-				"while waiting for the reply to the final dot: the peer closed the connection uncertain"},
+				"while waiting for the reply to the final dot: the peer closed the connection; it may have the message, and is tried first from now on uncertain"},
 			dials: []string{mx1},
 		},
 	})
@@ -419,8 +419,11 @@ func TestAnswers(t *testing.T) {
 // TestLacks: RFC 6531 3.5 and RFC 6152 3: what a peer does not offer cannot be
 // sent to it; another may.
 func TestLacks(t *testing.T) {
-	eightBit := func(d *postrider.Delivery) { d.Message.EightBit = true }
-	utf8 := func(d *postrider.Delivery) { d.Message.UTF8 = true }
+	eightBit := func(d *postrider.Delivery) { d.Message.EightBit, d.Route.AsIs = true, true }
+	utf8 := func(d *postrider.Delivery) {
+		d.Message.UTF8 = true
+		d.Content = &content{m: d.Message, text: "Subject: \xc3\xbc\r\n"}
+	}
 	second := func(ext string) func(w *world) {
 		return func(w *world) {
 			answers(nil, nil)(w)
@@ -431,19 +434,19 @@ func TestLacks(t *testing.T) {
 	play(t, []story{
 		{
 			name: "nobody has 8BITMIME", world: answers(nil, nil), set: eightBit, dials: both,
-			want: []string{"failed/message 554 5.6.3 the message holds 8-bit octets, and mx2.example does not offer 8BITMIME"},
+			want: []string{"failed/message 554 5.6.3 the message needs 8BITMIME, which mx2.example does not offer, and the route says downgrade = \"bounce\""},
 		}, {
 			name: "the second has 8BITMIME", world: second("8BITMIME"), set: eightBit, dials: both,
 			want: []string{delivered + " (mx2.example)"},
 		}, {
 			name: "nobody has SMTPUTF8", world: answers(nil, nil), set: utf8, dials: both,
-			want: []string{"failed/message 553 5.6.7 the message needs SMTPUTF8, which mx2.example does not offer"},
+			want: []string{"failed/message 554 5.6.9 the header of the message needs SMTPUTF8, which mx2.example does not offer"},
 		}, {
 			name: "the second has SMTPUTF8", world: second("SMTPUTF8"), set: utf8, dials: both,
 			want: []string{delivered + " (mx2.example)"},
 		}, {
 			name: "an address that needs SMTPUTF8", world: answers(nil, nil), to: []string{"ü@example.org"}, dials: both,
-			want: []string{"failed/message 553 5.6.7 the message needs SMTPUTF8, which mx2.example does not offer"},
+			want: []string{"failed/message 553 5.6.7 an address of the recipients needs SMTPUTF8, which mx2.example does not offer"},
 		}, {
 			name: "the first lacks it, and the second cannot be reached", set: utf8, dials: both,
 			world: func(w *world) { answers(nil, nil)(w); delete(w.peers, mx2) },

@@ -56,6 +56,7 @@ func unheard(res *smtpc.Result) bool {
 // RCPT, delivered, or over LMTP refused after the final dot.
 func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) {
 	_, dsn := l.conn.Ext("DSN")
+	_, by := l.conn.Ext("DELIVERBY")
 	moved := false // some of the batch are dealt with at its end, so that others may follow
 	for k := range batch {
 		moved = moved || a.settles(res, k)
@@ -69,12 +70,14 @@ func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) 
 			o := said(t, final, postrider.ScopeRecipient)
 			o.Final = final.Positive() && a.lmtp()
 			o.PeerHasDSN = final.Positive() && dsn && a.rcpt(i).Notify != 0
+			o.PeerHasBy = final.Positive() && by && a.m.By.Mode != 0
 			a.put(i, o)
 		case reply.Positive():
 		case moved && tooMany(reply):
 			// RFC 5321 4.5.3.1.10: "Each retransmission attempt that is able to deliver
 			// anything will be able to dispose of at least 100 of these recipients."
-			// The next transaction takes them.
+			// The next transaction takes them, and later ones have no more from the start.
+			a.r.pool.learn(l.key.site, res.Accepted())
 		default:
 			a.put(i, said(t, reply, postrider.ScopeRecipient))
 		}
@@ -118,14 +121,15 @@ func (a *attempt) ended(t target, batch []int, res *smtpc.Result) next {
 		// RFC 1047: the peer may have the message. To try the next host now would
 		// make the duplicate likely.
 		o := lost(t, e)
+		certain := o
 		o.Uncertain = t.String()
+		o.Reply.Text += "; it may have the message, and is tried first from now on"
 		for k, i := range batch {
 			if _, at := res.Decides(k); at == 0 && res.Rcpts[k].Positive() {
 				a.put(i, o)
 			}
 		}
-		o.Uncertain = ""
-		a.rest(o)
+		a.rest(certain)
 		return nextNothing
 	case res.Final.Permanent():
 		// Refused while the content was on its way.

@@ -69,6 +69,8 @@ route ".odd.example" {
   port    = 2526
   private = true
   tls     = "none"
+
+  downgrade = "bounce"
 }
 route "hub.example" {
   via           = "smtps://hub.example.org"
@@ -77,6 +79,7 @@ route "hub.example" {
   password_file = "/pw"
 }
 route "smart.example" {
+  downgrade     = "encode"
   via           = "smtp://smart.example.org:587"
   tls           = "require"
   username      = "us"
