@@ -18,8 +18,13 @@ type vouchers struct {
 	clients map[string]*x509.CertPool // who signs the certificates of users, by listener
 }
 
-// openVouchers reads the files that a configuration names for them.
+// openVouchers reads the files that a configuration names for them, and tells who
+// cannot prove by himself who he is.
 func (n *Node) openVouchers(cfg *config.Config) (vouchers, error) {
+	if old := n.accounts.Unproved(); len(old) > 0 {
+		n.env.Log.Warn("SCRAM is not offered: some accounts are older than its keys, until \"user passwd\" gives them a password anew",
+			"accounts", len(old), "first", old[0].Name())
+	}
 	v := vouchers{oauth: cfg.OAuth, clients: map[string]*x509.CertPool{}}
 	files := Files(n.env.FS)
 	if cfg.OAuth.Issuer != "" {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/postrider/postrider/account"
@@ -112,17 +113,19 @@ func (c userLsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	shown := 0
+	shown, unproved := 0, s.Unproved()
 	for _, u := range s.List() {
 		if c.Address != "" && !strings.EqualFold(u.Address.String(), c.Address) {
 			continue
 		}
 		shown++
+		scram := !slices.ContainsFunc(unproved, func(other account.Account) bool { return other.Name() == u.Name() })
 		if a.cli.JSON {
 			line := struct {
 				Address string   `json:"address"`
 				SendAs  []string `json:"send_as"`
-			}{u.Address.String(), append([]string{}, u.SendAs...)}
+				SCRAM   bool     `json:"scram"`
+			}{u.Address.String(), append([]string{}, u.SendAs...), scram}
 			if err := a.printJSON(line); err != nil {
 				return err
 			}
@@ -131,6 +134,9 @@ func (c userLsCmd) Run(a *app) error {
 		a.printf("%s", u.Address)
 		if len(u.SendAs) > 0 {
 			a.printf("  sends as %s too", strings.Join(u.SendAs, ", "))
+		}
+		if !scram {
+			a.printf("  has no keys for SCRAM until \"postrider user passwd %s\"", u.Address)
 		}
 		a.printf("\n")
 	}

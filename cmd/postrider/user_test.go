@@ -45,9 +45,24 @@ func TestUser(t *testing.T) {
 	var one struct {
 		Address string
 		SendAs  []string `json:"send_as"`
+		SCRAM   bool
 	}
 	if err := json.Unmarshal([]byte(user(0, "", "", "ls", "alice@example.org", "--json")), &one); err != nil || one.Address != "alice@example.org" ||
-		len(one.SendAs) != 1 {
+		len(one.SendAs) != 1 || !one.SCRAM {
+		t.Errorf("%+v, %v", one, err)
+	}
+	// An account of before has no keys, and its owner is told what to do.
+	lines := strings.Split(string(before), "\n")
+	for i, line := range lines {
+		if f := strings.Split(line, ":"); len(f) == 4 && f[0] == "bob@example.org" {
+			lines[i] = f[0] + ":" + f[1]
+		}
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	user(0, "", "bob@example.org  has no keys for SCRAM until \"postrider user passwd bob@example.org\"", "ls", "bob@example.org")
+	if err := json.Unmarshal([]byte(user(0, "", "", "ls", "bob@example.org", "--json")), &one); err != nil || one.SCRAM {
 		t.Errorf("%+v, %v", one, err)
 	}
 	user(0, "", "no account any more", "rm", "alice@example.org")
