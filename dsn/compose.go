@@ -28,7 +28,10 @@ var (
 
 // Compose writes a report. It is 7-bit, but for two cases that cannot be: an
 // 8-bit message that is returned in full, and an address of the sender that is
-// not ASCII. An original that cannot be read is left out, and is no error: the
+// not ASCII. To such a sender nothing is encoded that the way back can carry: it
+// speaks SMTPUTF8, and RFC 6533 4.1 has the form. To any other the parts are 7-bit,
+// for "if the return-path SMTP server does not support SMTPUTF8, then the
+// undeliverable body part and headers MUST be encoded" (RFC 6533 4.5). An original that cannot be read is left out, and is no error: the
 // sender must hear of a failure also when the disk has one.
 func Compose(r Report) (Message, error) {
 	if len(r.Recipients) == 0 {
@@ -58,9 +61,12 @@ func Compose(r Report) (Message, error) {
 		b.Write(p.body)
 	}
 	fmt.Fprintf(&b, "\r\n--%s--\r\n", mark)
-	utf8 := !r.To.IsASCII() || !r.From.IsASCII()
+	utf8 := r.global() || !r.From.IsASCII()
 	return Message{Content: b.Bytes(), EightBit: eight || utf8, UTF8: utf8}, nil
 }
+
+// global reports whether the sender gets what it has in UTF-8.
+func (r *Report) global() bool { return !r.To.IsASCII() }
 
 // A part is one body part. Its body is in its encoding already; the empty
 // encoding is 7bit.
@@ -106,9 +112,9 @@ func boundary(id string, parts []part) string {
 	}
 }
 
-// statusPart is the message/delivery-status, in ASCII always: RFC 6533 4.4
-// allows it where nothing is lost, and the 7-bit form of an address loses
-// nothing.
+// statusPart is the message/delivery-status: RFC 6533 4.4 allows it where nothing is
+// lost, and the 7-bit form of an address loses nothing. Where the sender has UTF-8 and
+// something of it is, it is the message/global-delivery-status.
 func statusPart(r *Report) part {
 	var b strings.Builder
 	if r.EnvID != "" {
@@ -118,11 +124,24 @@ func statusPart(r *Report) part {
 	if !r.Arrived.IsZero() {
 		field(&b, "Arrival-Date", date(r.Arrived))
 	}
+	if !r.DeliverBy.IsZero() {
+		field(&b, "Deliver-By-Date", date(r.DeliverBy))
+	}
+	switch {
+	case r.Hold.For > 0:
+		field(&b, "Future-Release-Request", "for;"+strconv.FormatInt(int64(r.Hold.For/time.Second), 10))
+	case !r.Hold.Until.IsZero():
+		field(&b, "Future-Release-Request", "until;"+smtp.FormatDateTime(r.Hold.Until))
+	}
 	for i := range r.Recipients {
 		b.WriteString("\r\n")
-		recipientFields(&b, &r.Recipients[i])
+		recipientFields(&b, &r.Recipients[i], r.global())
 	}
-	return part{title: "Delivery report", kind: "message/delivery-status", body: []byte(b.String())}
+	p := part{title: "Delivery report", kind: "message/delivery-status", body: []byte(b.String())}
+	if !isASCII(b.String()) {
+		p.kind, p.encoding = "message/global-delivery-status", "8bit"
+	}
+	return p
 }
 
 // mtaType is the type of our own name. RFC 3461 6.3: where the fully-qualified
@@ -135,11 +154,11 @@ func mtaType(host string) string {
 }
 
 // recipientFields writes one group, in the order of RFC 3464 2.3.
-func recipientFields(b *strings.Builder, r *Recipient) {
+func recipientFields(b *strings.Builder, r *Recipient, global bool) {
 	if r.ORcpt != "" {
-		field(b, "Original-Recipient", originalRecipient(r.ORcpt))
+		field(b, "Original-Recipient", originalRecipient(r.ORcpt, global))
 	}
-	field(b, "Final-Recipient", finalRecipient(r.Final))
+	field(b, "Final-Recipient", finalRecipient(r.Final, global))
 	field(b, "Action", ascii(string(r.Action)))
 	field(b, "Status", r.status().String())
 	if r.RemoteMTA != "" {
@@ -239,7 +258,7 @@ func returnedPart(r *Report) (part, bool) {
 	}
 	raw, err := io.ReadAll(io.LimitReader(r.Original, max(limit, HeaderMax)+1))
 	if err == nil && int64(len(raw)) <= limit {
-		if p, ok := fullPart(raw, r.UTF8); ok {
+		if p, ok := fullPart(raw, r); ok {
 			return p, true
 		}
 	}
@@ -253,7 +272,10 @@ func returnedPart(r *Report) (part, bool) {
 	if r.UTF8 && !isASCII(string(head)) {
 		p.kind = "message/global-headers"
 	}
-	if shape := shapeOf(head); shape != shape7Bit {
+	switch shape := shapeOf(head); {
+	case shape == shape8Bit && r.global():
+		p.encoding = "8bit"
+	case shape != shape7Bit:
 		// RFC 6522 4: they "MAY be encoded with quoted-printable".
 		p.encoding, p.body = "quoted-printable", quoted(head)
 	}
@@ -262,15 +284,17 @@ func returnedPart(r *Report) (part, bool) {
 
 // fullPart returns a whole message. RFC 2046 5.2.1 leaves message/rfc822 no
 // encoding but 7bit and 8bit, so one whose lines cannot be sent as they are is
-// not returned in full. RFC 6533 4.5: an SMTPUTF8 message is encoded, as the way
+// not returned in full. RFC 6533 4.5: an SMTPUTF8 message is encoded where the way
 // back may not speak SMTPUTF8.
-func fullPart(raw []byte, utf8 bool) (part, bool) {
+func fullPart(raw []byte, r *Report) (part, bool) {
 	p := part{title: "The message", kind: "message/rfc822", body: raw}
 	shape := shapeOf(raw)
 	switch {
 	case shape == shapeBinary:
 		return part{}, false
-	case shape == shape8Bit && utf8:
+	case shape == shape8Bit && r.UTF8 && r.global():
+		p.kind, p.encoding = "message/global", "8bit"
+	case shape == shape8Bit && r.UTF8:
 		p.kind, p.encoding, p.body = "message/global", "quoted-printable", quoted(raw)
 	case shape == shape8Bit:
 		p.encoding = "8bit"

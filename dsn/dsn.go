@@ -24,7 +24,9 @@ const HeaderMax = 64 << 10
 // An Action is what was done for a recipient (RFC 3464 2.3.3).
 type Action string
 
-// The actions. Expanded is read, and never written: we have no lists yet.
+// The actions. Expanded is what an alias is that stands for several addresses, to
+// which the message went on; what became of it there is told of them alone
+// (RFC 3461 5.2.7.3).
 const (
 	Failed    Action = "failed"
 	Delayed   Action = "delayed"
@@ -45,7 +47,10 @@ type Report struct {
 	To           smtp.Path // the reverse-path of the message
 	EnvID        string    // ENVID, xtext decoded; empty: not given
 	Arrived      time.Time // when we accepted the message; zero: not told
-	Recipients   []Recipient
+	DeliverBy    time.Time // by when it was to be delivered (RFC 2852 5); zero: nobody said
+	// Hold is what was asked for with it, HOLDFOR= or HOLDUNTIL= (RFC 4865 5.1.2).
+	Hold       smtp.Hold
+	Recipients []Recipient
 
 	// Return is the RET of the message. FULL is honoured where a recipient
 	// failed; else only the header goes back (RFC 3461 6.2).
@@ -73,7 +78,7 @@ type Recipient struct {
 type Message struct {
 	Content  []byte // header and body, lines ended by CRLF
 	EightBit bool   // Content holds octets over 127
-	UTF8     bool   // its header does: it needs SMTPUTF8 (RFC 6531)
+	UTF8     bool   // its header does: it needs SMTPUTF8 (RFC 6531), and is in the form of RFC 6533
 }
 
 // A Notice is a report as it was read.

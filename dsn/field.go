@@ -98,19 +98,27 @@ func foldAt(s string) int {
 }
 
 // finalRecipient is the value of Final-Recipient: RFC 3464 2.3.2, and for an
-// address that is not ASCII the 7-bit form of RFC 6533 3.
-func finalRecipient(p smtp.Path) string {
+// address that is not ASCII a form of RFC 6533 3: utf-8-address where that can be
+// read, else the 7-bit one.
+func finalRecipient(p smtp.Path, global bool) string {
 	if p.IsASCII() {
 		return "rfc822; " + ascii(p.String())
+	}
+	if global {
+		return "utf-8; " + printable(p.String())
 	}
 	return "utf-8; " + unitext(p.String())
 }
 
 // originalRecipient is the value of Original-Recipient. RFC 3464 2.3.1: "This
 // address is the same as that provided by the sender", so the xtext is undone,
-// unless that brings forth what a field cannot hold.
-func originalRecipient(orcpt string) string {
+// unless that brings forth what a field cannot hold. RFC 6533 4.1: where UTF-8 can be
+// read, the escapes of a utf-8 address are undone.
+func originalRecipient(orcpt string, global bool) string {
 	kind, x, _ := strings.Cut(orcpt, ";")
+	if full := fromUnitext(x); strings.EqualFold(kind, "utf-8") && global && full == printable(full) {
+		return ascii(kind) + "; " + full
+	}
 	if strings.EqualFold(kind, "utf-8") {
 		return ascii(kind) + "; " + unitext(fromUnitext(x))
 	}

@@ -24,6 +24,8 @@ func subject(rcpts []Recipient) string {
 		return "Undelivered mail, for some of its recipients"
 	case n[Delayed] > 0:
 		return "Delayed mail, still being tried"
+	case n[Delivered] == 0:
+		return "Mail that was passed on"
 	}
 	return "Delivered mail"
 }
@@ -42,7 +44,7 @@ func wordsPart(r *Report) part {
 	var b strings.Builder
 	wrap(&b, "", "This is the mail system at "+printable(r.ReportingMTA)+".")
 	n := counts(r.Recipients)
-	for _, a := range []Action{Failed, Delayed, Delivered, Relayed} {
+	for _, a := range []Action{Failed, Delayed, Delivered, Relayed, Expanded} {
 		if n[a] == 0 {
 			continue
 		}
@@ -76,6 +78,8 @@ func opening(a Action, r *Report) string {
 			" You need not send it again."
 	case Delivered:
 		return yours + " was delivered to the recipients below, as you asked to be told."
+	case Expanded:
+		return yours + " was passed on to all whom the addresses below stand for. What becomes of it there is told only where it fails."
 	}
 	return yours + " was passed on for the recipients below, to mail systems that send no report of their own."
 }
@@ -109,7 +113,7 @@ func group(b *strings.Builder, a Action, n int, rcpts []Recipient) {
 
 // said repeats the last answer, word for word.
 func said(b *strings.Builder, r *Recipient) {
-	if r.Diagnostic.IsZero() || r.Action == Delivered {
+	if r.Diagnostic.IsZero() || r.Action == Delivered || r.Action == Expanded {
 		return
 	}
 	who := "We say:"
