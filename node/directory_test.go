@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"bytes"
 	"net"
 	"os"
 	"path/filepath"
@@ -78,4 +79,33 @@ func dial(t *testing.T, to net.Addr) net.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// A server that sends to one where an address has moved tells the sender the new
+// one, and where it is forwarded says nothing.
+func TestMovedIsReported(t *testing.T) {
+	dir := t.TempDir()
+	aliases := filepath.Join(dir, "aliases")
+	if err := os.WriteFile(aliases, []byte("dave: :forward: dave@far.example\nerin: :moved: erin@far.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := reloadable(t, conf(dir, mx+`domain "b.example" { aliases = "`+aliases+`" }
+route "*" { via = "hold" }`))
+	a, _ := reloadable(t, conf(t.TempDir(), `listener "mx" {
+  address    = "127.0.0.1:0"
+  relay_from = ["127.0.0.0/8"]
+}
+domain "a.example" { mailboxes = ["alice"] }
+route "b.example" { via = "smtp://`+b.Addr("mx").String()+`" }`))
+	if r := send(t, a.Addr("mx"), "alice@a.example", content, "dave@b.example", "erin@b.example"); !r.Positive() {
+		t.Fatal(r)
+	}
+	b.wait(map[string]string{"msg": "refused", "to": "<erin@b.example>", "code": "551"})
+	b.wait(map[string]string{"msg": "accepted", "from": "<alice@a.example>"})
+	a.wait(map[string]string{"msg": "recipient", "to": "<dave@b.example>", "status": "delivered"})
+	a.wait(map[string]string{"msg": "recipient", "to": "<alice@a.example>", "from": "<>", "status": "delivered"})
+	box := folder(t, a.Node.cfg.DataDir, "a.example", "alice")
+	if len(box) != 1 || !bytes.Contains(box[0], []byte("551 5.1.6 User not local; please try <erin@far.example>")) || bytes.Contains(box[0], []byte("dave@")) {
+		t.Errorf("the report to alice: %q", box)
+	}
 }

@@ -376,20 +376,6 @@ func TestAnswers(t *testing.T) {
 			world: one(map[string]string{".": "451 4.3.0 not now"}),
 			want:  []string{"deferred/message 451 4.3.0 not now (mx1.example)"},
 		}, {
-			name: "RFC 5321 3.4: 251 is taken, and 551 a failure whose words the sender hears", to: three, dials: first,
-			world: one(map[string]string{"RCPT TO:<b@example.org>": "251 2.1.5 will forward to <b@new.example>",
-				"RCPT TO:<c@example.org>": "551 5.1.6 please try <c@new.example>", "RCPT TO:<d@example.org>": "551 please try <d@new.example>"}),
-			want: []string{delivered + " (mx1.example)", "failed/recipient 551 5.1.6 please try <c@new.example> (mx1.example)",
-				"failed/recipient 551 0.0.0 please try <d@new.example> (mx1.example)"},
-		}, {
-			name: "251 alone is somebody to send to", to: three[:1], dials: first,
-			world: one(map[string]string{"RCPT": "251 2.1.5 will forward to <b@new.example>"}, "PIPELINING"),
-			want:  []string{delivered + " (mx1.example)"},
-		}, {
-			name: "RFC 7504 4: 556 to RCPT is final", to: three[:1], dials: first,
-			world: one(map[string]string{"RCPT": "556 5.1.10 Domain does not accept mail"}),
-			want:  []string{"failed/recipient 556 5.1.10 Domain does not accept mail (mx1.example)"},
-		}, {
 			name: "RFC 5321 4.5.3.1.10: 552 to RCPT is 452", to: three[:1], dials: first,
 			world: one(map[string]string{"RCPT": "552 5.2.2 full"}),
 			want:  []string{"deferred/recipient 452 4.2.2 full (mx1.example)"},
