@@ -105,6 +105,19 @@ func TestSCRAM(t *testing.T) {
 	}
 }
 
+// The examples of RFC 4013 3 that SASLprep takes, and some more. What has no other
+// form for compatibility stays.
+func TestSASLPrepared(t *testing.T) {
+	for in, want := range map[string]string{
+		"I\u00adX": "IX", "user": "user", "USER": "USER", "\u00aa": "a", "\u2168": "IX",
+		"a\u00a0b\u3000c": "a b c", "\u200b\ufeffx": "x", "cafe\u0301": "caf\u00e9", "\u00bd": "1\u20442", "\u00ad": "\u00ad", "\U0001F600 ~!": "\U0001F600 ~!",
+	} {
+		if got := saslPrepared(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
 // An account of before has no keys: its password goes on as it was, and SCRAM is
 // not offered, for its mail program would choose that.
 func TestSCRAMOfOldAccounts(t *testing.T) {
