@@ -38,6 +38,11 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 	}
 	defer content.Close()
 	m := content.Message()
+	if now, plan := q.look(); tooLate(plan, m, now) || now.Before(m.Release) {
+		changes := untimely(plan, m, l.Rcpts, now)
+		q.settle(ctx, l, changes, wakeAfter(changes, now), nil)
+		return verdictNone
+	}
 	rcpts, outcomes, broken := q.deliver(ctx, l, m, content)
 	now, plan := q.look()
 	jitter := q.jitter(fmt.Sprint(l.ID, " ", l.Rcpts), now) // each parcel of a message has its own
@@ -54,6 +59,26 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 		return verdictNone
 	}
 	return speaksOf(outcomes)
+}
+
+// untimely are the changes of recipients whose attempt is not made: the time of the
+// message is over (tooLate), or has not come. RFC 4865 4.2: a server "MUST NOT release
+// the message until" then, though an operator had hurried it.
+func untimely(p Plan, m *postrider.Message, rcpts []int, now time.Time) []postrider.Change {
+	var changes []postrider.Change
+	for _, i := range rcpts {
+		if i >= len(m.Recipients) || m.Recipients[i].State != postrider.Waiting {
+			continue
+		}
+		r := m.Recipients[i]
+		if r.Due = m.Release; tooLate(p, m, now) {
+			r.State, r.Settled, r.Reply, r.Due, r.Uncertain = postrider.Failed, now, expired(r.Reply), time.Time{}, ""
+		}
+		c := changeOf(i, &r)
+		c.Reported = c.State != postrider.Waiting && !owes(m, r.Notify, &c, false)
+		changes = append(changes, c)
+	}
+	return changes
 }
 
 // deliver hands the recipients of a lease to their transports. Recipients of

@@ -136,12 +136,18 @@ func (b *bench) send(rcpts ...string) postrider.ID {
 
 func (b *bench) sendFrom(from smtp.Path, rcpts ...string) postrider.ID {
 	b.t.Helper()
+	return b.sendAs(func(m *postrider.Message) { m.From = from }, rcpts...)
+}
+
+// sendAs is send of a message that set has changed.
+func (b *bench) sendAs(set func(m *postrider.Message), rcpts ...string) postrider.ID {
+	b.t.Helper()
 	d, err := b.spool.Create(context.Background(), "")
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	fmt.Fprintf(d, "Subject: test\r\n\r\nbody\r\n")
-	m := &postrider.Message{ID: d.ID(), From: from, Arrived: time.Now(), Size: d.Size(), EnvID: "env"}
+	m := &postrider.Message{ID: d.ID(), From: smtp.Path{Local: "alice", Domain: "home.example"}, Arrived: time.Now(), Size: d.Size(), EnvID: "env"}
 	for _, r := range rcpts {
 		notify := smtp.Notify(0)
 		if n, rest, found := strings.Cut(r, ":"); found {
@@ -153,6 +159,7 @@ func (b *bench) sendFrom(from smtp.Path, rcpts ...string) postrider.ID {
 			To: smtp.Path{Local: local, Domain: domain}, Notify: notify, Due: time.Now(),
 		})
 	}
+	set(m)
 	err = b.spool.Commit(context.Background(), postrider.Batch{
 		Add: []postrider.Addition{{Draft: d, Message: m, Wake: b.queue.FirstWake(m)}},
 	})

@@ -81,6 +81,7 @@ func (p Plan) older(by time.Duration) Plan {
 	if p.Expire, p.ExpireBounce = p.Expire+by, p.ExpireBounce+by; p.DelayNotice > 0 {
 		p.DelayNotice += by
 	}
+	p.doubt = by
 	return p
 }
 
@@ -126,8 +127,11 @@ func (q *Queue) recall(ctx context.Context) {
 		most := max(damageWait, q.plan().longest())
 		b := postrider.Batch{Lazy: true}
 		for i := range m.Recipients {
-			if r := &m.Recipients[i]; r.State == postrider.Waiting && !r.Held && r.Due.After(now.Add(most)) {
+			if r := &m.Recipients[i]; r.State == postrider.Waiting && !r.Held && r.Due.After(now.Add(most)) && r.Due.After(m.Release) {
 				due := now.Add(max(0, q.plan().Wait(r.Tries, q.jitter(string(m.ID), r.Due))))
+				if due.Before(m.Release) {
+					due = m.Release
+				}
 				b.Amend = append(b.Amend, postrider.Amendment{ID: m.ID, Rcpts: []int{i}, Do: postrider.AmendDue, Due: due})
 			}
 		}

@@ -140,6 +140,7 @@ func (s *memSpool) settle(set postrider.Settlement) {
 		}
 		r.State, r.Reported, r.Delayed, r.Due, r.Tries = c.State, c.Reported, c.Delayed, c.Due, c.Tries
 		r.Settled, r.Reply, r.Remote, r.Final, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.Final, c.RelayedTo
+		r.Uncertain = c.Uncertain
 	}
 	if l.Why == postrider.Wake {
 		e.waking = false

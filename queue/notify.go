@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/dsn"
+	"github.com/postrider/postrider/smtp"
 )
 
 // Times of the second look at a message.
@@ -48,7 +49,7 @@ type look struct {
 // alive (released from hold, or the machine was off for a week) is tried first.
 func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func(i int) wait) look {
 	p = p.For(m)
-	end := m.Arrived.Add(p.Expire)
+	end := endOf(p, m)
 	var l look
 	mine := make(map[int]bool, len(rcpts))
 	for _, i := range rcpts {
@@ -67,14 +68,15 @@ func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func
 			l.again(now.Add(heldLook))
 			continue
 		}
-		over := r.Tries > 0 && !now.Before(end.Add(lastChance)) || why == waitDead && !now.Before(end)
+		over := r.Tries > 0 && !now.Before(end.Add(lastChance)) || why == waitDead && !now.Before(end) || tooLate(p, m, now)
 		if mine[i] && over {
 			r.State, r.Settled, r.Reply = postrider.Failed, now, expired(r.Reply)
 			l.settled(m, i, &r)
 			continue
 		}
-		late := wantsDelay(p, m, &r) && !now.Before(m.Arrived.Add(p.DelayNotice))
-		if mine[i] && late && now.Before(end) && (r.Tries > 0 || why == waitDead) {
+		at, late := lateAt(p, m, &r)
+		late = late && !now.Before(at)
+		if mine[i] && late && now.Before(end) && (r.Tries > 0 || why == waitDead || m.By.Mode == smtp.ByNotify) {
 			r.Delayed = true
 			l.changes = append(l.changes, changeOf(i, &r))
 			l.report = append(l.report, reported(m, &r, end))
@@ -88,7 +90,10 @@ func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func
 func (l *look) settled(m *postrider.Message, i int, r *postrider.Recipient) {
 	r.Reported = true
 	l.changes = append(l.changes, changeOf(i, r))
-	if owes(m, r.Notify, r.State, r.RelayedTo) {
+	// A success that is not reported is owed: what was not was marked at once, by the
+	// attempt that knew the peer.
+	c := changeOf(i, r)
+	if owes(m, r.Notify, &c, false) || r.State == postrider.Delivered && !m.Null() && r.Notify&smtp.NotifyNever == 0 {
 		l.report = append(l.report, reported(m, r, time.Time{}))
 	}
 }
@@ -102,8 +107,8 @@ func (l *look) again(t time.Time) {
 
 // nextLook is when a waiting recipient is to be looked at next.
 func nextLook(p Plan, m *postrider.Message, r *postrider.Recipient, now time.Time) time.Time {
-	end := m.Arrived.Add(p.Expire)
-	if late := m.Arrived.Add(p.DelayNotice); wantsDelay(p, m, r) && late.Before(end) {
+	end := endOf(p, m)
+	if late, ok := lateAt(p, m, r); ok && late.Before(end) {
 		return laterOf(late, now)
 	}
 	return laterOf(end, now)
@@ -135,7 +140,7 @@ func wakeAfter(changes []postrider.Change, now time.Time) time.Time {
 func changeOf(i int, r *postrider.Recipient) postrider.Change {
 	return postrider.Change{
 		Rcpt: i, State: r.State, Reported: r.Reported, Delayed: r.Delayed, Due: r.Due, Tries: r.Tries,
-		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, Final: r.Final, RelayedTo: r.RelayedTo,
+		Settled: r.Settled, Reply: r.Reply, Remote: r.Remote, Final: r.Final, RelayedTo: r.RelayedTo, Uncertain: r.Uncertain,
 	}
 }
 
@@ -152,6 +157,9 @@ func reported(m *postrider.Message, r *postrider.Recipient, end time.Time) dsn.R
 	switch r.State {
 	case postrider.Waiting:
 		d.Action, d.WillRetryUntil = dsn.Delayed, end
+		if m.By.Mode == smtp.ByNotify {
+			d.Status = statusLate
+		}
 	case postrider.Failed:
 		d.Action = dsn.Failed
 		if status == statusExpired {
@@ -159,7 +167,10 @@ func reported(m *postrider.Message, r *postrider.Recipient, end time.Time) dsn.R
 		}
 	case postrider.Delivered:
 		d.Action = dsn.Delivered
-		if !r.Final {
+		switch {
+		case r.Expanded:
+			d.Action = dsn.Expanded
+		case !r.Final:
 			d.Action = dsn.Relayed
 		}
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,6 +13,9 @@ import (
 
 // statusExpired is X.4.7, delivery time expired (RFC 3463 3.5).
 var statusExpired = smtp.Status{Class: 5, Subject: 4, Detail: 7}
+
+// statusLate is the same of mail that is late and still tried (RFC 2852 4.1.3).
+var statusLate = smtp.Status{Class: 4, Subject: 4, Detail: 7}
 
 // unknown is the reply of a recipient whose attempt came to nothing that anybody
 // knows, and neverTried that of one which expired before its first attempt.
@@ -41,14 +45,16 @@ func change(p Plan, m *postrider.Message, i int, o postrider.Outcome, now time.T
 		if c.Reply.Code == 0 {
 			c.Reply = unknown // Code 0 would say that there was no attempt
 		}
-		next, ok := p.For(m).Next(m.Arrived, now, c.Tries, jitter)
+		c.Uncertain = cmp.Or(o.Uncertain, r.Uncertain)
+		plan := p.For(m)
+		next, ok := plan.Next(endOf(plan, m), now, c.Tries, jitter)
 		if !ok {
-			c.State, c.Settled, c.Reply = postrider.Failed, now, expired(c.Reply)
+			c.State, c.Settled, c.Reply, c.Uncertain = postrider.Failed, now, expired(c.Reply), ""
 			break
 		}
 		c.Due = next
 	}
-	c.Reported = c.State != postrider.Waiting && !owes(m, r.Notify, c.State, c.RelayedTo)
+	c.Reported = c.State != postrider.Waiting && !owes(m, r.Notify, &c, o.PeerHasBy)
 	return c
 }
 
@@ -91,16 +97,16 @@ func lastAnswer(r smtp.Reply) (smtp.Status, smtp.Reply) {
 //
 // RFC 5321 4.5.5: nobody answers the null reverse-path. RFC 3461 4.1: without
 // NOTIFY a failure is told and a success is not. RFC 3461 5.2.2: who relayed to
-// a server that took NOTIFY leaves the success to it.
-func owes(m *postrider.Message, n smtp.Notify, s postrider.State, relayedTo bool) bool {
+// a server that took NOTIFY leaves the success to it. What BY asks for is in byTold.
+func owes(m *postrider.Message, n smtp.Notify, c *postrider.Change, peerHasBy bool) bool {
 	if m.Null() || n&smtp.NotifyNever != 0 {
 		return false
 	}
-	switch s {
+	switch c.State {
 	case postrider.Failed:
 		return n == 0 || n&smtp.NotifyFailure != 0
 	case postrider.Delivered:
-		return n&smtp.NotifySuccess != 0 && !relayedTo
+		return n&smtp.NotifySuccess != 0 && !c.RelayedTo || byTold(m, c, peerHasBy)
 	}
 	return false
 }

@@ -98,10 +98,17 @@ func (q *Queue) report(ctx context.Context, c postrider.Content, m *postrider.Me
 
 func (q *Queue) addReport(ctx context.Context, id postrider.ID, c postrider.Content, m *postrider.Message,
 	rcpts []dsn.Recipient, now time.Time, b postrider.Batch) error {
-	out, err := dsn.Compose(dsn.Report{
+	about := dsn.Report{
 		ID: string(id), Now: now, ReportingMTA: q.opt.Hostname, From: q.terms.Load().postmaster, To: m.From, EnvID: m.EnvID,
 		Arrived: m.Arrived, Recipients: rcpts, Return: m.Ret, Original: c.Reader(), UTF8: m.UTF8,
-	})
+	}
+	if by, ok := deadline(m); ok {
+		about.DeliverBy = by
+	}
+	if about.Hold.For = m.HoldFor; m.HoldFor == 0 {
+		about.Hold.Until = m.Release
+	}
+	out, err := dsn.Compose(about)
 	if err != nil {
 		return err
 	}
@@ -114,9 +121,11 @@ func (q *Queue) addReport(ctx context.Context, id postrider.ID, c postrider.Cont
 		return fmt.Errorf("queue: write report: %w", err)
 	}
 	// RFC 3461 6.1: the null reverse-path, to the reverse-path of the message,
-	// no RET, and NOTIFY "MUST be NEVER".
+	// no RET, and NOTIFY "MUST be NEVER". RFC 6710 4.6: who writes a report "SHOULD use
+	// the priority value of the message as the priority of the generated delivery
+	// report".
 	r := &postrider.Message{
-		ID: draft.ID(), UTF8: out.UTF8, EightBit: out.EightBit, Arrived: now, Size: draft.Size(),
+		ID: draft.ID(), Priority: m.Priority, UTF8: out.UTF8, EightBit: out.EightBit, Arrived: now, Size: draft.Size(),
 		Recipients: []postrider.Recipient{{To: m.From, Notify: smtp.NotifyNever, Due: now}},
 	}
 	b.Add = []postrider.Addition{{Draft: draft, Message: r, Wake: q.plan().FirstWake(r)}}

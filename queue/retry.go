@@ -14,6 +14,8 @@ type Plan struct {
 	Expire       time.Duration   // from the arrival of a message to our giving up
 	ExpireBounce time.Duration   // the same for mail with the null reverse-path
 	DelayNotice  time.Duration   // from the arrival to the word that it is late; negative: never
+
+	doubt time.Duration // how much of the age of mail is not believed (clock.go)
 }
 
 // DefaultPlan is the plan of a server that says nothing about it. RFC 5321
@@ -60,15 +62,14 @@ func (p Plan) Wait(tries int, jitter float64) time.Duration {
 }
 
 // Next returns when to try again after attempt number tries, or false when the
-// message has lived long enough. The last attempt is made at the end of its
+// message has lived long enough, to its end. The last attempt is made at the end of its
 // life, never later.
 //
 // RFC 5321 4.5.4.1: "The sender MUST delay retrying a particular destination
 // after one attempt has failed." The wait grows, so that a dead host costs
 // log(age) attempts; jitter keeps a thousand messages that one outage deferred
 // from coming back in one second.
-func (p Plan) Next(arrived, now time.Time, tries int, jitter float64) (time.Time, bool) {
-	end := arrived.Add(p.Expire)
+func (p Plan) Next(end, now time.Time, tries int, jitter float64) (time.Time, bool) {
 	if !now.Before(end) {
 		return time.Time{}, false
 	}
@@ -92,9 +93,14 @@ func (p Plan) For(m *postrider.Message) Plan {
 // whatever its attempts come to.
 func (p Plan) FirstWake(m *postrider.Message) time.Time {
 	p = p.withDefaults().For(m)
-	wake := m.Arrived.Add(p.Expire)
+	wake := endOf(p, m)
 	for i := range m.Recipients {
-		if at := m.Arrived.Add(p.DelayNotice); wantsDelay(p, m, &m.Recipients[i]) && at.Before(wake) {
+		r := &m.Recipients[i]
+		if at, ok := lateAt(p, m, r); ok && at.Before(wake) {
+			wake = at
+		}
+		// An alias that was expanded is reported with what comes soon.
+		if at := m.Arrived.Add(gatherMax); r.State != postrider.Waiting && !r.Reported && at.Before(wake) {
 			wake = at
 		}
 	}

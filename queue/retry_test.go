@@ -34,7 +34,7 @@ func TestNext(t *testing.T) {
 		{48 * time.Hour, 1, 0, -1},
 		{-24 * time.Hour, 1, 0, -24*time.Hour + time.Minute}, // the clock was set back
 	} {
-		got, ok := p.Next(t0, t0.Add(tc.now), tc.tries, tc.jitter)
+		got, ok := p.Next(t0.Add(time.Hour), t0.Add(tc.now), tc.tries, tc.jitter)
 		if want := t0.Add(tc.want); ok != (tc.want >= 0 || tc.now < 0) || ok && !got.Equal(want) {
 			t.Errorf("Next(now %v, tries %d, jitter %v) = %v, %v", tc.now, tc.tries, tc.jitter, got.Sub(t0), ok)
 		}

@@ -90,7 +90,7 @@ func (a *attempt) walk(ctx context.Context) {
 
 // walkUncertain does the walk where some peer may have the message: it comes before
 // all others, whatever its preference, for where another takes the message there are
-// two of it. RFC 1047: "the sender does not know if the message was delivered".
+// two of it (RFC 1047).
 func (a *attempt) walkUncertain(ctx context.Context) bool {
 	var peers []string
 	for i := range a.left {
