@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/postrider/postrider/smtp"
@@ -27,6 +28,8 @@ type entry struct {
 	Account
 	hash hash
 	keys *smtp.SCRAMKeys // nil: the account is older than they are
+	// since is when the account was made; zero: before that was written down.
+	since time.Time
 }
 
 // parseTable reads a file of accounts. The error of a line begins with name and
@@ -82,9 +85,15 @@ func parseEntry(s string) (*entry, error) {
 	if e.hash, err = parseHash(phc); err != nil {
 		return nil, err
 	}
-	if hasKeys {
+	keys, since, dated := strings.Cut(keys, ":")
+	if hasKeys && (keys != "" || !dated) {
 		if e.keys, err = parseKeys(keys); err != nil {
 			return nil, err
+		}
+	}
+	if dated {
+		if e.since, err = time.Parse(time.RFC3339, since); err != nil {
+			return nil, errSince
 		}
 	}
 	if patterns != "" {
@@ -109,11 +118,17 @@ func checkPatterns(patterns []string) error {
 // String returns the line of an account.
 func (e *entry) String() string {
 	s := e.Address.String() + ":" + e.hash.String()
-	if len(e.SendAs) > 0 || e.keys != nil {
+	if len(e.SendAs) > 0 || e.keys != nil || !e.since.IsZero() {
 		s += ":" + strings.Join(e.SendAs, ",")
 	}
+	if e.keys != nil || !e.since.IsZero() {
+		s += ":"
+	}
 	if e.keys != nil {
-		s += ":" + formatKeys(e.keys)
+		s += formatKeys(e.keys)
+	}
+	if !e.since.IsZero() {
+		s += ":" + e.since.UTC().Format(time.RFC3339)
 	}
 	return s
 }

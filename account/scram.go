@@ -34,6 +34,7 @@ const (
 )
 
 var (
+	errSince  = errors.New("the time when the account was made is like 2026-11-22T10:00:00Z")
 	errKeys   = errors.New("the keys of SCRAM are $scram-sha-256$i=N$SALT$STOREDKEY$SERVERKEY, with N from 4096 to 2000000")
 	errSecret = errors.New("what the salts of SCRAM are made from is $scram-salt$ and 32 octets in base64, once in the file")
 )

@@ -180,6 +180,16 @@ func (s *Store) Has(to smtp.Path) bool {
 	return s.current().byName[fold(to.LocalUnquoted()+"@"+to.Domain)] != nil
 }
 
+// Since says when the account of an address was made; zero: there is none, or that
+// was not written down then. An account that is taken away and made again has the
+// time of the second making.
+func (s *Store) Since(to smtp.Path) time.Time {
+	if e := s.current().byName[fold(to.LocalUnquoted()+"@"+to.Domain)]; e != nil {
+		return e.since
+	}
+	return time.Time{}
+}
+
 // List returns the accounts in the order of the file.
 func (s *Store) List() []Account {
 	var all []Account
@@ -209,7 +219,7 @@ func (s *Store) Add(address, password string, sendAs ...string) error {
 	if err != nil {
 		return fmt.Errorf("account: %w", err)
 	}
-	e := &entry{Account: Account{Address: name, SendAs: sendAs}, hash: newHash(prepared), keys: keys}
+	e := &entry{Account: Account{Address: name, SendAs: sendAs}, hash: newHash(prepared), keys: keys, since: s.o.Now()}
 	return s.change(address, func(t *table, at int) error {
 		if at >= 0 {
 			return ErrExists

@@ -95,16 +95,18 @@ const (
 
 // A Listener is an address where we accept mail.
 type Listener struct {
-	Name      string
-	Address   string         // host:port; an empty host is every address of the machine
-	Role      Role           // never empty
-	TLS       TLSMode        // never empty
-	RelayFrom []netip.Prefix // client networks that may send to any domain; of RoleMX
-	Refuse    []netip.Prefix // client networks that are not served; all addresses: nobody is, and hears so
-	Verify    Verify         // who gets answers to VRFY and EXPN; never empty
-	Announce  bool           // the greeting names the software
-	ClientCA  string         // PEM file: whoever has a certificate signed by these is its user; empty: nobody is
-	Pos       Pos            // of the address
+	Name    string
+	Address string  // host:port; an empty host is every address of the machine
+	Role    Role    // never empty
+	TLS     TLSMode // never empty
+	// NoSoliciting are solicitation class keywords of mail that is refused (RFC 3865).
+	NoSoliciting []string
+	RelayFrom    []netip.Prefix // client networks that may send to any domain; of RoleMX
+	Refuse       []netip.Prefix // client networks that are not served; all addresses: nobody is, and hears so
+	Verify       Verify         // who gets answers to VRFY and EXPN; never empty
+	Announce     bool           // the greeting names the software
+	ClientCA     string         // PEM file: whoever has a certificate signed by these is its user; empty: nobody is
+	Pos          Pos            // of the address
 
 	ClientCAPos Pos
 }
@@ -152,7 +154,12 @@ type Limits struct {
 	MessageSize int64          // octets
 	Recipients  int            // of one message
 	Exempt      []netip.Prefix // client networks without limits per address
-	MinFree     int64          // octets of the spool's disk that new mail leaves free; 0: as the spool thinks fit for the disk
+	// FutureRelease is how long users may have their mail held for a later time
+	// (RFC 4865); 0: not at all. FutureMessages is how many messages of an account may
+	// wait so.
+	FutureRelease  time.Duration
+	FutureMessages int
+	MinFree        int64 // octets of the spool's disk that new mail leaves free; 0: as the spool thinks fit for the disk
 }
 
 // Journal bounds what is kept of the story of each message.
@@ -163,15 +170,17 @@ type Journal struct {
 
 // The defaults of interface values that a file may leave out.
 const (
-	DefaultDataDir       = "postrider-data"
-	defaultExpire        = 5 * 24 * time.Hour
-	defaultExpireBounce  = 24 * time.Hour
-	defaultDelayNotice   = 4 * time.Hour
-	defaultMaxRecipients = 2_000_000
-	defaultMessageSize   = 50 << 20
-	defaultRecipients    = 1000
-	defaultKeep          = 90 * 24 * time.Hour
-	defaultJournalSize   = 20 << 30
+	DefaultDataDir        = "postrider-data"
+	defaultExpire         = 5 * 24 * time.Hour
+	defaultExpireBounce   = 24 * time.Hour
+	defaultDelayNotice    = 4 * time.Hour
+	defaultMaxRecipients  = 2_000_000
+	defaultMessageSize    = 50 << 20
+	defaultRecipients     = 1000
+	defaultFutureRelease  = 30 * 24 * time.Hour
+	defaultFutureMessages = 1000
+	defaultKeep           = 90 * 24 * time.Hour
+	defaultJournalSize    = 20 << 30
 	// defaultMaildir is below DataDir.
 	defaultMaildir = "mail/{domain}/{user}"
 )
@@ -202,6 +211,9 @@ func defaults() *Config {
 			MessageSize: defaultMessageSize,
 			Recipients:  defaultRecipients,
 			Exempt:      loopback(),
+
+			FutureRelease:  defaultFutureRelease,
+			FutureMessages: defaultFutureMessages,
 		},
 		Journal: Journal{Keep: defaultKeep, MaxSize: defaultJournalSize},
 	}

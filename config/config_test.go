@@ -86,7 +86,8 @@ func full() *Config {
 		Listeners: []Listener{
 			{Name: "mx", Address: ":25", Role: RoleMX, TLS: TLSNone, RelayFrom: []netip.Prefix{
 				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
-				Refuse: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Verify: VerifyRelay, Announce: true},
+				Refuse: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Verify: VerifyRelay, Announce: true,
+				NoSoliciting: []string{"org.example:ADV", "net.example:ADV:ADLT"}},
 			{Name: "second", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart, Verify: VerifyAuthenticated},
 			{Name: "submission", Address: ":587", Role: RoleSubmission, TLS: TLSStart, Verify: VerifyAuthenticated},
 			{Name: "submissions", Address: ":465", Role: RoleSubmission, TLS: TLSImplicit, ClientCA: "/mx1.pem", Verify: VerifyAuthenticated},
@@ -133,7 +134,7 @@ func full() *Config {
 			ExpireBounce:  12 * time.Hour,
 			MaxRecipients: 500,
 		},
-		Limits:  Limits{MessageSize: 1 << 30, Recipients: 200, MinFree: 2 << 30},
+		Limits:  Limits{MessageSize: 1 << 30, Recipients: 200, MinFree: 2 << 30, FutureRelease: 7 * 24 * time.Hour, FutureMessages: 50},
 		Journal: Journal{Keep: 30 * 24 * time.Hour, MaxSize: 1 << 30},
 	}
 }

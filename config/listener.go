@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/postrider/postrider/smtp"
 )
 
 func (r *reader) listener(block *hcl.Block) Listener {
@@ -32,6 +34,7 @@ func (r *reader) listener(block *hcl.Block) Listener {
 	in.networks("refuse", &l.Refuse)
 	in.verify(&l)
 	l.Announce, _ = in.flag("announce")
+	in.solicit(&l)
 	if _, port, _ := net.SplitHostPort(l.Address); l.Role == RoleLMTP && port == strconv.Itoa(smtpPort) {
 		r.say(l.Pos, `Write another port, such as "127.0.0.1:24".`, "port 25 is for SMTP and never for LMTP (RFC 2033 5)")
 	}
@@ -55,6 +58,27 @@ func (b body) verify(l *Listener) {
 		b.warnf(t.rng, `Write "anyone" or "nobody".`, "nobody authenticates over LMTP: VRFY and EXPN are answered to nobody")
 	case l.Verify == VerifyAnyone && l.Role != RoleLMTP && !loopbackOnly(l.Address):
 		b.warnf(t.rng, `Write "authenticated", unless that is meant.`, "verify = \"anyone\" tells strangers who has a mailbox and who is on a list (RFC 5321 7.3)")
+	}
+}
+
+// solicitRoom is how many characters the keywords of a listener may have, so that
+// they stand in one line of the answer to EHLO (RFC 5321 4.5.3.1.5).
+const solicitRoom = 480
+
+// solicit reads the key "no_soliciting".
+func (b body) solicit(l *Listener) {
+	list, _ := b.list("no_soliciting")
+	room := solicitRoom
+	for _, t := range list {
+		if words, ok := smtp.ParseSolicit(t.s); !ok || len(words) != 1 {
+			b.errorf(t.rng, `Write a solicitation class keyword, such as "org.example:ADV".`, "no_soliciting: %q is no keyword (RFC 3865 2.2)", t.s)
+			continue
+		}
+		if room -= len(t.s) + 1; room < 0 {
+			b.errorf(t.rng, "Take some away.", "no_soliciting has more than %d characters, which is all that EHLO can answer", solicitRoom)
+			return
+		}
+		l.NoSoliciting = append(l.NoSoliciting, t.s)
 	}
 }
 

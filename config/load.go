@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -26,13 +27,13 @@ var (
 		},
 	}
 	tlsShape      = shape{keys: []string{"cert", "key", "self_signed"}, blocks: map[string]string{"acme": ""}}
-	listenerShape = shape{keys: []string{"address", "role", "tls", "relay_from", "verify", "refuse", "announce", "client_ca"}}
+	listenerShape = shape{keys: []string{"address", "role", "tls", "relay_from", "verify", "refuse", "announce", "client_ca", "no_soliciting"}}
 	adminShape    = shape{keys: []string{"address"}}
 	dnsShape      = shape{keys: []string{"servers"}}
 	domainShape   = shape{keys: []string{"mailboxes", "aliases", "allow_programs", "deliver"}}
 	routeShape    = shape{keys: []string{"via", "port", "private", "downgrade", "tls", "auth", "username", "password_file", "cert", "key"}}
 	queueShape    = shape{keys: []string{"retry", "expire", "expire_bounce", "delay_notice", "max_recipients"}}
-	limitsShape   = shape{keys: []string{"message_size", "recipients", "exempt", "min_free"}}
+	limitsShape   = shape{keys: []string{"message_size", "recipients", "exempt", "min_free", "future_release", "future_messages"}}
 	oauthShape    = shape{keys: []string{"issuer", "audience", "keys", "claim", "scope", "configuration"}}
 	journalShape  = shape{keys: []string{"keep", "max_size"}}
 )
@@ -155,11 +156,19 @@ const (
 	rcptsFloor = 100
 )
 
+// futureMax is the longest interval that FUTURERELEASE can announce.
+const futureMax = 999_999_999 * time.Second
+
 func (b body) limits(to *Limits) {
 	b.size("message_size", 1, &to.MessageSize)
 	b.count("recipients", 1, 1_000_000, &to.Recipients)
 	b.networks("exempt", &to.Exempt)
 	b.size("min_free", 1, &to.MinFree)
+	b.duration("future_release", &to.FutureRelease)
+	b.count("future_messages", 1, math.MaxInt32, &to.FutureMessages)
+	if attr, ok := b.attrs["future_release"]; ok && to.FutureRelease > futureMax {
+		b.errorf(attr.Expr.Range(), `Write at most "11574d".`, "future_release is longer than nine digits of seconds, which is what can be announced (RFC 4865 3)")
+	}
 	if attr, ok := b.attrs["message_size"]; ok && to.MessageSize < sizeFloor {
 		b.warnf(attr.Expr.Range(), "Write at least "+FormatSize(sizeFloor)+" on a server that others write to.",
 			"message_size is below what RFC 5321 4.5.3.1.7 asks for")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -201,6 +202,9 @@ func (n *Node) receiver(d *door) *receive.Receiver {
 		Data:     currentCheck{n, d.name, phaseData},
 		Hostname: n.cfg.Hostname, Listener: d.name, Wake: n.queue.FirstWake, Now: n.env.Now,
 		Accounts: n.accounts, Tokens: currentTokens{n}, ClientCAs: n.clientCAs(d.name), Submission: d.conf.Role == config.RoleSubmission, Room: n.store.Room, Refused: n.refused,
+		Offer:   func() smtpd.Offer { return n.offer(d.name) },
+		Trusted: func(client netip.Addr) bool { return n.trusts(d.name, client) },
+		Future:  n.future, Turn: n.turn, Since: n.since,
 		Alarm: func(err error) {
 			n.env.Log.Error("mail could not be taken in, and will come again", "listener", d.name, "error", err)
 		},

@@ -40,21 +40,7 @@ func (h watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.
 	if s == nil {
 		return nil, r
 	}
-	w := &watchedSession{Session: s, h: h, closed: h.n.metrics.Connected(h.listener)}
-	if more, ok := s.(answers); ok {
-		return struct {
-			*watchedSession
-			answers
-		}{w, more}, r
-	}
-	return w, r
-}
-
-// answers are what a session answers beside what every one does.
-type answers interface {
-	smtpd.Authenticator
-	smtpd.Verifier
-	smtpd.Expander
+	return &watchedSession{Session: s, h: h, closed: h.n.metrics.Connected(h.listener)}, r
 }
 
 type watchedSession struct {
@@ -63,6 +49,9 @@ type watchedSession struct {
 	closed func()
 	gen    *generation // of the transaction at hand
 }
+
+// Unwrap lets the server find what the session answers beside what every one does.
+func (s *watchedSession) Unwrap() smtpd.Session { return s.Session }
 
 func (s *watchedSession) context(ctx context.Context) context.Context {
 	if s.gen == nil {

@@ -57,8 +57,12 @@ func (s *session) take(ctx context.Context, t *transaction, content io.Reader, s
 	}
 	defer draft.Discard() // does nothing after a commit
 
-	if err := s.stream(content, sink{draft, scan}); err != nil {
+	unwanted := &solicitation{words: s.Offer().Solicit}
+	if err := s.stream(content, sink{draft, scan, unwanted}); err != nil {
 		return s.unread(err), draft.Size()
+	}
+	if word := unwanted.found(); word != "" {
+		return solicits(word), draft.Size()
 	}
 	phase := s.phase(t)
 	phase.Size, phase.Hops = draft.Size(), scan.Hops()
@@ -98,14 +102,17 @@ func (s *session) stream(content io.Reader, out io.Writer) error {
 	}
 }
 
-// A sink is where a content goes: past a Scanner into a draft.
+// A sink is where a content goes: past a Scanner and a look for solicitations into
+// a draft.
 type sink struct {
-	draft io.Writer
-	scan  *message.Scanner
+	draft    io.Writer
+	scan     *message.Scanner
+	unwanted *solicitation
 }
 
 func (w sink) Write(p []byte) (int, error) {
 	_, _ = w.scan.Write(p) // never fails
+	_, _ = w.unwanted.Write(p)
 	n, err := w.draft.Write(p)
 	if err != nil {
 		err = &draftError{err}
@@ -172,8 +179,11 @@ func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.
 	if m.HeaderID == "" {
 		m.HeaderID = own.MessageID()
 	}
+	t.keep(m, now)
 	for i := range m.Recipients {
-		m.Recipients[i].Due = now
+		if m.Recipients[i].Due = now; !m.Release.IsZero() {
+			m.Recipients[i].Due = m.Release
+		}
 	}
 	return postrider.Addition{Draft: draft, Message: m, Head: head, Wake: s.o.Wake(m)}
 }

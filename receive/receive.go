@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net/netip"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -50,6 +51,21 @@ type Options struct {
 	// Message-ID are added where there is none, and Bcc is taken out. Who may
 	// submit is for the checks to say.
 	Submission bool
+	// Offer is what the sessions promise; see there. FUTURERELEASE is left out of it
+	// but where users submit, and ETRN without Turn. Nil: nothing.
+	Offer func() smtpd.Offer
+	// Trusted reports whether a client may relay without AUTH; what it says of mail
+	// that it hands on is believed. Nil: none.
+	Trusted func(client netip.Addr) bool
+	// Future reports whether an account may have another message that waits for its
+	// release. Nil: each may.
+	Future func(ctx context.Context, account string) (bool, error)
+	// Turn begins to send what waits for a domain, or with "@" before it also for those
+	// below it, and answers ETRN (RFC 1985 5.1). Nil: ETRN is not offered.
+	Turn func(ctx context.Context, node string) smtp.Reply
+	// Since says since when a mailbox or alias of ours has had the same owner; zero:
+	// nobody knows. Nil: of none.
+	Since func(to smtp.Path) time.Time
 	// Room reports whether there is room for a message of so many octets; 0: its
 	// size is not known. It is asked at MAIL. Nil: there always is.
 	Room func(size int64) bool

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,14 +28,17 @@ import (
 // the real checks and a real Router, over the network:
 //
 //	# comment
-//	set KEY VALUE     of the listener: role, verify, relay_from, refuse
+//	set KEY VALUE     of the listener: role, verify, relay_from, refuse; offer KEYWORDS;
+//	                  future ACCOUNT, which may have no more; since DATE, of all mailboxes
 //	mailboxes DOMAIN NAME...
 //	alias LINE        a line of the alias file of foo.com
 //	C: text           the client says a line
 //	R: text           the client says octets, in the escapes of a Go string
 //	S: text           the server says a line that begins so
+//	E: code           the server says a reply of several lines
 //	L:                the client goes over to TLS
 //	M: text           the message that came last begins a line so, header and all
+//	V: text           what is kept of its parameters
 //	N: 2              so many messages have come
 //	X:                the server has closed the connection, and said nothing more
 //
@@ -47,6 +52,9 @@ type scene struct {
 	aliases string
 	spool   *memSpool
 	tls     *tls.Config
+	offer   smtpd.Offer
+	future  string
+	since   time.Time
 	conn    net.Conn
 	in      *bufio.Reader
 }
@@ -103,7 +111,7 @@ func TestScenes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &scene{t: t, file: file, spool: &memSpool{}, tls: &tls.Config{Certificates: []tls.Certificate{cert}}}
+			s := &scene{offer: smtpd.Offer{Extensions: smtp.ExtSMTPUTF8 | smtp.ExtDSN}, t: t, file: file, spool: &memSpool{}, tls: &tls.Config{Certificates: []tls.Certificate{cert}}}
 			s.domains = []route.Domain{{Name: "foo.com", Mailboxes: []string{"Jones", "Brown", "Admin.MRC", "alice"}, Aliases: "/aliases",
 				Deliver: postrider.Route{Via: postrider.ViaMaildir, Dir: "/m/{user}"}}}
 			for i, line := range strings.Split(strings.TrimSuffix(string(text), "\n"), "\n") {
@@ -157,6 +165,19 @@ func (s *scene) set(text string) {
 		s.policy.RelayFrom = networks()
 	case "refuse":
 		s.policy.Refuse = networks()
+	case "offer":
+		s.offer = smtpd.Offer{HoldMax: 100 * 365 * 24 * time.Hour, ByMin: 10}
+		for _, word := range strings.Fields(value) {
+			word, param, _ := strings.Cut(word, "=")
+			ext, _ := smtp.ParseExtension(word)
+			if s.offer.Extensions |= ext; ext == smtp.ExtNoSoliciting {
+				s.offer.Solicit = strings.Split(param, ",")
+			}
+		}
+	case "future":
+		s.future = value
+	case "since":
+		s.since, _ = time.Parse(time.DateOnly, value)
 	default:
 		s.t.Fatalf("set %s", key)
 	}
@@ -172,7 +193,15 @@ func (s *scene) open() {
 	}
 	chains := policy.Standard(s.policy)
 	o := Options{Spool: s.spool, Router: router, Directory: names{router}, Open: chains.Open, Ask: chains.Ask, Mail: chains.Mail, Rcpt: chains.Rcpt,
-		Data: chains.Data, Hostname: "foo.com", Accounts: accountOf("alice@foo.com"), Submission: s.policy.Role == policy.RoleSubmission}
+		Data: chains.Data, Hostname: "foo.com", Accounts: accountOf("alice@foo.com"), Submission: s.policy.Role == policy.RoleSubmission,
+		Offer: func() smtpd.Offer { return s.offer }, Since: func(smtp.Path) time.Time { return s.since },
+		Trusted: func(a netip.Addr) bool {
+			return slices.ContainsFunc(s.policy.RelayFrom, func(p netip.Prefix) bool { return p.Contains(a) })
+		},
+		Future: func(_ context.Context, account string) (bool, error) { return s.future != account, nil },
+		Turn: func(_ context.Context, node string) smtp.Reply {
+			return smtp.Reply{Code: 250, Status: smtp.Status{Class: 2}, Text: "OK, queuing for node " + node + " started"}
+		}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
@@ -224,6 +253,24 @@ func (s *scene) step(where, kind, text string) {
 		whole := "\r\n" + strings.ReplaceAll(string(k.head), "\r\n\t", " ") + string(k.content)
 		if !strings.Contains(whole, "\r\n"+text) {
 			s.t.Errorf("%s: want the line %q in\n%s", where, text, whole)
+		}
+	case "V":
+		k, _ := s.spool.last()
+		m := k.message
+		got := fmt.Sprintf("binary=%v by=%v release=%s priority=%d auth=%s solicit=%s", m.Binary, m.By, m.Release.UTC().Format(time.DateOnly), m.Priority, m.Auth, m.Solicit)
+		for i := range m.Recipients {
+			got += " rrvs=" + m.Recipients[i].RRVS.String()
+			if at := m.Recipients[i].Due; !m.Release.IsZero() && at != m.Release {
+				s.t.Errorf("%s: released at %v, and due at %v", where, m.Release, at)
+			}
+		}
+		if got != text {
+			s.t.Errorf("%s: want %s, got %s", where, text, got)
+		}
+	case "E":
+		got, err := smtp.ReadReply(s.in)
+		if err != nil || strconv.Itoa(got.Code) != text || !strings.Contains(got.Text, "\n") {
+			s.t.Fatalf("%s: want %s in several lines, got %v, %v", where, text, got, err)
 		}
 	case "N":
 		if _, n := s.spool.last(); strconv.Itoa(n) != text {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -32,6 +33,11 @@ type transaction struct {
 	rcpts  []postrider.Recipient
 	named  []smtp.Path         // what RCPT said, where it added to rcpts
 	taken  map[mailboxKey]bool // of rcpts
+
+	began    time.Time // when MAIL came
+	release  time.Time // not to be sent before; zero: at once
+	priority int8      // as far as it was allowed
+	auth     string    // AUTH=, as far as it was believed
 }
 
 // A mailboxKey is the same for the spellings of one mailbox.
@@ -82,8 +88,13 @@ func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) s
 		s.refused(t, v.Reply, postrider.Event{Size: p.Size})
 		return v.Reply
 	}
+	r := s.allow(ctx, t)
+	if !r.Positive() && r.Code != 0 {
+		s.refused(t, r, postrider.Event{Size: p.Size})
+		return r
+	}
 	s.mail = t
-	return positive(v.Reply, smtp.Reply{Code: 250, Status: smtp.Status{Class: 2, Subject: 1, Detail: 0}, Text: "Sender OK"})
+	return positive(positive(r, v.Reply), smtp.Reply{Code: 250, Status: smtp.Status{Class: 2, Subject: 1, Detail: 0}, Text: "Sender OK"})
 }
 
 // phase returns what a check sees of a transaction so far.
@@ -134,11 +145,18 @@ func (s *session) rcpt(ctx context.Context, t *transaction, to smtp.Path, p smtp
 	if !v.Reply.Positive() {
 		return smtp.Reply{} // nobody answers for this recipient
 	}
+	rrvs := p.RRVS
+	if res.Kind != postrider.KindRemote {
+		if r := s.owned(to, p); r.Code != 0 {
+			return r
+		}
+		rrvs = smtp.RRVS{} // it has been looked at, and is not for those that an alias stands for
+	}
 	added := false
 	for _, became := range res.To {
 		if key := keyOf(res.Kind, became); !t.taken[key] {
 			t.taken[key], added = true, true
-			t.rcpts = append(t.rcpts, postrider.Recipient{To: became, Notify: p.Notify, ORcpt: original(to, became, p)})
+			t.rcpts = append(t.rcpts, postrider.Recipient{To: became, Notify: p.Notify, ORcpt: original(to, became, p), RRVS: rrvs})
 		}
 	}
 	if added {

@@ -17,7 +17,7 @@ var authTooLong = no(500, 5, 6, "The line of the authentication is too long")
 
 // mechanisms are the names that the session can authenticate by.
 func (c *conn) mechanisms() []string {
-	if a, ok := c.session.(Authenticator); ok {
+	if a, ok := as[Authenticator](c.session); ok {
 		return a.Mechanisms()
 	}
 	return nil
@@ -57,7 +57,8 @@ func (c *conn) auth(ctx context.Context, arg string) smtp.Reply {
 			return *no(501, 5, 2, "That is no base64")
 		}
 	}
-	server, r := c.session.(Authenticator).Auth(ctx, name)
+	a, _ := as[Authenticator](c.session)
+	server, r := a.Auth(ctx, name)
 	if server != nil {
 		r = c.exchange(server, response)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -16,6 +17,8 @@ type verb struct {
 	// group: the reply may wait for the replies to the commands after it.
 	// RFC 2920 3.2 allows it for RSET, MAIL and RCPT and forbids it for others.
 	group bool
+	// resets: it ends a message of which only some chunks have come.
+	resets bool
 	// run does the work, takes note in the state, and returns the reply. A nil run
 	// is a verb that is known and not implemented.
 	run func(c *conn, ctx context.Context, arg string) smtp.Reply
@@ -44,8 +47,9 @@ const (
 // RSET commands can be used at any time during a session, or without previously
 // initializing a session."
 var (
-	anyTime = in(greeted, ready, mailing, rcpting)
-	always  = anyTime | in(refused)
+	anyTime = in(greeted, ready, mailing, rcpting, spoilt)
+	amid    = anyTime | in(chunking)
+	ever    = amid | in(refused)
 	inMail  = in(mailing, rcpting)
 	between = in(greeted, ready)
 )
@@ -63,29 +67,31 @@ func lookup(name string) *verb {
 
 // verbs are the commands that this server knows.
 var verbs = [...]verb{
-	{name: "EHLO", in: anyTime, arg: needsArg, run: (*conn).ehlo},
-	{name: "HELO", in: anyTime, arg: needsArg, run: (*conn).helo},
-	{name: "LHLO", in: anyTime, arg: needsArg, run: (*conn).ehlo},
+	{name: "EHLO", in: amid, arg: needsArg, resets: true, run: (*conn).ehlo},
+	{name: "HELO", in: amid, arg: needsArg, resets: true, run: (*conn).helo},
+	{name: "LHLO", in: amid, arg: needsArg, resets: true, run: (*conn).ehlo},
 	{name: "MAIL", in: in(ready), arg: needsArg, group: true, run: (*conn).mail},
 	{name: "RCPT", in: inMail, arg: needsArg, group: true, run: (*conn).rcpt},
 	{name: "DATA", in: in(rcpting), arg: noArg, run: (*conn).data},
-	{name: "RSET", in: anyTime, arg: noArg, group: true, run: (*conn).rset},
-	{name: "NOOP", in: anyTime, arg: mayArg, run: (*conn).noop},
+	{name: "BDAT", in: in(rcpting, chunking, spoilt), arg: mayArg, run: (*conn).bdat},
+	{name: "RSET", in: amid, arg: noArg, group: true, resets: true, run: (*conn).rset},
+	{name: "NOOP", in: amid, arg: mayArg, run: (*conn).noop},
 	{name: "VRFY", in: anyTime, arg: needsArg, run: (*conn).vrfy},
 	{name: "EXPN", in: anyTime, arg: needsArg, run: (*conn).expn},
-	{name: "HELP", in: anyTime, arg: mayArg, run: (*conn).help},
-	{name: "QUIT", in: always, arg: noArg, run: (*conn).quit},
+	{name: "HELP", in: amid, arg: mayArg, run: (*conn).help},
+	{name: "QUIT", in: ever, arg: noArg, resets: true, run: (*conn).quit},
 	{name: "STARTTLS", in: between, arg: noArg, run: (*conn).startTLS},
 	{name: "AUTH", in: in(ready), arg: needsArg, run: (*conn).auth},
+	{name: "ETRN", in: in(ready), arg: needsArg, run: (*conn).turn},
 
 	// RFC 5321 4.2.4: "502 SHOULD be used when the command is actually recognized
 	// by the SMTP server, but not implemented."
 	{name: "TURN"}, {name: "SEND"}, {name: "SOML"}, {name: "SAML"}, // RFC 821
-	{name: "ETRN"}, {name: "ATRN"}, {name: "BDAT"}, {name: "BURL"},
+	{name: "ATRN"}, {name: "BURL"},
 }
 
 // helpText names the verbs that are implemented; a test compares it with verbs.
-const helpText = "Commands: EHLO HELO LHLO MAIL RCPT DATA RSET NOOP VRFY EXPN HELP QUIT STARTTLS AUTH\nSee RFC 5321"
+const helpText = "Commands: EHLO HELO LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT STARTTLS AUTH ETRN\nSee RFC 5321"
 
 // isHTTP reports whether a verb is a method of HTTP. A web browser that was led
 // to send a form here, with commands in its body, gets no further than that.
@@ -110,8 +116,9 @@ func (c *conn) hello(ctx context.Context, arg string, esmtp bool) smtp.Reply {
 		// RFC 2034 4: no status in "any response to HELO or EHLO".
 		r = smtp.Reply{Code: 250, Text: c.server.hostname() + " greets " + name}
 		if esmtp {
-			ext = c.offers()
-			r.Text += "\n" + c.keywords(ext)
+			offer := c.offer()
+			ext = c.offers(offer)
+			r.Text += "\n" + c.keywords(ext, offer)
 		}
 	} else {
 		r = final(r)
@@ -122,39 +129,6 @@ func (c *conn) hello(ctx context.Context, arg string, esmtp bool) smtp.Reply {
 		c.session.Reset()
 	}
 	return r
-}
-
-// offers are the extensions that EHLO lists now. RFC 3207 4.2: "A server MUST NOT
-// return the STARTTLS extension in response to an EHLO command received after a
-// TLS handshake has completed."
-func (c *conn) offers() smtp.Extensions {
-	ext := offered
-	switch {
-	case c.client.TLS == nil && c.server.config() != nil:
-		ext |= smtp.ExtStartTLS
-	case c.client.TLS != nil && len(c.mechanisms()) > 0:
-		ext |= smtp.ExtAuth
-	}
-	if e, ok := c.session.(Expander); ok && e.Expands() {
-		ext |= smtp.ExtVRFY | smtp.ExtEXPN
-	}
-	return ext
-}
-
-// keywords are the lines of an EHLO response after the first.
-func (c *conn) keywords(ext smtp.Extensions) string {
-	words := ext.Keywords()
-	for i, w := range words {
-		switch w {
-		case "SIZE":
-			// RFC 1870 3: "A parameter value of 0 (zero) indicates that no fixed maximum
-			// message size is in force."
-			words[i] += " " + strconv.FormatInt(c.server.MaxSize, 10)
-		case "AUTH":
-			words[i] += " " + strings.Join(c.mechanisms(), " ")
-		}
-	}
-	return strings.Join(append(words, "HELP"), "\n")
 }
 
 // helloName makes the argument of EHLO safe to write down. RFC 5321 4.1.1.1: it
@@ -184,10 +158,16 @@ func (c *conn) mail(ctx context.Context, arg string) smtp.Reply {
 		// RFC 1870 6.1: "If the indicated size is larger than the server's fixed
 		// maximum message size, the server responds with code "552"".
 		r = tooLarge(limit)
+	case p.By.Mode != 0 || p.Hold != (smtp.Hold{}) || p.Solicit != "":
+		if bad = c.offer().within(p, time.Now()); bad != nil {
+			r = *bad
+			break
+		}
+		fallthrough
 	default:
 		r = final(c.session.Mail(ctx, from, p))
 	}
-	c.state.mail(p.UTF8, r, c.server.maxRcpts()+1)
+	c.state.mail(p, r, c.server.maxRcpts()+1)
 	return r
 }
 

@@ -15,6 +15,12 @@ const contentSize = 32 << 10
 
 // data answers DATA, takes the content, and answers that.
 func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
+	if c.state.binary {
+		// RFC 3030 3: "If a DATA command is issued after a MAIL command containing the
+		// body-value of "BINARYMIME", a 503 "Bad sequence of commands" response MUST be
+		// sent."
+		return *no(503, 5, 1, "A binary message comes by BDAT")
+	}
 	c.answer(smtp.Reply{Code: 354, Text: "Send the message, end with <CRLF>.<CRLF>"}, false)
 	if c.dead != nil {
 		return smtp.Reply{}

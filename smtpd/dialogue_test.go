@@ -84,6 +84,7 @@ type step struct {
 //	C: text           the client sends a line, with its CRLF
 //	R: text           the client sends octets, in the escapes of a Go string
 //	S: text           the server sends a line that begins so, with no time passing
+//	M: code           the server sends a reply of several lines
 //	H: call           the recorder has this call, after the one before
 //	T: duration       time passes
 //	E:                the client closes the connection
@@ -112,7 +113,7 @@ func readDialogue(t *testing.T, file string, s *Server, h *recorder) []step {
 			continue
 		}
 		kind, rest, ok := strings.Cut(text, ":")
-		if !ok || len(kind) != 1 || !strings.Contains("CRSHTEXDL", kind) {
+		if !ok || len(kind) != 1 || !strings.Contains("CRSMHTEXDL", kind) {
 			t.Fatalf("%s:%d: no step: %q", file, n, text)
 		}
 		rest = strings.TrimPrefix(rest, " ")
@@ -160,6 +161,10 @@ func set(t *testing.T, s *Server, h *recorder, name, value string) {
 		}
 		s.Implicit = value == "implicit"
 	case "Whole": // only in one piece; see TestDialogues
+	case "Offer":
+		h.offer = setOffer(t, value)
+	case "Early":
+		h.early = n
 	case "LMTP":
 		s.LMTP = true
 	case "OpenTLS":
@@ -171,6 +176,29 @@ func set(t *testing.T, s *Server, h *recorder, name, value string) {
 	default:
 		t.Fatalf("set %s", name)
 	}
+}
+
+// setOffer reads keywords, some of them with a value.
+func setOffer(t *testing.T, value string) Offer {
+	var o Offer
+	for word := range strings.FieldsSeq(value) {
+		word, param, _ := strings.Cut(word, "=")
+		ext, _ := smtp.ParseExtension(word)
+		n, _ := strconv.Atoi(param)
+		switch o.Extensions |= ext; ext {
+		case 0:
+			t.Fatalf("no extension: %s", word)
+		case smtp.ExtDeliverBy:
+			o.ByMin = int32(n)
+		case smtp.ExtFutureRelease:
+			o.HoldMax = time.Duration(n) * time.Second
+		case smtp.ExtMTPriority:
+			o.Profile = param
+		case smtp.ExtNoSoliciting:
+			o.Solicit = strings.Split(param, ",")
+		}
+	}
+	return o
 }
 
 // TestDialogues plays every file of testdata twice: with each group of the
@@ -197,7 +225,7 @@ func TestDialogues(t *testing.T) {
 }
 
 func play(t *testing.T, file string, octets bool) {
-	h := &recorder{}
+	h := &recorder{offer: Offer{Extensions: smtp.ExtSMTPUTF8 | smtp.ExtDSN}}
 	s := &Server{Handler: h, Hostname: "foo.com"}
 	panics := 0
 	s.Alarm = func(err error) {
@@ -280,6 +308,13 @@ func (p *player) step(st step, sent func()) bool {
 		got, err := p.in.ReadString('\n')
 		if err != nil || !strings.HasPrefix(got, st.text) || !strings.HasSuffix(got, "\r\n") {
 			p.t.Errorf("%s: want %q, got %q, %v", where, st.text, got, err)
+			return false
+		}
+	case "M":
+		_ = p.client.SetReadDeadline(time.Now().Add(time.Second))
+		got, err := smtp.ReadReply(p.in)
+		if err != nil || strconv.Itoa(got.Code) != st.text || !strings.Contains(got.Text, "\n") {
+			p.t.Errorf("%s: want %s in several lines, got %v, %v", where, st.text, got, err)
 			return false
 		}
 	case "T":

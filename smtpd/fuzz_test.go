@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -47,7 +48,8 @@ func converse(t *testing.T, in []byte, n int, lmtp bool) (out []byte, calls []st
 		rest = rest[k:]
 	}
 	// A client that says no more, rather than one that is gone: what it sent is
-	// answered before it closes.
+	// answered before it closes. One that has announced a chunk and does not send it
+	// runs into a timeout.
 	if _, err := client.Write([]byte("\r\n.\r\nQUIT\r\n\r\n.\r\nQUIT\r\n")); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		t.Fatal(err)
 	}
@@ -58,62 +60,131 @@ func converse(t *testing.T, in []byte, n int, lmtp bool) (out []byte, calls []st
 }
 
 // inStep follows the input by the replies: one for each line, and after a 354
-// one for the content up to its true end; with LMTP one for each recipient.
+// one for the content up to its true end; with LMTP one for each recipient. The
+// octets of a chunk are no lines.
 func inStep(t *testing.T, in, out []byte, lmtp bool) {
-	rcpts := 0
-	r := bufio.NewReader(bytes.NewReader(out))
-	first := true
-	for {
-		reply, err := smtp.ReadReply(r)
-		if err != nil {
-			t.Fatalf("after %q: %v", in, err)
-		}
-		switch {
-		case reply.Code == 421 || reply.Code == 221:
-			if rest, _ := io.ReadAll(r); len(rest) > 0 {
-				t.Fatalf("said %q after the goodbye", rest)
-			}
-			return
-		case first:
-			first = false
-			continue
-		}
-		line, after, ok := bytes.Cut(in, []byte("\r\n"))
+	f := &follower{t: t, r: bufio.NewReader(bytes.NewReader(out)), lmtp: lmtp}
+	if f.reply().Code != 220 {
+		t.Fatal("no greeting")
+	}
+	for !f.over {
+		line, rest, ok := bytes.Cut(in, []byte("\r\n"))
 		if !ok {
-			t.Fatalf("reply %v to nothing", reply)
+			f.timeout()
+			break
 		}
-		in = after
-		if verb, _, _ := strings.Cut(strings.ToUpper(string(line)), " "); reply.Code == 250 && verb == "MAIL" {
-			rcpts = 0
-		} else if reply.Code == 250 && verb == "RCPT" {
-			rcpts++
-		}
-		if reply.Code == 354 {
-			if !bytes.HasPrefix(in, []byte(".\r\n")) {
-				if _, in, ok = bytes.Cut(in, []byte("\r\n.\r\n")); !ok {
-					t.Fatal("the content has no end")
-				}
-			} else {
-				in = in[3:]
-			}
-			end := false
-			for i := range rcpts {
-				if i > 0 && !lmtp {
-					break
-				}
-				if reply, err = smtp.ReadReply(r); err != nil {
-					t.Fatalf("after the content: %v", err)
-				}
-				end = end || reply.Code == 421
-			}
-			if end {
-				if rest, _ := io.ReadAll(r); len(rest) > 0 {
-					t.Fatalf("said %q after the goodbye", rest)
-				}
-				return
-			}
+		in = f.command(string(line), rest)
+	}
+	if rest, _ := io.ReadAll(f.r); len(rest) > 0 {
+		t.Fatalf("said %q after the goodbye", rest)
+	}
+}
+
+// A follower knows of a connection what a client knows.
+type follower struct {
+	t       *testing.T
+	r       *bufio.Reader
+	lmtp    bool
+	over    bool // a goodbye was said
+	mail    bool // a transaction is open, chunks included
+	rcpts   int
+	chunks  bool
+	excused int // how many commands may still depend on a MAIL that was refused
+}
+
+func (f *follower) reply() smtp.Reply {
+	f.t.Helper()
+	r, err := smtp.ReadReply(f.r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.over = f.over || r.Code == 421 || r.Code == 221
+	return r
+}
+
+// timeout reads the reply to a client that has not sent all that it began, because
+// what it said at the end was taken for a part of it.
+func (f *follower) timeout() {
+	f.t.Helper()
+	if r := f.reply(); r.Code != 421 {
+		f.t.Fatalf("%v to what has not come", r)
+	}
+}
+
+// command reads the replies to a line, and returns what comes after it.
+func (f *follower) command(line string, in []byte) []byte {
+	cmd, bad := smtp.ParseCommand([]byte(line))
+	if cmd.Verb == "BDAT" && bad == nil && len(line)+2 <= lineMax {
+		return f.chunk(cmd.Arg, in)
+	}
+	verb, r := cmd.Verb, f.reply()
+	switch {
+	case f.over:
+	case verb == "MAIL" && r.Code == 250:
+		f.mail, f.rcpts, f.excused = true, 0, 0
+	case verb == "MAIL" && !f.mail && r.Code != 503 && r.Code != 500:
+		f.excused = 4
+	case verb == "RCPT" && r.Code == 250:
+		f.rcpts++
+	case r.Code == 354:
+		in = f.content(in)
+	case r.Code == 250 && (verb == "RSET" || verb == "EHLO" || verb == "HELO" || verb == "LHLO"):
+		f.end()
+	case r.Code == 503 && f.excused > 0:
+		f.excused--
+	}
+	return in
+}
+
+func (f *follower) end() { f.mail, f.chunks, f.rcpts, f.excused = false, false, 0, 0 }
+
+// content reads the replies to what follows a 354.
+func (f *follower) content(in []byte) []byte {
+	ok := true
+	if bytes.HasPrefix(in, []byte(".\r\n")) {
+		in = in[3:]
+	} else if _, in, ok = bytes.Cut(in, []byte("\r\n.\r\n")); !ok {
+		f.timeout()
+		return nil
+	}
+	f.verdicts()
+	return in
+}
+
+func (f *follower) verdicts() {
+	for i := range f.rcpts {
+		if i == 0 || f.lmtp {
+			f.reply()
 		}
 	}
+	f.end()
+}
+
+// chunk reads the replies to a BDAT.
+func (f *follower) chunk(arg string, in []byte) []byte {
+	c, sized, _ := smtp.ParseChunk(arg)
+	if !sized {
+		if r := f.reply(); !f.over && (r.Code != 501 || f.reply().Code != 421) {
+			f.t.Fatalf("it goes on after BDAT %q: %v", arg, r)
+		}
+		return nil
+	}
+	if c.Size > int64(len(in)) {
+		f.timeout()
+		return nil
+	}
+	switch {
+	case !c.Last:
+		if r := f.reply(); f.rcpts > 0 && r.Code != 503 {
+			f.chunks = true
+		}
+	case f.rcpts > 0:
+		f.verdicts()
+	case f.lmtp && (f.mail || f.excused > 0):
+	default:
+		f.reply()
+	}
+	return in[c.Size:]
 }
 
 // inOrder checks what the sessions were asked against RFC 5321 4.1.4.
@@ -173,13 +244,17 @@ func FuzzServer(f *testing.F) {
 		if len(in) > 1<<14 {
 			return
 		}
-		lmtp := n >= 128
-		out, calls := converse(t, in, 0, lmtp)
-		inStep(t, append(bytes.Clone(in), "\r\n.\r\nQUIT\r\n\r\n.\r\nQUIT\r\n"...), out, lmtp)
-		inOrder(t, calls)
-		out2, calls2 := converse(t, in, int(n), lmtp)
-		if !bytes.Equal(out, out2) || strings.Join(calls, "\n") != strings.Join(calls2, "\n") {
-			t.Fatalf("at once:\n%s%s\nin pieces of %d:\n%s%s", out, calls, n, out2, calls2)
-		}
+		synctest.Test(t, func(t *testing.T) { fuzzServer(t, in, int(n)) })
 	})
+}
+
+func fuzzServer(t *testing.T, in []byte, n int) {
+	lmtp := n >= 128
+	out, calls := converse(t, in, 0, lmtp)
+	inStep(t, append(bytes.Clone(in), "\r\n.\r\nQUIT\r\n\r\n.\r\nQUIT\r\n"...), out, lmtp)
+	inOrder(t, calls)
+	out2, calls2 := converse(t, in, n, lmtp)
+	if !bytes.Equal(out, out2) || strings.Join(calls, "\n") != strings.Join(calls2, "\n") {
+		t.Fatalf("at once:\n%s%s\nin pieces of %d:\n%s%s", out, calls, n, out2, calls2)
+	}
 }

@@ -21,6 +21,8 @@ type recorder struct {
 	open    smtp.Reply // of Open
 	verify  bool       // the sessions are Verifiers
 	expand  string     // the sessions are Expanders too, and "listed" says that EHLO lists it; empty: they are not
+	offer   Offer      // of the sessions
+	early   int        // Data answers so and reads nothing; 0: it reads
 	nobody  bool       // Open gives no session
 	auth    []string   // the mechanisms of the sessions; none: they are no Authenticators
 	tlsOpen smtp.Reply // of Open under TLS
@@ -66,6 +68,16 @@ func (h *recorder) Open(_ context.Context, c Client) (Session, smtp.Reply) {
 }
 
 type recorderSession struct{ h *recorder }
+
+func (s recorderSession) Offer() Offer { return s.h.offer }
+
+func (s recorderSession) Turn(_ context.Context, node string) smtp.Reply {
+	s.h.note("turn %s", node)
+	if word, _, _ := strings.Cut(node, "."); word != "foo" {
+		return answer(word)
+	}
+	return smtp.Reply{Code: 253, Text: "OK, 2 pending messages for node " + node + " started"}
+}
 
 type verifySession struct{ recorderSession }
 
@@ -198,12 +210,19 @@ func (s recorderSession) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams
 }
 
 func (s recorderSession) Data(ctx context.Context, content io.Reader) []smtp.Reply {
+	if s.h.early != 0 {
+		s.h.note("data early")
+		return []smtp.Reply{{Code: s.h.early, Text: "decided early"}}
+	}
 	b, err := io.ReadAll(content)
 	var bad *ContentError
 	switch {
 	case errors.As(err, &bad):
 		s.h.note("data refused %d", bad.Reply.Code)
 		return []smtp.Reply{smtp.OK, smtp.OK} // which the client must never hear
+	case errors.Is(err, ErrAbandoned):
+		s.h.note("data abandoned")
+		return []smtp.Reply{smtp.OK} // which the client must never hear
 	case err != nil:
 		s.h.note("data lost %v", err == io.ErrUnexpectedEOF && ctx.Err() != nil || isConn(err))
 		return []smtp.Reply{smtp.OK}

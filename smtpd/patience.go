@@ -63,7 +63,7 @@ func (s *state) wearies(verb string, r smtp.Reply, l limits) bool {
 		if verb == "MAIL" && !r.Positive() || verb == "VRFY" || verb == "EXPN" {
 			s.idle++
 		}
-	case verb != "DATA":
+	case verb != "DATA" && verb != "BDAT":
 		s.idle++
 	}
 	return s.refusals >= l.refusals || s.idle >= l.idle
@@ -80,7 +80,7 @@ func (c *conn) weary(verb string, r smtp.Reply) string {
 		return "Too many errors"
 	case idle:
 		return "Too many commands that bring no mail"
-	case time.Since(c.since) > c.server.sessionTimeout():
+	case c.chunks == nil && time.Since(c.since) > c.server.sessionTimeout():
 		return "No mail has come for too long"
 	}
 	return ""

@@ -7,12 +7,14 @@ import "github.com/postrider/postrider/smtp"
 type phase uint8
 
 const (
-	refused phase = iota // the greeting was no 220: QUIT is all that is left
-	greeted              // no EHLO or HELO yet
-	ready                // no transaction is open
-	mailing              // MAIL was accepted, and no recipient yet
-	rcpting              // a recipient was accepted: DATA may come
-	nPhases = iota
+	refused  phase = iota // the greeting was no 220: QUIT is all that is left
+	greeted               // no EHLO or HELO yet
+	ready                 // no transaction is open
+	mailing               // MAIL was accepted, and no recipient yet
+	rcpting               // a recipient was accepted: DATA may come
+	chunking              // BDAT was accepted, and was not the last
+	spoilt                // a BDAT was refused: the others are too, up to the last
+	nPhases  = iota
 )
 
 // A state is all that the protocol remembers of a connection. It is pure: its
@@ -24,6 +26,7 @@ type state struct {
 	phase  phase
 	ext    smtp.Extensions // in force: what EHLO offered, nothing after HELO
 	utf8   bool            // the transaction has SMTPUTF8
+	binary bool            // the transaction has BODY=BINARYMIME
 	rcpts  int             // recipients of the transaction
 	authed bool            // AUTH has succeeded
 	faults int             // commands that failed since the last message; see answered
@@ -34,11 +37,8 @@ type state struct {
 	excused int
 	// refusal answers in the phase refused. Zero: the greeting has said it already.
 	refusal smtp.Reply
+	spoilt  smtp.Reply // answers BDAT in the phase spoilt
 }
-
-// offered is what EHLO lists on every connection. All of it is true.
-const offered = smtp.ExtPipelining | smtp.ExtSize | smtp.Ext8BitMIME | smtp.ExtSMTPUTF8 |
-	smtp.ExtEnhancedStatusCodes | smtp.ExtDSN
 
 // begin looks a command up and says whether it is allowed now, with its
 // argument. A nil Reply means that it is.
@@ -80,15 +80,17 @@ func (s *state) outOfOrder(verb string) *smtp.Reply {
 		return no(503, 5, 1, "Say LHLO first")
 	case s.phase == greeted:
 		return no(503, 5, 1, "Say EHLO or HELO first")
+	case s.phase == chunking, s.phase == spoilt:
+		return no(503, 5, 1, "Chunks of a message are under way: say BDAT or RSET")
 	case verb == "MAIL", s.open() && (verb == "STARTTLS" || verb == "AUTH"):
 		// RFC 4954 4: "An AUTH command issued during a mail transaction MUST be
 		// rejected with a 503 reply."
 		return no(503, 5, 1, "A transaction is open already")
-	case verb == "DATA" && s.phase == mailing && s.lmtp:
+	case (verb == "DATA" || verb == "BDAT") && s.phase == mailing && s.lmtp:
 		// RFC 2033 4.2: "when there have been no successful RCPT commands in the mail
 		// transaction, the DATA command MUST fail with a 503 reply code".
 		return no(503, 5, 1, "No valid recipients")
-	case verb == "DATA" && s.phase == mailing:
+	case (verb == "DATA" || verb == "BDAT") && s.phase == mailing:
 		// RFC 5321 3.3: "If there was no MAIL, or no RCPT, command, or all such
 		// commands were rejected, the server MAY return a "command out of sequence"
 		// (503) or "no valid recipients" (554) reply".
@@ -124,14 +126,14 @@ func (s *state) secured() {
 // command)" with why.
 func (s *state) refuse(r smtp.Reply) { s.phase, s.refusal = refused, r }
 
-// mail takes note of a MAIL that was answered with r.
-func (s *state) mail(utf8 bool, r smtp.Reply, excuse int) {
+// mail takes note of a MAIL with p that was answered with r.
+func (s *state) mail(p smtp.MailParams, r smtp.Reply, excuse int) {
 	s.excused = 0
 	if !r.Positive() {
 		s.excused = excuse
 		return
 	}
-	s.phase, s.utf8, s.rcpts = mailing, utf8, 0
+	s.phase, s.rcpts, s.utf8, s.binary = mailing, 0, p.UTF8, p.Body == smtp.BodyBinaryMIME
 }
 
 // rcpt takes note of a RCPT that was answered with r.
@@ -151,6 +153,13 @@ func (s *state) rcptExt() smtp.Extensions {
 	return s.ext &^ smtp.ExtSMTPUTF8
 }
 
+// chunk takes note of a first BDAT. The transaction goes on, but is no longer the
+// session's to reset.
+func (s *state) chunk() { s.phase = chunking }
+
+// spoil takes note of a BDAT, not the last, that was answered with r.
+func (s *state) spoil(r smtp.Reply) { s.phase, s.spoilt = spoilt, r }
+
 // data takes note of a content that was answered with r for so many recipients.
 func (s *state) data(r smtp.Reply, rcpts int) {
 	if r.Positive() {
@@ -161,13 +170,13 @@ func (s *state) data(r smtp.Reply, rcpts int) {
 
 // reset ends the transaction, if one is open.
 func (s *state) reset() {
-	if s.open() {
+	if s.phase > ready {
 		s.phase = ready
 	}
-	s.utf8, s.rcpts, s.excused = false, 0, 0
+	s.utf8, s.binary, s.rcpts, s.excused, s.spoilt = false, false, 0, 0, smtp.Reply{}
 }
 
-// open reports whether a transaction is open.
+// open reports whether a transaction is open whose content has not begun.
 func (s *state) open() bool { return s.phase == mailing || s.phase == rcpting }
 
 // answered counts the reply to a command, and reports whether the connection
@@ -177,6 +186,9 @@ func (s *state) answered(verb string, r smtp.Reply, limit int) bool {
 	fault := r.Code >= 500 && r.Code <= 504 || !r.Positive() && (verb == "AUTH" || s.phase == refused)
 	if !fault {
 		return false
+	}
+	if verb == "BDAT" && (s.phase > ready || s.excused > 0) {
+		return false // of how many chunks a message is, nobody is to be blamed for
 	}
 	if r.Code == 503 && s.excused > 0 {
 		s.excused--

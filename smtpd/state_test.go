@@ -9,33 +9,36 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
-// What each verb is answered in the phases refused, greeted, ready, mailing and
-// rcpting; 0: it is allowed.
+// What each verb is answered in the phases refused, greeted, ready, mailing,
+// rcpting, chunking and spoilt; 0: it is allowed.
 var orderOf = map[string][nPhases]int{
-	"EHLO":     {503, 0, 0, 0, 0},
-	"HELO":     {503, 0, 0, 0, 0},
-	"MAIL":     {503, 503, 0, 503, 503},
-	"RCPT":     {503, 503, 503, 0, 0},
-	"DATA":     {503, 503, 503, 554, 0},
-	"LHLO":     {503, 502, 502, 502, 502},
-	"STARTTLS": {503, 0, 0, 503, 503},
-	"AUTH":     {503, 503, 0, 503, 503},
-	"RSET":     {503, 0, 0, 0, 0},
-	"NOOP":     {503, 0, 0, 0, 0},
-	"VRFY":     {503, 0, 0, 0, 0},
-	"HELP":     {503, 0, 0, 0, 0},
-	"QUIT":     {0, 0, 0, 0, 0},
-	"EXPN":     {503, 0, 0, 0, 0},
-	"FOO":      {503, 500, 500, 500, 500},
+	"EHLO":     {503, 0, 0, 0, 0, 0, 0},
+	"HELO":     {503, 0, 0, 0, 0, 0, 0},
+	"MAIL":     {503, 503, 0, 503, 503, 503, 503},
+	"RCPT":     {503, 503, 503, 0, 0, 503, 503},
+	"DATA":     {503, 503, 503, 554, 0, 503, 503},
+	"BDAT":     {503, 503, 503, 554, 0, 0, 0},
+	"LHLO":     {503, 502, 502, 502, 502, 502, 502},
+	"STARTTLS": {503, 0, 0, 503, 503, 503, 503},
+	"AUTH":     {503, 503, 0, 503, 503, 503, 503},
+	"ETRN":     {503, 503, 0, 503, 503, 503, 503},
+	"RSET":     {503, 0, 0, 0, 0, 0, 0},
+	"NOOP":     {503, 0, 0, 0, 0, 0, 0},
+	"VRFY":     {503, 0, 0, 0, 0, 503, 0},
+	"HELP":     {503, 0, 0, 0, 0, 0, 0},
+	"QUIT":     {0, 0, 0, 0, 0, 0, 0},
+	"EXPN":     {503, 0, 0, 0, 0, 503, 0},
+	"FOO":      {503, 500, 500, 500, 500, 500, 500},
 }
 
 func TestOrder(t *testing.T) {
 	testOrder(t, false, orderOf)
 	lmtp := maps.Clone(orderOf)
-	lmtp["EHLO"] = [nPhases]int{503, 500, 500, 500, 500}
+	lmtp["EHLO"] = [nPhases]int{503, 500, 500, 500, 500, 500, 500}
 	lmtp["HELO"] = lmtp["EHLO"]
 	lmtp["LHLO"] = orderOf["EHLO"]
-	lmtp["DATA"] = [nPhases]int{503, 503, 503, 503, 0}
+	lmtp["DATA"] = [nPhases]int{503, 503, 503, 503, 0, 503, 503}
+	lmtp["BDAT"] = [nPhases]int{503, 503, 503, 503, 0, 0, 0}
 	testOrder(t, true, lmtp)
 	for _, v := range verbs {
 		if _, ok := orderOf[v.name]; !ok && v.run != nil {
@@ -111,10 +114,10 @@ func TestStateWalk(t *testing.T) {
 			continue
 		}
 		c.step(t, &s, v.name, reply)
-		if s.open() != c.open || s.authed != c.authed || s.rcpts != c.rcpts || (s.phase == rcpting) != (c.rcpts > 0) {
+		if s.open() != c.open || s.authed != c.authed || s.rcpts != c.rcpts || (s.phase >= rcpting) != (c.rcpts > 0) || (s.phase > rcpting) != c.chunks {
 			t.Fatalf("after %s %d: %+v, want %+v", v.name, reply.Code, s, c)
 		}
-		if s.phase != greeted && (s.ext != 0) != c.esmtp || s.rcptExt().Has(smtp.ExtSMTPUTF8) != (c.esmtp && c.open) {
+		if s.phase != greeted && (s.ext != 0) != c.esmtp || s.rcptExt().Has(smtp.ExtSMTPUTF8) != (c.esmtp && (c.open || c.chunks)) {
 			t.Fatalf("after %s %d: %+v has extensions that are not in force", v.name, reply.Code, s)
 		}
 	}
@@ -123,6 +126,7 @@ func TestStateWalk(t *testing.T) {
 // remembered is what a client knows of its connection.
 type remembered struct {
 	esmtp, authed, open bool
+	chunks              bool // some have been sent, and not the last
 	rcpts               int
 }
 
@@ -130,7 +134,7 @@ type remembered struct {
 func (c *remembered) step(t *testing.T, s *state, verb string, reply smtp.Reply) {
 	t.Helper()
 	switch {
-	case c.open && (verb == "MAIL" || verb == "AUTH" || verb == "STARTTLS"), !c.open && verb == "RCPT", c.rcpts == 0 && verb == "DATA":
+	case c.open && (verb == "MAIL" || verb == "AUTH" || verb == "STARTTLS"), !c.open && verb == "RCPT", c.rcpts == 0 && (verb == "DATA" || verb == "BDAT"), c.chunks && (verb == "DATA" || verb == "VRFY" && s.phase == chunking):
 		t.Fatalf("%s is allowed: %+v", verb, c)
 	}
 	yes := reply.Positive()
@@ -138,14 +142,14 @@ func (c *remembered) step(t *testing.T, s *state, verb string, reply smtp.Reply)
 	case "EHLO", "HELO":
 		ext := smtp.Extensions(0)
 		if verb == "EHLO" {
-			ext = offered
+			ext = always | promises
 		}
 		s.hello(ext, reply)
 		if yes {
-			c.open, c.rcpts, c.esmtp = false, 0, verb == "EHLO"
+			c.open, c.chunks, c.rcpts, c.esmtp = false, false, 0, verb == "EHLO"
 		}
 	case "MAIL":
-		s.mail(c.esmtp, reply, 3)
+		s.mail(smtp.MailParams{UTF8: c.esmtp}, reply, 3)
 		c.open = yes
 	case "RCPT":
 		s.rcpt(reply)
@@ -159,9 +163,21 @@ func (c *remembered) step(t *testing.T, s *state, verb string, reply smtp.Reply)
 		if yes && s.faults != 0 {
 			t.Fatal("a message did not set the faults back")
 		}
+	case "BDAT":
+		switch reply.Code {
+		case 250:
+			s.chunk()
+			c.open, c.chunks = false, true
+		case 550: // the last
+			s.reset()
+			c.open, c.chunks, c.rcpts = false, false, 0
+		default:
+			s.spoil(reply)
+			c.open, c.chunks = false, true
+		}
 	case "RSET":
 		s.reset()
-		c.open, c.rcpts = false, 0
+		c.open, c.chunks, c.rcpts = false, false, 0
 	case "AUTH":
 		s.auth(reply)
 		c.authed = c.authed || yes
@@ -194,7 +210,7 @@ func TestAnswered(t *testing.T) {
 	}
 	// Commands behind a refused MAIL are excused, but not without end.
 	s = state{phase: ready}
-	s.mail(false, smtp.Reply{Code: 550}, 5)
+	s.mail(smtp.MailParams{}, smtp.Reply{Code: 550}, 5)
 	n := 0
 	for !s.answered("RCPT", smtp.Reply{Code: 503}, 3) {
 		n++

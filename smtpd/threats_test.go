@@ -327,7 +327,7 @@ func TestLongNames(t *testing.T) {
 // understood, and never an address that ends before it.
 func TestControlsInAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &recorder{}
+		h := &recorder{offer: Offer{Extensions: smtp.ExtSMTPUTF8}}
 		r := run(t, t.Context(), &Server{Handler: h, MaxErrors: 1 << 20, MaxIdle: 1 << 20})
 		defer r.stop()
 		p := r.dial("192.0.2.1:1")

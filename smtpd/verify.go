@@ -9,7 +9,7 @@ import (
 
 // vrfy answers VRFY (RFC 5321 4.1.1.6).
 func (c *conn) vrfy(ctx context.Context, arg string) smtp.Reply {
-	v, ok := c.session.(Verifier)
+	v, ok := as[Verifier](c.session)
 	if !ok {
 		return smtp.Reply{Code: 252, Status: smtp.Status{Class: 2, Subject: 5, Detail: 0},
 			Text: "Cannot VRFY user, but will accept message and attempt delivery"}
@@ -19,7 +19,7 @@ func (c *conn) vrfy(ctx context.Context, arg string) smtp.Reply {
 
 // expn answers EXPN (RFC 5321 4.1.1.7).
 func (c *conn) expn(ctx context.Context, arg string) smtp.Reply {
-	e, ok := c.session.(Expander)
+	e, ok := as[Expander](c.session)
 	if !ok {
 		return *no(502, 5, 1, "Command not implemented")
 	}

@@ -16,6 +16,8 @@ listener "mx" {
   refuse     = ["198.51.100.0/24"]
   verify     = "relay_from"
   announce   = true
+
+  no_soliciting = ["org.example:ADV", "net.example:ADV:ADLT"]
 }
 listener "second" { address = "127.0.0.1:2525" }
 listener "submission" {
@@ -125,6 +127,9 @@ limits {
   recipients   = 200
   exempt       = []
   min_free     = "2GiB"
+
+  future_release  = "7d"
+  future_messages = 50
 }
 journal {
   keep     = "30d"
