@@ -50,14 +50,14 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	c := &campaign{t: t, seed: *crashSeed}
 	begun := time.Now()
-	for ; c.states < *crashStates && c.lost == 0; c.seed++ {
+	for ; c.states < *crashStates && !t.Failed(); c.seed++ {
 		c.script()
 		t.Logf("seed %d done after %v: crash states %d, of them in recovery %d", c.seed, time.Since(begun).Round(time.Second), c.states, c.double)
 		if *crashOp >= 0 {
 			return
 		}
 	}
-	t.Logf("crash states %d, operations %d, lost %d", c.states, c.ops, c.lost)
+	t.Logf("crash states %d, of them in recovery %d, operations %d, lost %d; what comes next begins with -crash.seed=%d", c.states, c.double, c.ops, c.lost, c.seed)
 }
 
 // script crashes one script everywhere.

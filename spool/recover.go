@@ -341,7 +341,12 @@ func (r *recovery) finish() error {
 	var took []*group
 	for len(r.held) > 0 {
 		g := r.held[0]
-		if !g.whole || g.recs[0].lsn != r.last+1 || !r.bodies(g) {
+		if !g.whole || g.recs[0].lsn != r.last+1 {
+			break
+		}
+		if whole, err := r.bodies(g); err != nil {
+			return err
+		} else if !whole {
 			break
 		}
 		r.held = r.held[1:]
@@ -384,8 +389,9 @@ func (g *group) writeAgain() error {
 	return g.seg.f.Sync()
 }
 
-// bodies reports whether the bodies of a group are what was written.
-func (r *recovery) bodies(g *group) bool {
+// bodies reports whether the bodies of a group are what was written. What cannot
+// be read now is not torn: the next start may read it.
+func (r *recovery) bodies(g *group) (bool, error) {
 	buf := make([]byte, blockLen)
 	for i := range g.recs {
 		rec := &g.recs[i]
@@ -394,17 +400,20 @@ func (r *recovery) bodies(g *group) bool {
 		}
 		a, err := decodeAccepted(rec.meta)
 		if err != nil {
-			return false
+			return false, nil
 		}
 		off := rec.off + headerLen + int64(rec.metaLen)
 		for j, sum := range a.sums {
 			b := buf[:min(blockLen, a.size-int64(j)*blockLen)]
-			if _, err := g.seg.f.ReadAt(b, off+int64(j)*blockLen); err != nil && err != io.EOF || checksum(b) != sum {
-				return false
+			if _, err := g.seg.f.ReadAt(b, off+int64(j)*blockLen); err != nil && err != io.EOF {
+				return false, fmt.Errorf("spool: read the end of %s: %w", segmentName(g.seg.n), err)
+			}
+			if checksum(b) != sum {
+				return false, nil
 			}
 		}
 	}
-	return true
+	return true, nil
 }
 
 // take does what the records of a group say.
