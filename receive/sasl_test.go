@@ -1,10 +1,12 @@
 package receive
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -173,6 +175,7 @@ func TestSCRAMOverTLS(t *testing.T) {
 		if got := bindingTypes(bindings); !slices.Equal(got, types) {
 			t.Errorf("%s: %v, want %v", name, got, types)
 		}
+		checkBindings(t, s.dial(t, version))
 		for _, typ := range types {
 			c := s.dial(t, version)
 			at := slices.IndexFunc(c.ChannelBindings(), func(b smtp.ChannelBinding) bool { return b.Type == typ })
@@ -208,6 +211,24 @@ func TestSCRAMOverTLS(t *testing.T) {
 		c := s.dial(t, tls.VersionTLS13)
 		if got := outcome(t, c, smtp.SCRAMClient(test.o)); !strings.Contains(got, test.want) {
 			t.Errorf("%+v: %s", test.o, got)
+		}
+	}
+}
+
+// checkBindings wants the values to be those of RFC 9266 and RFC 5929: the exporter
+// with a context that is there and empty, and the certificate under SHA-256.
+func checkBindings(t *testing.T, c *smtpc.Conn) {
+	t.Helper()
+	state := c.TLS()
+	exported, err := state.ExportKeyingMaterial("EXPORTER-Channel-Binding", []byte(""), 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(state.PeerCertificates[0].Raw)
+	for _, b := range c.ChannelBindings() {
+		want := map[string][]byte{"tls-exporter": exported, "tls-unique": state.TLSUnique, "tls-server-end-point": sum[:]}[b.Type]
+		if !bytes.Equal(b.Value, want) {
+			t.Errorf("%s %s is %x, want %x", tls.VersionName(state.Version), b.Type, b.Value, want)
 		}
 	}
 }

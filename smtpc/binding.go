@@ -20,7 +20,8 @@ func (c *Conn) ChannelBindings() []smtp.ChannelBinding {
 		return nil
 	}
 	var all []smtp.ChannelBinding
-	if ekm, err := c.tls.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32); err == nil {
+	// The context is there and empty, which in TLS 1.2 is another value than none.
+	if ekm, err := c.tls.ExportKeyingMaterial("EXPORTER-Channel-Binding", []byte{}, 32); err == nil {
 		all = append(all, smtp.ChannelBinding{Type: "tls-exporter", Value: ekm})
 	}
 	if len(c.tls.TLSUnique) > 0 {
