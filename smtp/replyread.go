@@ -26,9 +26,9 @@ var (
 
 // ReadReply reads one reply, of one line or several. It keeps to the codes that
 // are sent, also to those outside 2yz to 5yz, which Reply holds for temporary.
-// Text is joined by "\n" in printable ASCII, and the enhanced status is taken
-// out of it if it agrees with the code. An io.EOF in the middle of a reply is
-// io.ErrUnexpectedEOF.
+// Text is joined by "\n" in printable ASCII, of 251 and 551 in printable UTF-8, and
+// the enhanced status is taken out of it if it agrees with the code. An io.EOF in
+// the middle of a reply is io.ErrUnexpectedEOF.
 func ReadReply(r *bufio.Reader) (Reply, error) {
 	var (
 		reply Reply
@@ -60,7 +60,14 @@ func ReadReply(r *bufio.Reader) (Reply, error) {
 		if has && st == reply.Status {
 			rest = after
 		}
-		text = appendPrintable(text, rest)
+		if code == 251 || code == 551 {
+			// RFC 6531 3.7.4.1: UTF-8 is allowed "in the email address associated with 251
+			// and 551 reply-codes, and the SMTP client MUST be able to accept and process
+			// them."
+			text = appendPrintableUTF8(text, string(rest))
+		} else {
+			text = appendPrintable(text, rest)
+		}
 		if !more {
 			if reply.Text = OK.Text; string(text) != OK.Text {
 				reply.Text = string(text)

@@ -91,6 +91,7 @@ type step struct {
 //	D:                the connection is lost, under TLS without a close_notify
 //	L:                the client goes over to TLS
 //	L: 1.1            the client offers this version at most, and is refused
+//	Q:                the server is told to shut down
 //	X:                the server has closed it, and said nothing more
 //
 // Lines of C and R that follow each other are sent as one group.
@@ -113,7 +114,7 @@ func readDialogue(t *testing.T, file string, s *Server, h *recorder) []step {
 			continue
 		}
 		kind, rest, ok := strings.Cut(text, ":")
-		if !ok || len(kind) != 1 || !strings.Contains("CRSMHTEXDL", kind) {
+		if !ok || len(kind) != 1 || !strings.Contains("CRSMHTEXDLQ", kind) {
 			t.Fatalf("%s:%d: no step: %q", file, n, text)
 		}
 		rest = strings.TrimPrefix(rest, " ")
@@ -241,13 +242,14 @@ func play(t *testing.T, file string, octets bool) {
 	client := l.dial("192.0.2.1:4321")
 
 	// What the client sends goes out beside, as over a network that buffers.
-	var sends sync.WaitGroup
+	var sends, stops sync.WaitGroup
 	defer func() {
 		client.Close() // without a close_notify that nobody may be there to read
 		sends.Wait()
 		if err := s.Shutdown(context.Background()); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
+		stops.Wait()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
@@ -256,6 +258,7 @@ func play(t *testing.T, file string, octets bool) {
 		}
 	}()
 	p := &player{t: t, file: file, raw: client, client: client, in: bufio.NewReader(client), h: h}
+	p.stop = func() { stops.Go(func() { _ = s.Shutdown(context.Background()) }) }
 	for i := 0; i < len(steps); {
 		var group strings.Builder
 		for ; i < len(steps) && (steps[i].kind == "C" || steps[i].kind == "R"); i++ {
@@ -296,6 +299,7 @@ type player struct {
 	client net.Conn // raw, or TLS over it
 	in     *bufio.Reader
 	h      *recorder
+	stop   func()
 	seen   int // calls of the recorder that were compared
 }
 
@@ -323,6 +327,10 @@ func (p *player) step(st step, sent func()) bool {
 			p.t.Fatalf("%s: %v", where, err)
 		}
 		time.Sleep(d)
+	case "Q":
+		sent()
+		synctest.Wait()
+		p.stop()
 	case "E":
 		sent()
 		p.client.Close()

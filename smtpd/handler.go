@@ -1,9 +1,10 @@
 // Package smtpd is the server side of SMTP and LMTP: give a Server a Handler and
 // listeners, and it speaks the protocol strictly (RFC 5321, RFC 2033), with
 // PIPELINING, SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN, STARTTLS or
-// implicit TLS, and under TLS with AUTH. The Handler decides,
-// and its replies are sent as they are; a zero reply is 451 4.3.0, so that what
-// goes wrong costs the client another try and never the message.
+// implicit TLS, under TLS with AUTH, and VRFY and EXPN where a Session answers them.
+// The Handler decides, and its replies are sent as they are; a zero reply is
+// 451 4.3.0, so that what goes wrong costs the client another try and never the
+// message.
 package smtpd
 
 import (
