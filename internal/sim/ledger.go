@@ -169,7 +169,7 @@ func (s *Site) taken(ends map[string]*End, peer string) error {
 		if e == nil {
 			return fmt.Errorf("content_intact: %s got a message that nobody sent", peer)
 		}
-		if !bytes.HasSuffix(t.Content, s.entries[token].Content) {
+		if !intact(t.Content, s.entries[token].Content, t.SevenBit) {
 			return fmt.Errorf("content_intact: %s is not the same at %s", token, peer)
 		}
 		for _, to := range t.Rcpts {

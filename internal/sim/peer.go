@@ -69,8 +69,10 @@ type Taken struct {
 	From    string
 	Rcpts   []string
 	Content []byte // dots unstuffed, CRLF kept
-	Final   int    // the code that it answered, or meant to
-	Sent    bool   // the reply was written whole, in a form that can be read
+	// SevenBit: the peer had not offered 8BITMIME, so that what it got may be encoded.
+	SevenBit bool
+	Final    int  // the code that it answered, or meant to
+	Sent     bool // the reply was written whole, in a form that can be read
 	// Heard: the client's end has read the reply out of the network. A client
 	// that heard 250, and did not crash, has no reason to send it again.
 	Heard bool

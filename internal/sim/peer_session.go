@@ -427,7 +427,7 @@ func (s *session) finish(content []byte) error {
 	case s.befalls("defer_late", said, h.DeferLate):
 		return s.reply(451, "4.3.0", "not now")
 	}
-	t := &Taken{At: time.Now(), From: s.from, Rcpts: s.rcpts, Content: content, Final: 250, conn: s.c}
+	t := &Taken{At: time.Now(), From: s.from, Rcpts: s.rcpts, Content: content, SevenBit: !s.offer["8BITMIME"], Final: 250, conn: s.c}
 	switch {
 	case s.befalls("drop_late", said, h.DropLate):
 		s.p.take(t)

@@ -52,7 +52,7 @@ func (s *session) verdict(to string, atRcpt bool) *verdict {
 // finishEach answers the final dot over LMTP, recipient by recipient.
 func (s *session) finishEach(content []byte) error {
 	s.inspect(content)
-	t := &Taken{At: time.Now(), From: s.from, Content: content, Final: 250, conn: s.c}
+	t := &Taken{At: time.Now(), From: s.from, Content: content, SevenBit: !s.offer["8BITMIME"], Final: 250, conn: s.c}
 	said := make([]*verdict, len(s.rcpts))
 	for i, to := range s.rcpts {
 		if said[i] = s.verdict(to, false); said[i] == nil {
