@@ -122,6 +122,10 @@ func (r mapRouter) Resolve(_ context.Context, to smtp.Path, _ postrider.Source) 
 	case to.Domain == "":
 		res = postrider.Resolution{Kind: postrider.KindMailbox, To: []smtp.Path{{Local: "ops", Domain: "our.example"}}}
 	case to.Domain != "our.example":
+	case to.Local == "team":
+		res = postrider.Resolution{Kind: postrider.KindAlias, To: []smtp.Path{{Local: "one", Domain: "our.example"}, {Local: "two", Domain: "far.example"}}}
+	case to.Local == "alias":
+		res = postrider.Resolution{Kind: postrider.KindAlias, To: []smtp.Path{{Local: "one", Domain: "our.example"}}}
 	case to.Local == "nobody":
 		res.Kind = postrider.KindUnknown
 	case to.Local == "postmaster":

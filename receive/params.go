@@ -149,12 +149,12 @@ func (t *transaction) keep(m *postrider.Message, now time.Time) {
 		// It is counted from MAIL, and kept as counted from now. RFC 2852 4: what is over
 		// is told to no one else with a by-mode of R.
 		m.By.Seconds -= int32(min(now.Sub(t.began), 24*time.Hour) / time.Second)
-		if m.By.Mode == smtp.ByReturn {
+		if m.By.Mode == smtp.ByReturn || t.params.By.Seconds > 0 { // so that who is to be told that it is late is told by us
 			m.By.Seconds = max(1, m.By.Seconds)
 		}
 	}
 	if t.release.After(now) {
-		m.Release = t.release
+		m.Release, m.HoldFor = t.release, t.params.Hold.For
 	}
 }
 

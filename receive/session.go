@@ -145,21 +145,13 @@ func (s *session) rcpt(ctx context.Context, t *transaction, to smtp.Path, p smtp
 	if !v.Reply.Positive() {
 		return smtp.Reply{} // nobody answers for this recipient
 	}
-	rrvs := p.RRVS
 	if res.Kind != postrider.KindRemote {
 		if r := s.owned(to, p); r.Code != 0 {
 			return r
 		}
-		rrvs = smtp.RRVS{} // it has been looked at, and is not for those that an alias stands for
+		p.RRVS = smtp.RRVS{} // it has been looked at, and is not for those that an alias stands for
 	}
-	added := false
-	for _, became := range res.To {
-		if key := keyOf(res.Kind, became); !t.taken[key] {
-			t.taken[key], added = true, true
-			t.rcpts = append(t.rcpts, postrider.Recipient{To: became, Notify: p.Notify, ORcpt: original(to, became, p), RRVS: rrvs})
-		}
-	}
-	if added {
+	if s.become(t, to, res, p) {
 		t.named = append(t.named, to)
 	}
 	return v.Reply

@@ -137,10 +137,12 @@ func (c *Conn) authParam(who string) string {
 	switch {
 	case !c.has(smtp.ExtAuth):
 		return ""
-	case who == "" && c.authed:
+	case who != "" && who != "<>":
+		return who
+	case c.authed:
 		return "<>"
 	}
-	return who
+	return ""
 }
 
 // rcptParams are the parameters of RCPT that this peer understands.
