@@ -8,11 +8,13 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -210,4 +212,85 @@ func TestDovecotSCRAM(t *testing.T) {
 			t.Errorf("%q: %s, proved %v", password, got, c.(smtp.SASLProver).Proved())
 		}
 	}
+}
+
+// SCRAM-SHA-256-PLUS over the TLS of others: what OpenSSL exports of its end of
+// the connection is what we have bound to at ours (RFC 9266), and what it exports
+// of another is refused.
+func TestSCRAMPlusWithOpenSSL(t *testing.T) {
+	need(t, "openssl")
+	h := newSubmissionHost(t, "")
+	h.start()
+	if got := scramPlus(t, h, false); !strings.HasPrefix(got, "235 ") {
+		t.Errorf("bound to this connection: %s", got)
+	}
+	if got := scramPlus(t, h, true); !strings.HasPrefix(got, "535 5.7.0") {
+		t.Errorf("bound to another: %s", got)
+	}
+	h.stop()
+}
+
+// scramPlus authenticates over OpenSSL at h, bound to what it exports, or to something
+// else, and returns the last reply.
+func scramPlus(t *testing.T, h *submissionHost, spoil bool) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "openssl", "s_client", "-connect", net.JoinHostPort(h.ip, strconv.Itoa(h.tlsPort)), "-tls1_3", "-nocommands",
+		"-CAfile", h.ca, "-keymatexport", "EXPORTER-Channel-Binding", "-keymatexportlen", "32")
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	lines := bufio.NewScanner(out)
+	hear := func(prefixes ...string) string {
+		for lines.Scan() {
+			line := strings.TrimSpace(lines.Text())
+			for _, p := range prefixes {
+				if rest, ok := strings.CutPrefix(line, p); ok {
+					return strings.TrimSpace(rest)
+				}
+			}
+		}
+		t.Fatalf("no %q: %v", prefixes, lines.Err())
+		return ""
+	}
+	value, err := hex.DecodeString(hear("Keying material:"))
+	if err != nil || len(value) != 32 {
+		t.Fatalf("%x, %v", value, err)
+	}
+	if spoil {
+		value[0] ^= 1
+	}
+	c := smtp.SCRAMClient(smtp.SCRAMClientOptions{User: "alice@a.example", Password: alicePassword, Plus: true,
+		Binding: smtp.ChannelBinding{Type: "tls-exporter", Value: value}, Rand: rand.Reader})
+	response, err := c.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hear("220 ")
+	fmt.Fprint(in, "EHLO client.example\r\n")
+	hear("250 ")
+	fmt.Fprintf(in, "AUTH %s %s\r\n", c.Mechanism(), smtp.EncodeSASL(response))
+	for range 2 {
+		line := hear("334 ", "535")
+		challenge, ok := smtp.DecodeSASL(line)
+		if !ok {
+			return "535 " + line
+		}
+		if response, err = c.Next(challenge); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(in, "%s\r\n", smtp.EncodeSASL(response))
+	}
+	end := hear("235", "535")
+	if !c.(smtp.SASLProver).Proved() {
+		t.Error("the server is not proved")
+	}
+	fmt.Fprint(in, "QUIT\r\n")
+	return "235 " + end
 }
