@@ -19,6 +19,8 @@ type Message struct {
 	From       string       `json:"from"` // empty: the null reverse-path
 	Size       int64        `json:"size"` // octets
 	Arrived    time.Time    `json:"arrived"`
+	Release    *time.Time   `json:"release,omitempty"`  // not sent before, by order of the sender (RFC 4865); null: at once
+	Priority   int8         `json:"priority,omitempty"` // RFC 6710
 	State      string       `json:"state"`
 	Recipients []Recipient  `json:"recipients"`
 }
@@ -52,7 +54,7 @@ var states = []string{StateActive, StateQueued, StateDeferred, StateHeld, StateF
 // View shows m. The indices of recipients in active are under way; dest says
 // where a recipient waits.
 func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []int) Message {
-	v := Message{ID: m.ID, From: m.From.String(), Size: m.Size, Arrived: m.Arrived.UTC(), Recipients: make([]Recipient, len(m.Recipients))}
+	v := Message{ID: m.ID, From: m.From.String(), Size: m.Size, Arrived: m.Arrived.UTC(), Release: when(m.Release), Priority: m.Priority, Recipients: make([]Recipient, len(m.Recipients))}
 	best := len(states) - 1
 	for i, r := range m.Recipients {
 		out := Recipient{To: r.To.String(), Dest: dest(r.To), Tries: r.Tries, Reply: replyText(r.Reply)}
@@ -64,12 +66,19 @@ func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []in
 			due := r.Due.UTC()
 			out.Next = &due
 		}
+		if r.Reply.Code == 0 && out.State == StateQueued && !m.Release.IsZero() && r.Due.Equal(m.Release) {
+			out.Reply = SendersOrder
+		}
 		best = min(best, slices.Index(states, out.State))
 		v.Recipients[i] = out
 	}
 	v.State = states[best]
 	return v
 }
+
+// SendersOrder is the reply of a recipient that nobody has asked about yet, since its
+// sender wants it so (RFC 4865).
+const SendersOrder = "waits by order of the sender"
 
 func stateOf(r postrider.Recipient, d postrider.Dest, active bool) string {
 	switch {

@@ -218,6 +218,9 @@ func (t *teller) next(s admin.Step) string {
 	if !s.Next.After(t.now) {
 		return "due now: it is tried when its destination takes mail"
 	}
+	if s.Reply == admin.SendersOrder {
+		return "it waits by order of the sender" + t.then(", and is sent ", s.Next)
+	}
 	return "it waits" + t.then(", and is tried next ", s.Next)
 }
 

@@ -85,3 +85,15 @@ func TestWhereIsFitForATerminal(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// Mail that its sender holds back (RFC 4865) says so.
+func TestWhereSaysWhoseOrder(t *testing.T) {
+	out := newScreen()
+	now := time.Now()
+	next := now.Add(time.Hour)
+	tell := teller{a: &app{stdout: out}, now: now}
+	tell.tell(admin.Step{Event: admin.StepNext, To: "b@x.example", State: admin.StateQueued, Reply: admin.SendersOrder, Next: &next})
+	if text := out.String(); !strings.Contains(text, "b@x.example: it waits by order of the sender, and is sent at ") {
+		t.Errorf("%q", text)
+	}
+}
