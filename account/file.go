@@ -15,6 +15,7 @@ type table struct {
 	lines  []line
 	byName map[string]*entry // by folded name
 	secret []byte            // of the file, for the salts of SCRAM; nil: it has none
+	proves bool              // every account has keys of SCRAM, and there is one, and a secret
 }
 
 // A line is one line of the file.
@@ -40,7 +41,7 @@ func parseTable(name string, data []byte) (*table, error) {
 	if text == "" {
 		return t, nil
 	}
-	n := 0
+	n, keyless := 0, 0
 	for s := range strings.SplitSeq(text, "\n") {
 		n++
 		l := line{text: s}
@@ -63,9 +64,13 @@ func parseTable(name string, data []byte) (*table, error) {
 				return nil, fmt.Errorf("%s:%d: this account has a line above", name, n)
 			}
 			l.entry, t.byName[key] = e, e
+			if e.keys == nil {
+				keyless++
+			}
 		}
 		t.lines = append(t.lines, l)
 	}
+	t.proves = len(t.byName) > 0 && keyless == 0 && t.secret != nil
 	return t, nil
 }
 

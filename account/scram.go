@@ -117,16 +117,6 @@ func parseSecret(s string) ([]byte, error) {
 	return b, nil
 }
 
-// scram reports whether every account has keys, and there is one, and a secret.
-func (t *table) scram() bool {
-	for _, e := range t.byName {
-		if e.keys == nil {
-			return false
-		}
-	}
-	return len(t.byName) > 0 && t.secret != nil
-}
-
 // invented returns the keys that stand for a name without any: no password has
 // them, and they are the same each time, as those of an account are.
 func (t *table) invented(user string) smtp.SCRAMKeys {
@@ -142,7 +132,7 @@ func (t *table) invented(user string) smtp.SCRAMKeys {
 // Proves reports whether SCRAM can be offered: every account has keys for it. An
 // account that was made before there were any gets them with its next password;
 // until then its mail program, which would choose SCRAM, is not told of it.
-func (s *Store) Proves() bool { return s.current().scram() }
+func (s *Store) Proves() bool { return s.current().proves }
 
 // Unproved returns the accounts that SCRAM is not offered for the sake of.
 func (s *Store) Unproved() []Account {
