@@ -166,6 +166,8 @@ func TestReceived(t *testing.T) {
 			"Received: from a\r\n\tby mx with UTF8SMTP\r\n\tfor <jörg@example.org>; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"TLS", Received{Hello: "a", By: "mx", Protocol: "ESMTPSA", ID: "0", For: "b@c", TLS: "TLS_AES_128_GCM_SHA256", Time: when},
 			"Received: from a\r\n\tby mx with ESMTPSA id 0\r\n\tfor <b@c>\r\n\ttls TLS_AES_128_GCM_SHA256; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
+		{"priority", Received{Hello: "a", By: "mx", Protocol: "ESMTP", ID: "0", Priority: -9, Time: when},
+			"Received: from a\r\n\tby mx with ESMTP id 0\r\n\tPRIORITY -9; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"TLS that is no name", Received{Hello: "a", By: "mx", Protocol: "ESMTPS", TLS: "x;\r\n(", Time: when},
 			"Received: from a\r\n\tby mx with ESMTPS\r\n\ttls x____; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"UTF-8 for without leave", Received{Hello: "a", By: "mx", Protocol: "ESMTP", For: "jörg@example.org", Time: when},

@@ -2,6 +2,7 @@ package message
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -21,9 +22,11 @@ type Received struct {
 	// message has exactly one recipient: RFC 5321 4.4, "If the FOR clause appears,
 	// it MUST contain exactly one <path> entry", and RFC 5321 7.2 would not have
 	// one recipient learn of another.
-	For  string
-	TLS  string    // registered name of the cipher suite (RFC 8314 4.3); empty: in the clear
-	Time time.Time // in the zone to be shown
+	For string
+	// Priority is that of the message (RFC 6710 4.1), where it has another than 0.
+	Priority int8
+	TLS      string    // registered name of the cipher suite (RFC 8314 4.3); empty: in the clear
+	Time     time.Time // in the zone to be shown
 }
 
 // Lengths that keep a Received field from being used to carry something else,
@@ -56,6 +59,11 @@ func (r Received) Append(dst []byte) []byte {
 		f.fold()
 		f.word("for")
 		f.word("<" + r.For + ">")
+	}
+	if r.Priority != 0 {
+		f.fold()
+		f.word("PRIORITY")
+		f.word(strconv.Itoa(int(r.Priority)))
 	}
 	if r.TLS != "" {
 		f.fold()

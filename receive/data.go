@@ -212,6 +212,7 @@ func (s *session) received(t *transaction, id postrider.ID, now time.Time) messa
 		By:       s.o.Hostname,
 		Protocol: t.source.Protocol,
 		ID:       string(id),
+		Priority: t.priority,
 		TLS:      s.suite,
 		Time:     now,
 	}
