@@ -288,13 +288,16 @@ type Stat struct {
 	Oldest     time.Time // arrival of the oldest message; zero: none
 	LiveBytes  int64     // of the log, that are needed
 	LogBytes   int64
+	Drafts     int64 // octets of drafts in memory
+	Leases     int   // that are out
 }
 
 // Stat counts. It looks at every message: ask it for people, not for mail.
 func (s *Spool) Stat() Stat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stat{Messages: len(s.entries), Recipients: s.waiting, LiveBytes: s.liveBytes, LogBytes: s.logBytes}
+	st := Stat{Messages: len(s.entries), Recipients: s.waiting, LiveBytes: s.liveBytes, LogBytes: s.logBytes,
+		Drafts: s.draftBytes.Load(), Leases: len(s.leases)}
 	oldest := int64(never)
 	for _, e := range s.entries {
 		oldest = min(oldest, e.arrived)

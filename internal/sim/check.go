@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/admin"
+	"github.com/postrider/postrider/spool"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -19,7 +20,7 @@ func (s *Site) check(ctx context.Context) (Tally, error) {
 			s.Trace.worked[name] = taken[len(taken)-1].At
 		}
 	}
-	t := Tally{Runs: 1, Faults: s.Trace.count, Recovered: s.Trace.recovered(), Kinds: s.Trace.fired, Commits: s.commits, MostOpened: s.mostOpened, Wheres: len(s.wheresTold)}
+	t := Tally{Runs: 1, Faults: s.Trace.count, Recovered: s.Trace.recovered(), Kinds: s.Trace.fired, Commits: s.commits, MostOpened: s.mostOpened, MostLeases: s.mostLeases, MostDrafts: s.mostDrafts, Wheres: len(s.wheresTold)}
 	if s.found != nil {
 		return t, s.found
 	}
@@ -154,6 +155,9 @@ func (s *Site) damaged() bool {
 const (
 	filesMax = 300
 	connsMax = 20 // at one destination, of one machine: the limit of package queue
+	// Attempts at a time, by the limit of package queue, and as many looks.
+	leasesMax = 400
+	draftsMax = 12 * smallMax // what Machine.tune allows at most
 )
 
 // bounded looks at what the machines hold, again and again.
@@ -163,13 +167,38 @@ func (s *Site) bounded() {
 		for _, name := range machineNames {
 			m := s.Machines[name]
 			files := m.Disk().Opened()
+			st := m.holds()
 			s.Ledger.mu.Lock()
-			s.mostOpened = max(s.mostOpened, files)
-			if files > filesMax {
+			s.mostOpened, s.mostLeases, s.mostDrafts = max(s.mostOpened, files), max(s.mostLeases, st.Leases), max(s.mostDrafts, st.Drafts)
+			switch {
+			case files > filesMax:
 				s.wrong("bounded: %s has %d files open", name, files)
+			case st.Leases > leasesMax:
+				s.wrong("bounded: %s has %d leases out", name, st.Leases)
+			case st.Drafts > draftsMax:
+				s.wrong("bounded: %s has %d octets of drafts in memory", name, st.Drafts)
 			}
 			s.Ledger.mu.Unlock()
 		}
+	}
+}
+
+// holds is what the spool of a machine has in memory.
+func (m *Machine) holds() (st spool.Stat) {
+	if sp := m.memory.Load(); sp != nil && !m.Disk().Dead() {
+		st = sp.Stat()
+	}
+	return st
+}
+
+// closed looks at a machine that has stopped in good order: nothing of it may be
+// left.
+func (s *Site) closed(m *Machine) {
+	files, conns, listeners := m.Disk().Opened(), m.host.Conns(), m.host.Listeners()
+	if files+conns+listeners > 0 {
+		s.Ledger.mu.Lock()
+		defer s.Ledger.mu.Unlock()
+		s.wrong("bounded: %s has stopped, and left %d files, %d connections and %d listeners open", m.name, files, conns, listeners)
 	}
 }
 
@@ -185,6 +214,9 @@ func (s *Site) idle() error {
 	for _, name := range machineNames {
 		if n := s.Machines[name].Disk().Opened(); n > filesIdle {
 			return fmt.Errorf("bounded: %s has nothing to do and %d files open", name, n)
+		}
+		if st := s.Machines[name].holds(); st.Leases > 0 || st.Drafts > 0 {
+			return fmt.Errorf("bounded: %s has nothing to do, %d leases out and %d octets of drafts in memory", name, st.Leases, st.Drafts)
 		}
 	}
 	return nil

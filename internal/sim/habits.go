@@ -20,7 +20,7 @@ func habits(seed uint64) []Habit {
 		{Refuse: []string{"no-"}, RcptMax: 2 + rng.IntN(5), Greylist: grey(), Later: chance(0.2), Plain: chance(0.3), SevenBit: chance(0.3)},
 		{Garbage: chance(0.3), CloseFirst: chance(0.1), Busy: chance(0.1), HeloOnly: chance(0.2), Tarpit: chance(0.3), TarpitMax: 2 * time.Minute},
 		{DropEarly: chance(0.1), DropLate: chance(0.1), LieLater: chance(0.1), ResetLate: chance(0.1), SilenceLate: chance(0.1), DeferLate: chance(0.1)},
-		{RefuseLate: chance(0.2), Connections: 20, Messages: 10 + rng.IntN(20), SizeMax: 20_000, Plain: chance(0.5)},
+		{RefuseLate: chance(0.2), Connections: 2 + rng.IntN(3), Messages: 2 + rng.IntN(3), SizeMax: 20_000, Plain: chance(0.5)},
 		{Mixed: true, MailLater: chance(0.2), DeferLate: chance(0.1)},
 		{Mixed: true, LMTP: true, MailLater: chance(0.1), DropBetween: chance(0.2)},
 		{Shut: true},

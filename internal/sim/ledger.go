@@ -33,10 +33,12 @@ type Ledger struct {
 	wheresTold []where         // what machines said of letters at the end
 	operator   *Host
 
-	commits    int  // that acknowledged looked into
-	mostOpened int  // files
-	flipped    bool // a bit has turned somewhere
-	unnamed    int  // reports about messages that could not be read, and such messages
+	commits    int // that acknowledged looked into
+	mostOpened int // files
+	mostLeases int
+	mostDrafts int64 // octets in memory
+	flipped    bool  // a bit has turned somewhere
+	unnamed    int   // reports about messages that could not be read, and such messages
 }
 
 // An Entry is one letter, and what was answered.

@@ -34,6 +34,7 @@ type Machine struct {
 	closed atomic.Int64           // guests may not relay, by what its configuration says now
 	text   atomic.Pointer[string] // what a reload finds; nil: what chance says
 	halts  halts
+	memory atomic.Pointer[spool.Spool]
 	boots  int
 
 	mu   sync.Mutex
@@ -120,6 +121,7 @@ func (m *Machine) tune(o *spool.Options) {
 	o.Slack = rng.Int64N(512 << 10)
 	o.SnapshotEvery = 64<<10 + rng.Int64N(512<<10)
 	o.SmallMax = smallMax
+	o.DraftMemory = 4*smallMax + rng.Int64N(8*smallMax)
 }
 
 // A slowSpool takes a moment to hand out a lease, so that no two attempts begin at
@@ -131,6 +133,9 @@ type slowSpool struct {
 }
 
 func (m *Machine) wrap(sp postrider.Spool) postrider.Spool {
+	if s, ok := sp.(*spool.Spool); ok {
+		m.memory.Store(s)
+	}
 	return slowSpool{sp, fmt.Sprintf("%s %d", m.name, m.boots), &m.halts}
 }
 
@@ -266,6 +271,9 @@ func (m *Machine) stop() error {
 	// The process is gone, and its locks; or the power went while it stopped. A stop
 	// in good order forgets nothing: all that was heard is settled before the end.
 	dead := m.Disk().Dead()
+	if err == nil && !dead {
+		m.site.closed(m)
+	}
 	m.end(dead, dead || err != nil || m.faults.lately())
 	return err
 }
@@ -285,6 +293,7 @@ func (m *Machine) story(ctx context.Context, strikes []Strike) error {
 		if err := m.strike(ctx, s); err != nil {
 			return err
 		}
+		time.Sleep(time.Microsecond) // those that come late come one after another
 	}
 	for m.site.age() < healed {
 		if err := m.watch(ctx, time.After(healed-m.site.age())); err != nil {
@@ -299,32 +308,47 @@ func (m *Machine) story(ctx context.Context, strikes []Strike) error {
 
 // watch waits, and starts the machine again when it has fallen meanwhile.
 func (m *Machine) watch(ctx context.Context, until <-chan time.Time) error {
+	var err error
+	var fell, halted string
+	broke := false
 	select {
 	case <-until:
 		return nil
-	case boot := <-m.fell:
-		if boot != fmt.Sprintf("%s %d", m.name, m.boots) {
-			return nil
-		}
+	case fell = <-m.fell:
+	case halted = <-m.halts.now:
+	case err = <-m.broke:
+		broke = true
+	}
+	// What ends in the same instant, or has ended before, ends for the one reason that
+	// is the strongest, whichever was heard first.
+	time.Sleep(time.Microsecond)
+	boot := fmt.Sprintf("%s %d", m.name, m.boots)
+	select {
+	case fell = <-m.fell:
+	default:
+	}
+	select {
+	case halted = <-m.halts.now:
+	default:
+	}
+	switch {
+	case fell == boot:
 		m.off(true)
 		m.site.tell("%s: power lost in an operation", m.name)
 		time.Sleep(time.Minute + time.Duration(m.rng("down").Int64N(int64(5*time.Minute))))
-		return m.start(ctx)
-	case boot := <-m.halts.now:
-		if boot != fmt.Sprintf("%s %d", m.name, m.boots) {
-			return nil
-		}
+	case broke:
+		m.site.tell("%s: the node ended: %v", m.name, err)
+		m.off(m.Disk().Dead())
+		time.Sleep(time.Minute)
+	case halted == boot:
 		m.site.fault("stop-in-settle", m.name)
 		err := m.stop()
 		m.site.tell("%s: stopped amid a settlement: %v", m.name, err)
 		time.Sleep(time.Minute)
-		return m.start(ctx)
-	case err := <-m.broke:
-		m.site.tell("%s: the node ended: %v", m.name, err)
-		m.off(m.Disk().Dead())
-		time.Sleep(time.Minute)
-		return m.start(ctx)
+	default:
+		return nil // of a boot that is over
 	}
+	return m.start(ctx)
 }
 
 // strike does one strike.

@@ -101,7 +101,7 @@ func TestSite(t *testing.T) {
 	all := seeds(t, *firstFlag, n)
 	t.Log(all.String())
 	if never := all.Never(); n >= 500 && len(never) > 0 {
-		t.Logf("these faults never struck: %v", never)
+		t.Errorf("these faults never struck: %v", never)
 	}
 }
 
@@ -137,7 +137,7 @@ func seeds(t *testing.T, first uint64, n int) (all Tally) {
 				case seed%50 == 0:
 					r.tally.Retold = 1
 					if again := play(t, p); again.tally.Digest != r.tally.Digest {
-						t.Logf("seed %d does not reproduce: %s, then %s", seed, r.trace(), again.trace())
+						t.Errorf("seed %d does not reproduce: %s, then %s", seed, r.trace(), again.trace())
 						r.tally.Changed = 1
 					}
 				}
@@ -147,11 +147,6 @@ func seeds(t *testing.T, first uint64, n int) (all Tally) {
 			})
 		}
 	})
-	// On a machine that is loaded, some worlds still end in another order of what
-	// happened in one instant. It must stay the exception.
-	if all.Retold >= 20 && all.Changed*4 > all.Retold {
-		t.Errorf("of %d seeds that were run twice %d told another story", all.Retold, all.Changed)
-	}
 	return all
 }
 

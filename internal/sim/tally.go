@@ -19,6 +19,8 @@ type Tally struct {
 	Commits, Wheres            int // 250s at which a power cut was tried; answers of journals that were compared
 	Retold, Changed            int // worlds that were run twice; and those that told another story then
 	MostOpened                 int // files, of one machine at a time
+	MostLeases                 int
+	MostDrafts                 int64 // octets of drafts in memory
 	Digest                     string
 }
 
@@ -34,7 +36,7 @@ func (t *Tally) Add(o Tally) {
 	} {
 		*f.to += f.n
 	}
-	t.MostOpened = max(t.MostOpened, o.MostOpened)
+	t.MostOpened, t.MostLeases, t.MostDrafts = max(t.MostOpened, o.MostOpened), max(t.MostLeases, o.MostLeases), max(t.MostDrafts, o.MostDrafts)
 	if t.Kinds == nil {
 		t.Kinds = map[string]int{}
 	}
@@ -49,8 +51,8 @@ func (t *Tally) String() string {
 	fmt.Fprintf(&b, "%d worlds: %d letters to %d recipients, %d letters acknowledged; recipients: %d delivered, %d reported, %d extra copies, %d lost to turned bits\n",
 		t.Runs, t.Letters, t.Recipients, t.Acked, t.Delivered, t.Reported, t.Duplicates, t.Lost)
 	fmt.Fprintf(&b, "%d worlds were run twice, and %d of them told another story then\n", t.Retold, t.Changed)
-	fmt.Fprintf(&b, "%d faults struck, after %d of them the machine was seen at work again; %d commits and %d answers of journals looked into; at most %d files open",
-		t.Faults, t.Recovered, t.Commits, t.Wheres, t.MostOpened)
+	fmt.Fprintf(&b, "%d faults struck, after %d of them the machine was seen at work again; %d commits and %d answers of journals looked into; at most %d files open, %d leases out and %d octets of drafts in memory",
+		t.Faults, t.Recovered, t.Commits, t.Wheres, t.MostOpened, t.MostLeases, t.MostDrafts)
 	for _, k := range slices.Sorted(maps.Keys(t.Kinds)) {
 		fmt.Fprintf(&b, "\n  %-20s %d", k, t.Kinds[k])
 	}

@@ -122,6 +122,21 @@ func (h *Host) Busy() bool {
 	return len(h.conns) > 0
 }
 
+// Conns counts the connections of the host, accepted or not, and Listeners where it
+// listens.
+func (h *Host) Conns() int {
+	h.n.mu.Lock()
+	defer h.n.mu.Unlock()
+	return len(h.conns)
+}
+
+// Listeners counts the ports on which the host listens.
+func (h *Host) Listeners() int {
+	h.n.mu.Lock()
+	defer h.n.mu.Unlock()
+	return len(h.listeners)
+}
+
 // Peaks returns how many connections there were at a time at most, by who dialed and
 // whom.
 func (n *Network) Peaks() map[string]int {
