@@ -46,6 +46,7 @@ var policy = map[string]rule{
 	"smtpc":       {local: []string{"smtp"}},
 	"dsn":         {local: []string{"smtp", "message"}},
 	"jwt":         {},
+	"conformance": {local: []string{"smtp"}},
 
 	// Stages of a message: none imports another.
 	"receive": {local: []string{".", "smtp", "smtpd", "message"}},

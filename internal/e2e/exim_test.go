@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ type eximConf struct {
 	acl   string   // statements for recipients that are not at a domain of boxes
 	smart string   // IP::PORT of the host that takes all the rest
 	auth  string   // of the section of authenticators
+	size  string   // the largest message; "" is 50M
 
 	strict bool // to the smart host only under TLS and after AUTH
 }
@@ -35,7 +37,7 @@ IDENT_query_timeout = 0s
 keep_environment =
 deliver_drop_privilege = true
 smtp_accept_max = 100
-message_size_limit = 50M
+message_size_limit = SIZE
 accept_8bitmime = true
 domainlist local_domains = DOMAINS
 acl_smtp_rcpt = check_rcpt
@@ -113,7 +115,7 @@ func startExim(t *testing.T, name string, conf eximConf) *daemon {
 		strict = "  hosts_require_tls = *\n  hosts_require_auth = *"
 	}
 	text := strings.NewReplacer("STRICT", strict, "IDENT", "rfc"+"1413", "PROGRAM", program, "NAME", name, "DOMAINS", strings.Join(list, " : "),
-		"MAIN", conf.main, "ACL", conf.acl, "SMART", smart, "AUTH", conf.auth).Replace(eximText)
+		"SIZE", cmp.Or(conf.size, "50M"), "MAIN", conf.main, "ACL", conf.acl, "SMART", smart, "AUTH", conf.auth).Replace(eximText)
 	file := d.write("exim.conf", text)
 	d.files = []string{filepath.Join(d.dir, "log", "mainlog"), filepath.Join(d.dir, "log", "paniclog")}
 	d.start(d.greets, nil, program, "-bdf", "-q1s", "-C", file)
