@@ -99,6 +99,10 @@ type Listener struct {
 	Address string  // host:port; an empty host is every address of the machine
 	Role    Role    // never empty
 	TLS     TLSMode // never empty
+	// ProxyFrom are networks of proxies that begin with a header of the PROXY protocol,
+	// XClientFrom those of others that may say by XCLIENT for whom they speak.
+	ProxyFrom   []netip.Prefix
+	XClientFrom []netip.Prefix
 	// NoSoliciting are solicitation class keywords of mail that is refused (RFC 3865).
 	NoSoliciting []string
 	RelayFrom    []netip.Prefix // client networks that may send to any domain; of RoleMX

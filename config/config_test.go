@@ -87,7 +87,8 @@ func full() *Config {
 			{Name: "mx", Address: ":25", Role: RoleMX, TLS: TLSNone, RelayFrom: []netip.Prefix{
 				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 				Refuse: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Verify: VerifyRelay, Announce: true,
-				NoSoliciting: []string{"org.example:ADV", "net.example:ADV:ADLT"}},
+				NoSoliciting: []string{"org.example:ADV", "net.example:ADV:ADLT"}, ProxyFrom: []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
+				XClientFrom: []netip.Prefix{netip.MustParsePrefix("198.51.100.8/31"), netip.MustParsePrefix("2001:db8::/64")}},
 			{Name: "second", Address: "127.0.0.1:2525", Role: RoleMX, TLS: TLSStart, Verify: VerifyAuthenticated},
 			{Name: "submission", Address: ":587", Role: RoleSubmission, TLS: TLSStart, Verify: VerifyAuthenticated},
 			{Name: "submissions", Address: ":465", Role: RoleSubmission, TLS: TLSImplicit, ClientCA: "/mx1.pem", Verify: VerifyAuthenticated},

@@ -35,6 +35,8 @@ func (r *reader) listener(block *hcl.Block) Listener {
 	in.verify(&l)
 	l.Announce, _ = in.flag("announce")
 	in.solicit(&l)
+	in.networks("proxy_from", &l.ProxyFrom)
+	in.networks("xclient_from", &l.XClientFrom)
 	if _, port, _ := net.SplitHostPort(l.Address); l.Role == RoleLMTP && port == strconv.Itoa(smtpPort) {
 		r.say(l.Pos, `Write another port, such as "127.0.0.1:24".`, "port 25 is for SMTP and never for LMTP (RFC 2033 5)")
 	}

@@ -27,7 +27,7 @@ var (
 		},
 	}
 	tlsShape      = shape{keys: []string{"cert", "key", "self_signed"}, blocks: map[string]string{"acme": ""}}
-	listenerShape = shape{keys: []string{"address", "role", "tls", "relay_from", "verify", "refuse", "announce", "client_ca", "no_soliciting"}}
+	listenerShape = shape{keys: []string{"address", "role", "tls", "relay_from", "verify", "refuse", "announce", "client_ca", "no_soliciting", "proxy_from", "xclient_from"}}
 	adminShape    = shape{keys: []string{"address"}}
 	dnsShape      = shape{keys: []string{"servers"}}
 	domainShape   = shape{keys: []string{"mailboxes", "aliases", "allow_programs", "deliver"}}

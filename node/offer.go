@@ -33,12 +33,20 @@ func (n *Node) offer(listener string) smtpd.Offer {
 	return o
 }
 
-// trusts reports whether a client may relay by a listener without AUTH.
-func (n *Node) trusts(listener string, client netip.Addr) bool {
-	l := listenerOf(n.gen.Load().cfg, listener)
-	client = client.Unmap().WithZone("")
-	return slices.ContainsFunc(l.RelayFrom, func(p netip.Prefix) bool { return p.Contains(client) })
+// among returns whether a client is in networks of a listener, as it is configured
+// now.
+func (n *Node) among(listener string, networks func(config.Listener) []netip.Prefix) func(netip.Addr) bool {
+	return func(client netip.Addr) bool {
+		client = client.Unmap().WithZone("")
+		l := listenerOf(n.gen.Load().cfg, listener)
+		return slices.ContainsFunc(networks(l), func(p netip.Prefix) bool { return p.Contains(client) })
+	}
 }
+
+// The networks of a listener.
+func relayFrom(l config.Listener) []netip.Prefix   { return l.RelayFrom }
+func proxyFrom(l config.Listener) []netip.Prefix   { return l.ProxyFrom }
+func xclientFrom(l config.Listener) []netip.Prefix { return l.XClientFrom }
 
 // listenerOf is the listener of a name; the zero Listener is there no more.
 func listenerOf(cfg *config.Config, name string) config.Listener {

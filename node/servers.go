@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -106,6 +105,8 @@ func (n *Node) server(d *door, t terms) *smtpd.Server {
 		MaxRcpts: t.rcpts,
 		MaxConns: t.conns,
 		Exempt:   n.exempt,
+		Proxy:    n.among(d.name, proxyFrom),
+		XClient:  n.among(d.name, xclientFrom),
 		Alarm:    func(err error) { n.env.Log.Error("listener", "listener", d.name, "error", err) },
 	}
 	if t.announce {
@@ -203,7 +204,7 @@ func (n *Node) receiver(d *door) *receive.Receiver {
 		Hostname: n.cfg.Hostname, Listener: d.name, Wake: n.queue.FirstWake, Now: n.env.Now,
 		Accounts: n.accounts, Tokens: currentTokens{n}, ClientCAs: n.clientCAs(d.name), Submission: d.conf.Role == config.RoleSubmission, Room: n.store.Room, Refused: n.refused,
 		Offer:   func() smtpd.Offer { return n.offer(d.name) },
-		Trusted: func(client netip.Addr) bool { return n.trusts(d.name, client) },
+		Trusted: n.among(d.name, relayFrom),
 		Future:  n.future, Turn: n.turn, Since: n.since,
 		Alarm: func(err error) {
 			n.env.Log.Error("mail could not be taken in, and will come again", "listener", d.name, "error", err)

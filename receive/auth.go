@@ -33,6 +33,16 @@ type Voucher interface {
 	Vouched(ctx context.Context, peer netip.Addr, user string, right bool) (postrider.Submitter, smtp.Reply)
 }
 
+// vouched takes note of who the client has authenticated as where it comes from, if
+// one that may speak for others says so (XCLIENT), and that is an account of ours.
+func (s *session) vouched(ctx context.Context) {
+	if v, ok := s.o.Accounts.(Voucher); ok && s.client.Login != "" {
+		if who, r := v.Vouched(ctx, s.client.Peer.Addr(), s.client.Login, true); r.Positive() && who != nil {
+			s.submitter, s.source.Account = who, who.Name()
+		}
+	}
+}
+
 // Tokens says whom a bearer token is for.
 type Tokens interface {
 	// Offered reports whether there is anybody whose tokens are taken.

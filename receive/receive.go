@@ -119,6 +119,7 @@ func (r *Receiver) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smt
 			s.named = certificateNames(c.TLS, r.o.ClientCAs(), r.o.Now())
 		}
 	}
+	s.vouched(ctx)
 	if v := check(ctx, r.o.Open, &postrider.Transaction{Source: s.source}); v.Refuse {
 		s.refused(&transaction{source: s.source}, v.Reply, postrider.Event{})
 		return nil, v.Reply.Normal()

@@ -29,7 +29,7 @@ import (
 //
 //	# comment
 //	set KEY VALUE     of the listener: role, verify, relay_from, refuse; offer KEYWORDS;
-//	                  future ACCOUNT, which may have no more; since DATE, of all mailboxes
+//	                  future ACCOUNT, which may have no more; xclient; since DATE, of all mailboxes
 //	mailboxes DOMAIN NAME...
 //	alias LINE        a line of the alias file of foo.com
 //	C: text           the client says a line
@@ -53,6 +53,7 @@ type scene struct {
 	spool   *memSpool
 	tls     *tls.Config
 	offer   smtpd.Offer
+	xclient bool
 	future  string
 	since   time.Time
 	conn    net.Conn
@@ -68,6 +69,14 @@ func (a accountOf) Verify(_ context.Context, _ netip.Addr, user, password string
 	}
 	return nil, badIdentity
 }
+
+func (a accountOf) Vouched(_ context.Context, _ netip.Addr, user string, right bool) (postrider.Submitter, smtp.Reply) {
+	if right && user == string(a) {
+		return a, verdict(235, 7, 0, "welcome")
+	}
+	return nil, badIdentity
+}
+
 func (a accountOf) Name() string                { return string(a) }
 func (a accountOf) MaySend(from smtp.Path) bool { return from.String() == string(a) }
 
@@ -174,6 +183,8 @@ func (s *scene) set(text string) {
 				s.offer.Solicit = strings.Split(param, ",")
 			}
 		}
+	case "xclient":
+		s.xclient = true
 	case "future":
 		s.future = value
 	case "since":
@@ -207,6 +218,9 @@ func (s *scene) open() {
 		s.t.Fatal(err)
 	}
 	server := &smtpd.Server{Handler: New(o), Hostname: "foo.com", LMTP: s.policy.Role == policy.RoleLMTP, TLS: func() *tls.Config { return s.tls }}
+	if s.xclient {
+		server.XClient = netip.Addr.IsLoopback
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.Background(), l) }()
 	if s.conn, err = net.Dial("tcp", l.Addr().String()); err != nil {

@@ -82,6 +82,7 @@ var verbs = [...]verb{
 	{name: "QUIT", in: ever, arg: noArg, resets: true, run: (*conn).quit},
 	{name: "STARTTLS", in: between, arg: noArg, run: (*conn).startTLS},
 	{name: "AUTH", in: in(ready), arg: needsArg, run: (*conn).auth},
+	{name: "XCLIENT", in: between, arg: needsArg, run: (*conn).xclient},
 	{name: "ETRN", in: in(ready), arg: needsArg, run: (*conn).turn},
 
 	// RFC 5321 4.2.4: "502 SHOULD be used when the command is actually recognized
@@ -91,7 +92,7 @@ var verbs = [...]verb{
 }
 
 // helpText names the verbs that are implemented; a test compares it with verbs.
-const helpText = "Commands: EHLO HELO LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT STARTTLS AUTH ETRN\nSee RFC 5321"
+const helpText = "Commands: EHLO HELO LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT STARTTLS AUTH XCLIENT ETRN\nSee RFC 5321"
 
 // isHTTP reports whether a verb is a method of HTTP. A web browser that was led
 // to send a form here, with commands in its body, gets no further than that.
@@ -111,7 +112,14 @@ func (c *conn) hello(ctx context.Context, arg string, esmtp bool) smtp.Reply {
 	if name == "" {
 		return *no(501, 5, 4, "Say who you are: EHLO, a space, and your host name")
 	}
-	r, ext := c.session.Hello(ctx, name, esmtp), smtp.Extensions(0)
+	said, asESMTP := name, esmtp
+	if c.heloTold != "" {
+		said = c.heloTold
+	}
+	if c.proto != "" {
+		asESMTP = c.proto == "ESMTP"
+	}
+	r, ext := c.session.Hello(ctx, said, asESMTP), smtp.Extensions(0)
 	if r.IsZero() || r.Positive() {
 		// RFC 2034 4: no status in "any response to HELO or EHLO".
 		r = smtp.Reply{Code: 250, Text: c.server.hostname() + " greets " + name}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
@@ -47,15 +48,20 @@ var (
 
 // A conn is one connection. One goroutine owns it; idle alone is shared.
 type conn struct {
-	server  *Server
-	raw     net.Conn // as it was accepted
-	nc      net.Conn // raw, or TLS over it
-	client  Client
-	base    context.Context // ends when the server stops at once
-	cancel  context.CancelFunc
-	session Session
-	state   state
-	upgrade *tls.Config // STARTTLS was answered 220
+	server   *Server
+	raw      net.Conn // as it was accepted
+	nc       net.Conn // raw, or TLS over it
+	client   Client
+	via      netip.AddrPort  // who has connected: the client, or one who speaks for it
+	key      netip.Addr      // what the client is counted by, which Server.mu guards
+	behind   bool            // via is a proxy that begins with a header
+	heloTold string          // what XCLIENT has said in place of the name in EHLO
+	proto    string          // and of the verb
+	base     context.Context // ends when the server stops at once
+	cancel   context.CancelFunc
+	session  Session
+	state    state
+	upgrade  *tls.Config // STARTTLS was answered 220
 
 	in       *bufio.Reader
 	pre      []byte // read already by a content reader: comes before the connection
@@ -112,7 +118,7 @@ func (c *conn) guard(f func()) (panicked bool) {
 }
 
 func (c *conn) talk(ctx context.Context) {
-	if c.server.Implicit && !c.implicit() || !c.greet(ctx) {
+	if c.behind && !c.proxy() || c.server.Implicit && !c.implicit() || !c.greet(ctx) {
 		return
 	}
 	for c.next(ctx) {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -164,6 +165,17 @@ func set(t *testing.T, s *Server, h *recorder, name, value string) {
 	case "Whole": // only in one piece; see TestDialogues
 	case "Offer":
 		h.offer = setOffer(t, value)
+	case "XClient", "Proxy":
+		trusted := func(a netip.Addr) bool { return a == netip.MustParseAddr(value) }
+		if h.peers = true; name == "Proxy" {
+			s.Proxy = trusted
+		} else {
+			s.XClient = trusted
+		}
+	case "RefusePeer":
+		h.refusePeer = value
+	case "MaxPerPeer":
+		s.MaxConnsPerPeer = n
 	case "Early":
 		h.early = n
 	case "LMTP":

@@ -37,6 +37,9 @@ type Client struct {
 	Local netip.AddrPort       // our end
 	TLS   *tls.ConnectionState // nil: in the clear
 	LMTP  bool                 // the protocol is LMTP (RFC 2033)
+	// What XCLIENT has said of a client that somebody speaks for; see Server.XClient.
+	Name  string // its host name
+	Login string // who it has authenticated as there; empty: it has not
 
 	shown *x509.Certificate // ours under TLS, where every client is shown the same
 }

@@ -18,14 +18,16 @@ import (
 // found in the words it is given: the local part of an address, the name of an
 // EHLO, or a line "X-Answer: word" of the content.
 type recorder struct {
-	open    smtp.Reply // of Open
-	verify  bool       // the sessions are Verifiers
-	expand  string     // the sessions are Expanders too, and "listed" says that EHLO lists it; empty: they are not
-	offer   Offer      // of the sessions
-	early   int        // Data answers so and reads nothing; 0: it reads
-	nobody  bool       // Open gives no session
-	auth    []string   // the mechanisms of the sessions; none: they are no Authenticators
-	tlsOpen smtp.Reply // of Open under TLS
+	open       smtp.Reply // of Open
+	verify     bool       // the sessions are Verifiers
+	expand     string     // the sessions are Expanders too, and "listed" says that EHLO lists it; empty: they are not
+	offer      Offer      // of the sessions
+	peers      bool       // calls of Open are told with the client
+	refusePeer string     // Open refuses this one
+	early      int        // Data answers so and reads nothing; 0: it reads
+	nobody     bool       // Open gives no session
+	auth       []string   // the mechanisms of the sessions; none: they are no Authenticators
+	tlsOpen    smtp.Reply // of Open under TLS
 
 	mu    sync.Mutex
 	calls []string
@@ -49,12 +51,16 @@ func (h *recorder) Open(_ context.Context, c Client) (Session, smtp.Reply) {
 	case c.TLS != nil:
 		h.note("open tls %s", tls.VersionName(c.TLS.Version))
 		open = h.tlsOpen
+	case h.peers:
+		h.note("%s", strings.TrimRight(fmt.Sprintf("open %v at %v %s %s", c.Peer, c.Local, c.Name, c.Login), " "))
 	case c.LMTP:
 		h.note("open lmtp")
 	default:
 		h.note("open")
 	}
 	switch {
+	case h.refusePeer != "" && c.Peer.Addr().String() == h.refusePeer:
+		return nil, smtp.Reply{Code: 554, Text: "not you"}
 	case len(h.auth) > 0:
 		return authSession{recorderSession{h}}, open
 	case h.nobody:

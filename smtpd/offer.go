@@ -111,6 +111,9 @@ func (c *conn) offers(o Offer) smtp.Extensions {
 	if e, ok := as[Expander](c.session); ok && e.Expands() {
 		ext |= smtp.ExtVRFY | smtp.ExtEXPN
 	}
+	if c.maySpeak() {
+		ext |= smtp.ExtXCLIENT
+	}
 	if c.limits() != "" {
 		ext |= smtp.ExtLimits
 	}
@@ -134,6 +137,8 @@ func (c *conn) keywords(ext smtp.Extensions, o Offer) string {
 			param = strings.Join(c.mechanisms(), " ")
 		case "LIMITS":
 			param = c.limits()
+		case "XCLIENT":
+			param = strings.Join(xclientNames, " ")
 		case "DELIVERBY":
 			if o.ByMin > 0 {
 				param = strconv.Itoa(int(o.ByMin))

@@ -49,6 +49,14 @@ type Server struct {
 	MaxConnsPerPeer int
 	// Exempt says which addresses MaxConnsPerPeer does not hold for. Nil: none.
 	Exempt func(netip.Addr) bool
+	// Proxy says which addresses are proxies that begin each connection with a header
+	// of the PROXY protocol, version 1 or 2: the client that it names takes the place of
+	// the proxy in everything. A proxy that begins otherwise is not served, and others
+	// that send such a header have said no command. Nil: none.
+	Proxy func(netip.Addr) bool
+	// XClient says which addresses may say by XCLIENT, as Postfix has it, for which
+	// client they speak. Nil: none.
+	XClient func(netip.Addr) bool
 	// MaxErrors is how many commands of a connection are answered 500 to 504,
 	// without a message accepted between, before it is closed. Zero: 20.
 	MaxErrors int
@@ -92,6 +100,8 @@ type Timeouts struct {
 	Data time.Duration
 	// Write is the time for the client to take our replies. Zero: 2 minutes.
 	Write time.Duration
+	// Proxy is the time for all of a header of the PROXY protocol. Zero: 10 seconds.
+	Proxy time.Duration
 	// Handshake is the time for all of a TLS handshake. Zero: 1 minute.
 	Handshake time.Duration
 	// Session is the time for a connection to bring a message, from its beginning or
@@ -177,12 +187,10 @@ func (s *Server) accept(base context.Context, l net.Listener, wg *sync.WaitGroup
 func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
 	c := &conn{server: s, raw: nc, nc: nc, base: base, state: state{lmtp: s.LMTP},
 		client: Client{Peer: addrOf(nc.RemoteAddr()), Local: addrOf(nc.LocalAddr()), LMTP: s.LMTP}}
-	key := peerKey(c.client.Peer.Addr())
-	if key.IsValid() && s.Exempt != nil && s.Exempt(c.client.Peer.Addr()) {
-		key = netip.Addr{}
-	}
-	if reply := s.admit(c, key); reply != nil {
-		if s.turned.Add(1) > turnedMax || s.Implicit {
+	c.via = c.client.Peer
+	c.behind = s.Proxy != nil && s.Proxy(c.via.Addr())
+	if reply := s.admit(c); reply != nil {
+		if s.turned.Add(1) > turnedMax || s.Implicit || c.behind {
 			s.turned.Add(-1)
 			_ = nc.Close()
 			return
@@ -196,18 +204,45 @@ func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
 		return
 	}
 	wg.Go(func() {
-		defer s.forget(c, key)
+		defer s.forget(c)
 		c.in = bufio.NewReaderSize(c, readSize)
 		c.serve(base)
 	})
 }
 
-// admit counts a connection, or says why there is no place for it.
-func (s *Server) admit(c *conn, key netip.Addr) *smtp.Reply {
+// keyOf is what a client is counted by; the zero Addr: it is not.
+func (s *Server) keyOf(client netip.Addr) netip.Addr {
+	key := peerKey(client)
+	if key.IsValid() && s.Exempt != nil && s.Exempt(client) {
+		return netip.Addr{}
+	}
+	return key
+}
+
+// admit counts a connection, or says why there is no place for it. A proxy is
+// counted for the client behind it, when that is known.
+func (s *Server) admit(c *conn) *smtp.Reply {
+	key := netip.Addr{}
+	if !c.behind {
+		key = s.keyOf(c.client.Peer.Addr())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.conns) >= or(s.MaxConns, 1000) || s.draining() {
 		return &smtp.Reply{Code: 421, Status: smtp.Status{Class: 4, Subject: 3, Detail: 2}, Text: s.hostname() + " Too many connections, try again later"}
+	}
+	if r := s.count(c, key); r != nil {
+		return r
+	}
+	s.conns[c] = struct{}{}
+	return nil
+}
+
+// count counts a connection for another client than before, or says why there is
+// no place for it. The caller holds mu.
+func (s *Server) count(c *conn, key netip.Addr) *smtp.Reply {
+	if key == c.key {
+		return nil
 	}
 	if key.IsValid() {
 		if s.peers[key] >= or(s.MaxConnsPerPeer, 50) {
@@ -215,18 +250,32 @@ func (s *Server) admit(c *conn, key netip.Addr) *smtp.Reply {
 		}
 		s.peers[key]++
 	}
-	s.conns[c] = struct{}{}
+	s.uncount(c)
+	c.key = key
 	return nil
 }
 
+// uncount takes back what count did. The caller holds mu.
+func (s *Server) uncount(c *conn) {
+	if s.peers[c.key]--; s.peers[c.key] <= 0 {
+		delete(s.peers, c.key)
+	}
+}
+
+// move counts a connection for the client that it has become.
+func (s *Server) move(c *conn) *smtp.Reply {
+	key := s.keyOf(c.client.Peer.Addr())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count(c, key)
+}
+
 // forget takes back what admit counted.
-func (s *Server) forget(c *conn, key netip.Addr) {
+func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	if s.peers[key]--; s.peers[key] <= 0 {
-		delete(s.peers, key)
-	}
+	s.uncount(c)
 	if len(s.conns) == 0 && s.draining() {
 		closeOnce(s.empty)
 	}
@@ -321,6 +370,7 @@ func (s *Server) commandTimeout() time.Duration { return or(s.Timeouts.Command, 
 func (s *Server) dataTimeout() time.Duration    { return or(s.Timeouts.Data, 5*time.Minute) }
 func (s *Server) writeTimeout() time.Duration   { return or(s.Timeouts.Write, 2*time.Minute) }
 func (s *Server) sessionTimeout() time.Duration { return or(s.Timeouts.Session, time.Hour) }
+func (s *Server) proxyTimeout() time.Duration   { return or(s.Timeouts.Proxy, 10*time.Second) }
 func (s *Server) handshakeTimeout() time.Duration {
 	return or(s.Timeouts.Handshake, time.Minute)
 }

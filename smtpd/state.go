@@ -82,7 +82,7 @@ func (s *state) outOfOrder(verb string) *smtp.Reply {
 		return no(503, 5, 1, "Say EHLO or HELO first")
 	case s.phase == chunking, s.phase == spoilt:
 		return no(503, 5, 1, "Chunks of a message are under way: say BDAT or RSET")
-	case verb == "MAIL", s.open() && (verb == "STARTTLS" || verb == "AUTH"):
+	case verb == "MAIL", s.open() && (verb == "STARTTLS" || verb == "AUTH" || verb == "XCLIENT"):
 		// RFC 4954 4: "An AUTH command issued during a mail transaction MUST be
 		// rejected with a 503 reply."
 		return no(503, 5, 1, "A transaction is open already")

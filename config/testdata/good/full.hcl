@@ -18,6 +18,8 @@ listener "mx" {
   announce   = true
 
   no_soliciting = ["org.example:ADV", "net.example:ADV:ADLT"]
+  proxy_from    = ["198.51.100.7"]
+  xclient_from  = ["198.51.100.8/31", "2001:db8::/64"]
 }
 listener "second" { address = "127.0.0.1:2525" }
 listener "submission" {
