@@ -158,7 +158,6 @@ type bent struct {
 	skip int
 	how  func(line string) string // a reply line as the client hears it
 	rest string
-	last bool // the last line was the end of a reply
 }
 
 func (b *bent) Read(p []byte) (int, error) {
