@@ -4,13 +4,13 @@
 //	alice@our.example:$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH:*@lists.our.example,info@our.example
 //
 // A line is the address, the hash in the form of the PHC strings, the patterns of
-// what else the account may send as, with a comma between each, and the keys of
-// SCRAM ($scram-sha-256$i=N$SALT$STOREDKEY$SERVERKEY); the last fields may be left
-// out with their colons where there is nothing in them. Empty lines and lines that
-// begin with "#" say nothing, and one that begins with "$scram-salt$" is what
-// the salts of names are made from that nobody has. The file is read again when it
-// has changed; one with a line that cannot be read changes nothing, and the Alarm
-// is told which line it was.
+// what else the account may send as, with a comma between each, the keys of SCRAM
+// ($scram-sha-256$i=N$SALT$STOREDKEY$SERVERKEY), and when it was made (RFC 3339);
+// the last fields may be left out with their colons where there is nothing in
+// them. Empty lines and lines that begin with "#" say nothing, and one that begins
+// with "$scram-salt$" is what the salts of names are made from that nobody has. The
+// file is read again when it has changed; one with a line that cannot be read
+// changes nothing, and the Alarm is told which line it was.
 //
 // What guessing costs is bounded: two passwords are hashed at once and no more,
 // those who wait for that are counted, and an address that has guessed wrong too

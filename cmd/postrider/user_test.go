@@ -54,7 +54,7 @@ func TestUser(t *testing.T) {
 	// An account of before has no keys, and its owner is told what to do.
 	lines := strings.Split(string(before), "\n")
 	for i, line := range lines {
-		if f := strings.Split(line, ":"); len(f) == 4 && f[0] == "bob@example.org" {
+		if f := strings.SplitN(line, ":", 3); len(f) == 3 && f[0] == "bob@example.org" {
 			lines[i] = f[0] + ":" + f[1]
 		}
 	}
