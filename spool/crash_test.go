@@ -57,6 +57,9 @@ func TestCrashAtEveryOperation(t *testing.T) {
 			return
 		}
 	}
+	if t.Failed() {
+		return
+	}
 	t.Logf("crash states %d, of them in recovery %d, operations %d, lost %d; what comes next begins with -crash.seed=%d", c.states, c.double, c.ops, c.lost, c.seed)
 }
 

@@ -46,7 +46,10 @@ func (b *bench) fill(n uint64) {
 // in front of a hole, which was told as damage, and its mail with it. Whenever
 // the power goes, and whatever it keeps, the log has no hole: when the spool goes
 // on, is stopped, or killed after the failure, and when the disk fails again.
-func TestRemovalInDoubt(t *testing.T) {
+func TestCrashAfterRemovalInDoubt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("is a crash test")
+	}
 	for _, then := range []string{"it goes on", "it is stopped", "it is killed"} {
 		for _, fails := range []int{1, 2, 4} {
 			synctest.Test(t, func(t *testing.T) {

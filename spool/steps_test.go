@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -436,13 +437,11 @@ func (d *driver) stepRot() {
 	d.flip("data/spool/index.snap", int64(d.rng.IntN(headerLen)), 1)
 	d.arm()
 	d.rot, d.badSnap = append(d.rot, segmentName(at.seg.n)), 1+d.seen["rename index.snap"]
-	without := &world{msgs: map[postrider.ID]*worldMessage{}, events: d.now.events}
-	for other, m := range d.now.msgs {
-		if other != id {
-			without.msgs[other] = m
-		}
+	for _, w := range d.worlds {
+		without := &world{msgs: maps.Clone(w.msgs), events: w.events}
+		delete(without.msgs, id)
+		d.worlds = append(d.worlds[:len(d.worlds):len(d.worlds)], without)
 	}
-	d.worlds = append(d.worlds[:len(d.worlds):len(d.worlds)], without)
 	if !d.open(true) {
 		d.start()
 	}

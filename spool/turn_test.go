@@ -17,7 +17,10 @@ import (
 // A new segment that could not be made durable may be there after a power cut all
 // the same, with a header that says where the log ended when it was begun. What
 // is acknowledged after that is not void.
-func TestSegmentThatWasGivenUpComesBack(t *testing.T) {
+func TestCrashAfterASegmentWasGivenUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("is a crash test")
+	}
 	for _, kind := range []vfs.OpKind{vfs.OpSyncDir, vfs.OpSync, vfs.OpWrite} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t, vfs.NewMem())
