@@ -61,6 +61,10 @@ func TestEncode(t *testing.T) {
 		{"parts", Shape7Bit,
 			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 8bit\r\n\r\npre\xf6\r\n--b\r\n\r\nplain\r\n--b\r\nContent-Type: text/html\r\n\r\n\xf6\r\n--b\r\nContent-Type: application/x\r\n\r\n\xf6\r\n--b--\r\nepi\r\n",
 			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 7bit\r\n\r\npre?\r\n--b\r\n\r\nplain\r\n--b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\r\n9g==\r\n--b--\r\nepi\r\n"},
+		{"no line of ours looks like a boundary", Shape7Bit,
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + long[:75] + "--b\r\n\xf6\r\n--b--\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + long[:75] +
+				"=\r\n=2D-b\r\n=F6\r\n--b--\r\n"},
 		{"a message in a part", Shape7Bit,
 			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: y\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n\xf6\r\n--b--\r\n",
 			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\nSubject: y\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b--\r\n"},

@@ -401,3 +401,32 @@ func TestClock(t *testing.T) {
 		}
 	})
 }
+
+// What its sender holds back (RFC 4865) is not called back when the clock was set back.
+func TestClockSetBackReleasesNothing(t *testing.T) {
+	onSpool(t, Limits{}, func(s *site) {
+		id := s.send("bob@x.example")
+		s.until(time.Minute)
+		d, err := s.spool.Create(context.Background(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(d, "Subject: later\r\n\r\n\r\n")
+		release := s.now().Add(48 * time.Hour)
+		m := &postrider.Message{ID: d.ID(), From: smtp.Path{Local: "alice", Domain: "home.example"}, Arrived: s.now(), Size: d.Size(), Release: release,
+			Recipients: []postrider.Recipient{{To: smtp.Path{Local: "bob", Domain: "x.example"}, Due: release}}}
+		err = s.spool.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{{Draft: d, Message: m, Wake: s.queue.FirstWake(m)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.until(3 * time.Minute)
+		s.jump(-time.Hour)
+		s.until(20 * time.Minute)
+		if got := s.queued(m.ID); got == nil || !got.Recipients[0].Due.Equal(release) || got.Recipients[0].Tries != 0 {
+			t.Errorf("it is %+v", got)
+		}
+		if s.queued(id) != nil {
+			t.Error("the other still waits")
+		}
+	})
+}

@@ -198,6 +198,10 @@ func TestLimits(t *testing.T) {
 					t.Errorf("%s: %s", c.ext, describe(o))
 				}
 			}
+			synctest.Wait()
+			if quits := len(p.said("QUIT")); strings.Contains(c.ext, "MAILMAX=1") && quits != c.dials {
+				t.Errorf("%s: %d of %d connections that can take no more are ended", c.ext, quits, c.dials)
+			}
 			mails, rcpts := len(p.said("MAIL")), len(p.said("RCPT"))
 			if mails != c.mails || rcpts != 5 || len(w.dials) != c.dials {
 				t.Errorf("%s: %d transactions with %d recipients over %d connections", c.ext, mails, rcpts, len(w.dials))
