@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -73,7 +75,7 @@ func failed(t *testing.T, p *Plan, r run) {
 	}
 	again := play(t, p)
 	if again.tally.Digest != r.tally.Digest {
-		t.Errorf("seed %d does not reproduce: %s, then %s", p.Seed, r.trace(), again.trace())
+		t.Error(otherwise(p.Seed, r, again))
 	}
 	q, short := shrink(t, p, r)
 	t.Errorf("seed %d: %v\n%s\n%s\nshortest: %v: %s\nagain: go test ./internal/sim -run TestSite -seed=%d -v", p.Seed, r.err, r.trace(),
@@ -115,9 +117,24 @@ func TestSameStory(t *testing.T) {
 		p := NewPlan(seed, letters)
 		first, second := play(t, p), play(t, p)
 		if first.tally.Digest != second.tally.Digest {
-			t.Errorf("seed %d: %s, then %s", seed, first.trace(), second.trace())
+			t.Error(otherwise(seed, first, second))
 		}
 	}
+}
+
+// otherwise says where two runs of one seed part.
+func otherwise(seed uint64, a, b run) string {
+	i := 0
+	for i < min(len(a.story), len(b.story)) && a.story[i] == b.story[i] {
+		i++
+	}
+	line := func(r run) string {
+		if i == len(r.story) {
+			return "(its end)"
+		}
+		return r.story[i]
+	}
+	return fmt.Sprintf("seed %d does not reproduce: %s, then %s; at line %d:\n%s\n%s", seed, a.trace(), b.trace(), i+1, line(a), line(b))
 }
 
 // seeds runs n seeds, as many at a time as there are processors.
@@ -137,9 +154,12 @@ func seeds(t *testing.T, first uint64, n int) (all Tally) {
 				case seed%50 == 0:
 					r.tally.Retold = 1
 					if again := play(t, p); again.tally.Digest != r.tally.Digest {
-						t.Errorf("seed %d does not reproduce: %s, then %s", seed, r.trace(), again.trace())
+						t.Error(otherwise(seed, r, again))
 						r.tally.Changed = 1
 					}
+				}
+				if t.Failed() {
+					r.tally.Wrong = []string{fmt.Sprintf("%d: %v", seed, cmp.Or(r.err, errors.New("another story, or too few faults")))}
 				}
 				mu.Lock()
 				defer mu.Unlock()

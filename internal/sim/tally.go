@@ -22,6 +22,7 @@ type Tally struct {
 	MostLeases                 int
 	MostDrafts                 int64 // octets of drafts in memory
 	Digest                     string
+	Wrong                      []string // seeds that failed, and why
 }
 
 // Add sums up.
@@ -37,6 +38,7 @@ func (t *Tally) Add(o Tally) {
 		*f.to += f.n
 	}
 	t.MostOpened, t.MostLeases, t.MostDrafts = max(t.MostOpened, o.MostOpened), max(t.MostLeases, o.MostLeases), max(t.MostDrafts, o.MostDrafts)
+	t.Wrong = append(t.Wrong, o.Wrong...)
 	if t.Kinds == nil {
 		t.Kinds = map[string]int{}
 	}
