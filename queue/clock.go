@@ -129,9 +129,6 @@ func (q *Queue) recall(ctx context.Context) {
 		for i := range m.Recipients {
 			if r := &m.Recipients[i]; r.State == postrider.Waiting && !r.Held && r.Due.After(now.Add(most)) && r.Due.After(m.Release) {
 				due := now.Add(max(0, q.plan().Wait(r.Tries, q.jitter(string(m.ID), r.Due))))
-				if due.Before(m.Release) {
-					due = m.Release
-				}
 				b.Amend = append(b.Amend, postrider.Amendment{ID: m.ID, Rcpts: []int{i}, Do: postrider.AmendDue, Due: due})
 			}
 		}

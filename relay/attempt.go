@@ -226,7 +226,7 @@ func (a *attempt) batch(l *link) []int {
 // as they came, and none is made up (RFC 3461 5.2.1), but for what byNotify says.
 func (a *attempt) transaction(c *smtpc.Conn, f *form, batch []int) smtpc.Transaction {
 	t := smtpc.Transaction{
-		From: a.m.From,
+		From: f.path(a.m.From),
 		Params: smtp.MailParams{
 			Size: f.size, Body: f.body, UTF8: f.utf8, Ret: a.m.Ret, EnvID: a.m.EnvID, Auth: a.m.Auth,
 			By: a.by(a.r.o.Now()), Priority: a.m.Priority, Solicit: a.m.Solicit,
@@ -235,7 +235,7 @@ func (a *attempt) transaction(c *smtpc.Conn, f *form, batch []int) smtpc.Transac
 	}
 	for _, i := range batch {
 		r := a.rcpt(i)
-		t.Rcpts = append(t.Rcpts, smtpc.Rcpt{To: r.To, Params: smtp.RcptParams{
+		t.Rcpts = append(t.Rcpts, smtpc.Rcpt{To: f.path(r.To), Params: smtp.RcptParams{
 			Notify: a.byNotify(c, r.Notify), ORcpt: r.ORcpt, RRVS: r.RRVS,
 		}})
 	}

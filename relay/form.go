@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/dns"
 	"github.com/postrider/postrider/message"
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpc"
@@ -15,6 +16,7 @@ import (
 
 // A form is how a message goes to one peer.
 type form struct {
+	path    func(smtp.Path) smtp.Path // how an address is written
 	body    smtp.BodyType
 	utf8    bool
 	size    int64
@@ -32,16 +34,16 @@ func (a *attempt) fit(c *smtpc.Conn, t target) (*form, next) {
 	if len(a.left) == 0 {
 		return nil, nextNothing
 	}
-	f := &form{utf8: a.m.UTF8, size: a.m.Size, content: a.d.Content.Reader}
-	if o, ok := a.address8(c, t, f); !ok {
-		a.blocked(rankLacks, o)
-		return nil, nextHost
+	f := &form{utf8: a.m.UTF8, size: a.m.Size, content: a.d.Content.Reader, path: asItIs}
+	o, ok := a.address8(c, t, f)
+	if ok {
+		o, ok = a.shape(c, t, f)
 	}
-	if o, ok := a.shape(c, t, f); !ok {
-		if o.Result == postrider.ResultDeferred {
-			a.rest(o)
-			return nil, nextNothing
-		}
+	switch {
+	case !ok && o.Result == postrider.ResultDeferred:
+		a.rest(o)
+		return nil, nextNothing
+	case !ok:
 		a.blocked(rankLacks, o)
 		return nil, nextHost
 	}
@@ -68,18 +70,17 @@ func sizeLimit(c *smtpc.Conn) (int64, bool) {
 // without: RFC 6531 3.4, one that is aware of that "SHOULD NOT supply the SMTPUTF8
 // parameter". RFC 6531 3.5 has the replies: 550 and 553 with X.6.7, 554 with X.6.9.
 func (a *attempt) address8(c *smtpc.Conn, t target, f *form) (postrider.Outcome, bool) {
-	others := !a.m.From.IsASCII()
-	for _, i := range a.left {
-		others = others || !a.rcpt(i).To.IsASCII()
-	}
-	if _, ok := c.Ext("SMTPUTF8"); ok || !others && !f.utf8 {
-		f.utf8 = f.utf8 || others
+	if _, ok := c.Ext("SMTPUTF8"); ok {
+		f.utf8 = f.utf8 || a.needsUTF8(asItIs)
 		return postrider.Outcome{}, true
 	}
+	f.path = inALabels
 	switch {
-	case !a.m.From.IsASCII():
+	case !f.path(a.m.From).IsASCII():
 		return failed(550, 5, 6, 7, "the address of the sender needs SMTPUTF8, which %s does not offer", t.host), false
-	case others:
+	case !a.needsUTF8(f.path) && !f.utf8:
+		return postrider.Outcome{}, true
+	case a.needsUTF8(f.path):
 		return failed(553, 5, 6, 7, "an address of the recipients needs SMTPUTF8, which %s does not offer", t.host), false
 	}
 	s, err := a.structure()
@@ -91,6 +92,30 @@ func (a *attempt) address8(c *smtpc.Conn, t target, f *form) (postrider.Outcome,
 	}
 	f.utf8 = false
 	return postrider.Outcome{}, true
+}
+
+// needsUTF8 reports whether an address is not ASCII.
+func (a *attempt) needsUTF8(path func(smtp.Path) smtp.Path) bool {
+	for _, i := range a.left {
+		if !path(a.rcpt(i).To).IsASCII() {
+			return true
+		}
+	}
+	return !path(a.m.From).IsASCII()
+}
+
+func asItIs(p smtp.Path) smtp.Path { return p }
+
+// inALabels is an address with its domain in A-labels. RFC 6531 3.2: a domain "in
+// A-label form as specified in IDNA definitions [...] is not considered to be
+// "internationalized"".
+func inALabels(p smtp.Path) smtp.Path {
+	if plain := (smtp.Path{Local: p.Local}); !p.IsASCII() && plain.IsASCII() {
+		if d, err := dns.ToASCII(p.Domain); err == nil {
+			p.Domain = d
+		}
+	}
+	return p
 }
 
 // shape finds the body that a peer takes, and encodes for one that does not take it

@@ -28,7 +28,7 @@ type sending struct {
 
 func (s sending) run(t *testing.T) {
 	w := newWorld()
-	w.zone.MX("example.org", 10, "mx1.example").A("mx1.example", "192.0.2.1")
+	w.zone.MX("xn--bcher-kva.example", 10, "mx1.example").MX("example.org", 10, "mx1.example").A("mx1.example", "192.0.2.1")
 	p := &peer{exts: s.exts}
 	w.peers[mx1] = p
 	if s.to == nil {
@@ -108,6 +108,10 @@ func TestDowngrade(t *testing.T) {
 		{name: "SMTPUTF8, and the header of a part needs it", set: func(d *postrider.Delivery) { d.Message.UTF8 = true }, exts: []string{"8BITMIME"},
 			text: "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: \xc3\xbc\r\n\r\n--b--\r\n",
 			want: []string{"failed/message 554 5.6.9 the header of the message needs SMTPUTF8, which mx1.example does not offer"}},
+		{name: "domains have a form in ASCII", to: []string{"b@bücher.example"}, set: func(d *postrider.Delivery) { d.Message.From.Domain = "tür.example" },
+			want: []string{taken}, mail: "MAIL FROM:<a@xn--tr-xka.example>", rcpt: []string{"RCPT TO:<b@xn--bcher-kva.example>"}},
+		{name: "and stay as they are for who reads UTF-8", exts: []string{"SMTPUTF8", "8BITMIME"}, to: []string{"b@bücher.example"},
+			want: []string{taken}, mail: from + " SMTPUTF8", rcpt: []string{"RCPT TO:<b@bücher.example>"}},
 		{name: "the sender needs it", set: func(d *postrider.Delivery) { d.Message.From.Local = "ü" },
 			want: []string{"failed/message 550 5.6.7 the address of the sender needs SMTPUTF8, which mx1.example does not offer"}},
 		{name: "too long", exts: []string{"SIZE 11"}, want: []string{"failed/message 552 5.3.4 the message has 12 octets, and mx1.example takes no more than 11"}},
