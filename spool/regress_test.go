@@ -71,7 +71,7 @@ func TestSegmentStaysUntilItsEndIsDurable(t *testing.T) {
 		b.settle(l, delivered(0)) // lazy
 		synctest.Wait()
 		b.next(b.fs.Crash(vfs.KeepNone))
-		if b.s.entries[id] == nil || len(b.alarms) > 0 {
+		if b.s.entries[id] == nil {
 			t.Errorf("the message went with its segment, its end did not come: alarms %q", b.alarms)
 		}
 		b.s.Close(context.Background())

@@ -201,7 +201,7 @@ func (d *driver) stepSettle() {
 func (d *driver) stepBurst() {
 	var acts []*act
 	for range 3 {
-		if a := d.draft(100+d.rng.IntN(1000), addr("from@example.org"), d.someone()...); a != nil {
+		if a := d.draft(900+d.rng.IntN(1000), addr("from@example.org"), d.someone()...); a != nil {
 			acts = append(acts, a)
 		}
 	}
