@@ -205,7 +205,7 @@ func (c *conn) spoiltChunk(chunk smtp.Chunk) smtp.Reply {
 	if !c.discard(chunk.Size) {
 		return unsaid
 	}
-	want, r := 1, c.state.spoilt
+	want, r := 1, *c.state.spoilt
 	if !chunk.Last {
 		return r
 	}

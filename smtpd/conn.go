@@ -28,8 +28,11 @@ const (
 	authMax = 12288 + len("\r\n")
 	// swallowMax is how much of a line over lineMax is read away to find its end.
 	swallowMax = 1 << 20
-	// readSize is the buffer of an idle connection. A line that fits lineMax fits.
+	// readSize is the buffer of a connection at work. A line that fits lineMax fits.
 	readSize = 4096
+	// firstSize is all that a connection has which waits for a command: what comes
+	// first is read into it. Most command lines fit, and the groups of short messages.
+	firstSize = 256
 	// gatherMax is how many octets of replies wait to be sent together.
 	gatherMax = 4096
 	// lingerMax and lingerTime are how much and how long we read on after a 421, so
@@ -63,7 +66,10 @@ type conn struct {
 	state    state
 	upgrade  *tls.Config // STARTTLS was answered 220
 
-	in       *bufio.Reader
+	in       *bufio.Reader // of desk; nil: the connection waits for a command
+	desk     *desk
+	first    [firstSize]byte
+	begun    bool   // the wait for the next line has begun, and its deadline stands
 	pre      []byte // read already by a content reader: comes before the connection
 	line     []byte // a command line that did not come in one piece
 	deadline time.Time
@@ -90,14 +96,11 @@ func (c *conn) serve(ctx context.Context) {
 	ctx, c.cancel = context.WithCancel(ctx)
 	defer c.cancel()
 	c.since = time.Now()
-	// Read and flush look at base after they have set a deadline, so that this one
-	// either stays or is not needed.
-	stop := context.AfterFunc(c.base, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	if c.guard(func() { c.talk(ctx) }) {
 		c.bye(4, 3, 0, "Something went wrong here, try again later")
 	}
 	c.guard(c.closeSession)
+	defer c.stand()
 	// Nothing is left to flush after a handshake that failed, but for its alert.
 	if c.flush() == nil && !c.quitting {
 		c.linger()
@@ -121,8 +124,62 @@ func (c *conn) talk(ctx context.Context) {
 	if c.behind && !c.proxy() || c.server.Implicit && !c.implicit() || !c.greet(ctx) {
 		return
 	}
-	for c.next(ctx) {
+	for c.await() && c.next(ctx) {
 	}
+}
+
+// A desk is what a connection needs while it has something to do.
+type desk struct {
+	in  *bufio.Reader
+	out []byte
+}
+
+// sit takes a desk.
+func (c *conn) sit() {
+	d, ok := c.server.desks.Get().(*desk)
+	if !ok {
+		d = &desk{in: bufio.NewReaderSize(nil, readSize)}
+	}
+	d.in.Reset(c)
+	c.desk, c.in, c.out = d, d.in, append(d.out[:0], c.out...)
+}
+
+// stand gives the desk back, with all that is on it.
+func (c *conn) stand() {
+	if d := c.desk; d != nil {
+		d.in.Reset(nil)
+		if d.out = c.out[:0]; cap(d.out) > 2*gatherMax {
+			d.out = nil
+		}
+		c.server.desks.Put(d)
+	}
+	c.desk, c.in, c.out, c.line = nil, nil, nil, nil
+}
+
+// await waits until there is something to read, and reports whether there is. Most
+// connections of a server wait most of the time, so that what one has while it waits
+// is what the server needs memory for: no buffer, and, because this is called from
+// near the bottom of the stack, no more than the least of stacks.
+func (c *conn) await() bool {
+	if c.desk == nil {
+		c.sit()
+	}
+	if c.again != nil || len(c.pre) > 0 || c.in.Buffered() > 0 {
+		return true
+	}
+	if c.flush() != nil {
+		return false
+	}
+	c.stand()
+	c.deadline, c.begun = time.Time{}, true
+	n, err := c.Read(c.first[:])
+	c.sit()
+	if err != nil {
+		c.lost(err)
+		return false
+	}
+	c.pre = c.first[:n]
+	return true
 }
 
 // greet opens the session and sends the greeting.
@@ -280,9 +337,7 @@ func (c *conn) flush() error {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	}
 	_, err := c.nc.Write(c.out)
-	if c.out = c.out[:0]; cap(c.out) > 512 {
-		c.out = nil // nobody knows how long the client now thinks
-	}
+	c.out = c.out[:0]
 	if err != nil {
 		c.deaf = true
 		return c.die(err)
@@ -305,7 +360,10 @@ func (c *conn) die(err error) error {
 // command. Only CRLF ends it. The deadline is that of the whole line, so
 // that a client which sends an octet now and then gains nothing by it.
 func (c *conn) readLine(limit int) ([]byte, error) {
-	c.deadline = time.Time{}
+	if !c.begun {
+		c.deadline = time.Time{}
+	}
+	c.begun = false
 	c.line = c.line[:0]
 	tooLong, cr := false, false
 	for size := 0; ; {

@@ -27,7 +27,6 @@ func converse(t *testing.T, in []byte, n int, lmtp bool) (out []byte, calls []st
 	client, server := net.Pipe()
 	c := &conn{server: s, raw: server, nc: server, base: context.Background(), state: state{lmtp: lmtp},
 		client: Client{LMTP: lmtp, TLS: &tls.ConnectionState{Version: tls.VersionTLS13}}}
-	c.in = bufio.NewReaderSize(c, readSize)
 	served := make(chan struct{})
 	go func() { defer close(served); c.serve(context.Background()) }()
 	// The server takes in before it gives out only what it has room for, so the

@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -80,6 +79,7 @@ type Server struct {
 	Alarm func(error)
 
 	buffers sync.Pool // *bufio.Reader for content
+	desks   sync.Pool // *desk
 	stop    atomic.Bool
 	turned  atomic.Int32 // connections that are being turned away
 
@@ -146,7 +146,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return l.Close()
 	}
 	defer s.leave(sv)
-	closing := context.AfterFunc(base, func() { _ = l.Close() })
+	closing := context.AfterFunc(base, func() { _ = l.Close(); s.cut(base) })
 	defer closing()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -155,6 +155,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil
 	}
 	return fmt.Errorf("smtpd: accept: %w", err)
+}
+
+// cut ends what the connections of a base that has ended are waiting for. They look
+// at it after they have set a deadline, so that this one either stays or is not
+// needed.
+func (s *Server) cut(base context.Context) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		if c.base == base {
+			_ = c.raw.SetDeadline(time.Unix(1, 0))
+		}
+	}
 }
 
 // accept is the loop of Serve. It returns when l is closed.
@@ -205,7 +219,6 @@ func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
 	}
 	wg.Go(func() {
 		defer s.forget(c)
-		c.in = bufio.NewReaderSize(c, readSize)
 		c.serve(base)
 	})
 }

@@ -35,9 +35,9 @@ type state struct {
 	// excused is how many more of the commands that depend on a refused MAIL are
 	// no fault: a client that pipelines sent them before it could know.
 	excused int
-	// refusal answers in the phase refused. Zero: the greeting has said it already.
-	refusal smtp.Reply
-	spoilt  smtp.Reply // answers BDAT in the phase spoilt
+	// refusal answers in the phase refused. Nil: the greeting has said it already.
+	refusal *smtp.Reply
+	spoilt  *smtp.Reply // answers BDAT in the phase spoilt
 }
 
 // begin looks a command up and says whether it is allowed now, with its
@@ -70,8 +70,8 @@ func (s *state) begin(cmd smtp.Command) (*verb, *smtp.Reply) {
 // outOfOrder is the reply to a verb that is not allowed in this phase.
 func (s *state) outOfOrder(verb string) *smtp.Reply {
 	switch {
-	case s.phase == refused && !s.refusal.IsZero():
-		return &s.refusal
+	case s.phase == refused && s.refusal != nil:
+		return s.refusal
 	case s.phase == refused:
 		// RFC 5321 3.1: "SHOULD respond to any intervening commands with "503 bad
 		// sequence of commands"".
@@ -124,7 +124,7 @@ func (s *state) secured() {
 // refuse takes note that no session was opened after a TLS handshake. RFC 3207 4.1:
 // the server "SHOULD reply to every SMTP command from the client (other than a QUIT
 // command)" with why.
-func (s *state) refuse(r smtp.Reply) { s.phase, s.refusal = refused, r }
+func (s *state) refuse(r smtp.Reply) { s.phase, s.refusal = refused, &r }
 
 // mail takes note of a MAIL with p that was answered with r.
 func (s *state) mail(p smtp.MailParams, r smtp.Reply, excuse int) {
@@ -158,7 +158,7 @@ func (s *state) rcptExt() smtp.Extensions {
 func (s *state) chunk() { s.phase = chunking }
 
 // spoil takes note of a BDAT, not the last, that was answered with r.
-func (s *state) spoil(r smtp.Reply) { s.phase, s.spoilt = spoilt, r }
+func (s *state) spoil(r smtp.Reply) { s.phase, s.spoilt = spoilt, &r }
 
 // data takes note of a content that was answered with r for so many recipients.
 func (s *state) data(r smtp.Reply, rcpts int) {
@@ -173,7 +173,7 @@ func (s *state) reset() {
 	if s.phase > ready {
 		s.phase = ready
 	}
-	s.utf8, s.binary, s.rcpts, s.excused, s.spoilt = false, false, 0, 0, smtp.Reply{}
+	s.utf8, s.binary, s.rcpts, s.excused, s.spoilt = false, false, 0, 0, nil
 }
 
 // open reports whether a transaction is open whose content has not begun.
