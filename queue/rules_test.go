@@ -107,6 +107,22 @@ func TestRulesOfDelay(t *testing.T) {
 	}
 }
 
+// RFC 3461 5.2.8: "the DSN SHOULD NOT contain information for recipients for whom DSNs
+// would not otherwise have been issued."
+func TestReportNamesNobodyElse(t *testing.T) {
+	m := &postrider.Message{From: smtp.Path{Local: "a", Domain: "x"}, Arrived: t0, Recipients: []postrider.Recipient{
+		{To: smtp.Path{Local: "asked", Domain: "x"}, State: postrider.Failed, Reply: refused.Reply},
+		{To: smtp.Path{Local: "never", Domain: "x"}, Notify: smtp.NotifyNever, State: postrider.Failed, Reply: refused.Reply},
+		{To: smtp.Path{Local: "success", Domain: "x"}, Notify: smtp.NotifySuccess, State: postrider.Failed, Reply: refused.Reply},
+		{To: smtp.Path{Local: "had it", Domain: "x"}, State: postrider.Delivered, Reported: true},
+		{To: smtp.Path{Local: "waits", Domain: "x"}, Tries: 1},
+	}}
+	l := lookAt(Plan{}.withDefaults(), m, []int{0, 1, 2, 3, 4}, t0, func(int) wait { return waitTurn })
+	if len(l.report) != 1 || l.report[0].Final.Local != "asked" {
+		t.Errorf("told of %+v", l.report)
+	}
+}
+
 // RFC 3461 5.2.7.3 (c): "If the original NOTIFY parameter for the alias contained the
 // SUCCESS keyword, an "expanded" DSN is issued for the alias." It comes soon, whatever
 // becomes of the addresses that the alias stands for.
