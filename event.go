@@ -8,12 +8,13 @@ import (
 
 // An Event is one change of fate, as it stands in the log.
 type Event struct {
-	LSN  uint64 // place in the log
-	Time time.Time
-	Kind EventKind
-	ID   ID
-	From smtp.Path
-	Size int64 // of EventAccepted
+	LSN      uint64 // place in the log
+	Time     time.Time
+	Kind     EventKind
+	ID       ID
+	From     smtp.Path
+	Size     int64 // of EventAccepted
+	Priority int8  // of EventAccepted (RFC 6710)
 	// Of EventAccepted, and of EventRefused as far as it is known.
 	Source   Source
 	HeaderID string
@@ -29,8 +30,7 @@ type Event struct {
 	Remote  string
 	Arrived time.Time
 	Amend   Amend // what was wanted: of EventAmended and EventOrdered, beside Rcpt and To
-	// Of EventReported: the message that carries the report; empty where none was owed.
-	Report ID
+	Report  ID    // of EventReported: the message that carries the report; empty where none was owed
 }
 
 // An EventKind says what happened.

@@ -101,10 +101,14 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 	from := "<" + e.From.String() + ">"
 	switch e.Kind {
 	case postrider.EventAccepted:
-		log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("id", string(e.ID)), slog.String("from", from),
+		attrs := []slog.Attr{slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.Int("rcpts", len(e.Tos)), slog.Int64("size", e.Size), slog.String("listener", e.Source.Listener),
 			slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello), slog.String("proto", e.Source.Protocol),
-			slog.String("account", e.Source.Account))
+			slog.String("account", e.Source.Account)}
+		if e.Priority != 0 {
+			attrs = append(attrs, slog.Int("priority", int(e.Priority))) // RFC 6710 4.1: it "SHOULD be logged"
+		}
+		log.LogAttrs(ctx, slog.LevelInfo, "accepted", attrs...)
 	case postrider.EventRecipient:
 		status := statusOf(e.State)
 		attrs := []slog.Attr{slog.String("id", string(e.ID)), slog.String("from", from),

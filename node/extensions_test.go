@@ -101,6 +101,7 @@ func TestExtensionsGoOn(t *testing.T) {
 	if reply, _ := res.Decides(0); !reply.Positive() {
 		t.Fatal(reply)
 	}
+	b.wait(map[string]string{"msg": "accepted", "priority": "3"})
 	b.wait(map[string]string{"msg": "recipient", "to": "<bob@b.example>", "status": "delivered"})
 	box := folder(t, b.dir, "b.example", "bob")
 	if len(box) != 1 || !bytes.HasSuffix(box[0], []byte("\r\n"+text)) {
