@@ -55,7 +55,7 @@ var policy = map[string]rule{
 	"queue":   {local: []string{".", "smtp", "dsn", "message"}},
 	"route":   {local: []string{".", "smtp", "dns"}},
 	"relay":   {local: []string{".", "smtp", "smtpc", "dns", "message"}},
-	"maildir": {local: []string{".", "smtp", "vfs"}},
+	"maildir": {local: []string{".", "smtp", "vfs", "message"}},
 	"journal": {local: []string{".", "smtp", "vfs"}},
 	"account": {local: []string{".", "smtp", "vfs"}, other: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/secure/precis", "golang.org/x/text/unicode/norm"}},
 

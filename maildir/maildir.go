@@ -49,9 +49,9 @@ func New(opt Options) *Transport {
 
 // Deliver writes one file for each recipient into the Maildir Route.Dir, which
 // is made if it is missing, and says Delivered once file and name are durable.
-// The file has a Return-Path and a Delivered-To field and then the content,
-// octet for octet, lines ended by CRLF as they came. Nothing that stops it is
-// final: the mail is kept, and tried again.
+// The file has a Return-Path and a Delivered-To field and then the content, but
+// for Return-Path fields of others, octet for octet, lines ended by CRLF as they
+// came. Nothing that stops it is final: the mail is kept, and tried again.
 func (t *Transport) Deliver(ctx context.Context, a *postrider.Delivery) []postrider.Outcome {
 	outcomes := make([]postrider.Outcome, len(a.Rcpts))
 	for k, err := range t.deliver(ctx, a) {

@@ -208,6 +208,26 @@ func TestNullPath(t *testing.T) {
 	}
 }
 
+// RFC 5321 4.4: "exactly one return path SHOULD be present when the message is
+// delivered." What is no field of the header stays.
+func TestOtherReturnPaths(t *testing.T) {
+	m := vfs.NewMem()
+	d := delivery("box", "bob@example.org")
+	const rest = "Subject: x\r\n\r\nReturn-Path: <in@the.body>\r\nX"
+	d.Content.(*content).body = "return-path : <a@b>,\r\n\t<c@d>\r\nReturn-Path: <>\r\n" + rest
+	wantDelivered(t, transport(m).Deliver(t.Context(), d))
+	want := "Return-Path: <sender@example.net>\r\nDelivered-To: bob@example.org\r\n" + head + rest
+	if got := contents(t, m, "box"); len(got) != 1 || got[0] != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	// A content that ends in the name of the field.
+	d.Message.ID, d.Content.(*content).body = "1123456789abcdefghij", "Return-Path"
+	wantDelivered(t, transport(m).Deliver(t.Context(), d))
+	if got := contents(t, m, "box"); len(got) != 2 || !strings.HasSuffix(got[0], head+"Return-Path") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestDeferred(t *testing.T) {
 	on := func(kind vfs.OpKind, part string, err error) func(vfs.Op) error {
 		return func(op vfs.Op) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/message"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -57,7 +58,14 @@ func (t *Transport) write(ctx context.Context, a *attempt, rcpt int, tmp string)
 	}
 	w := bufio.NewWriterSize(f, blockSize)
 	w.WriteString(fields(a.Message, rcpt)) // an error stays with w
-	err = copyContent(ctx, w, a.Content.Reader())
+	// RFC 5321 4.4: "exactly one return path SHOULD be present when the message is
+	// delivered", and final delivery "MAY remove Return-path header fields before
+	// adding their own".
+	others := message.NewFilter(w, "Return-Path")
+	err = copyContent(ctx, others, a.Content.Reader())
+	if err == nil {
+		err = others.Flush()
+	}
 	if err == nil {
 		err = w.Flush()
 	}

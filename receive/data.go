@@ -78,11 +78,13 @@ func (s *session) take(ctx context.Context, t *transaction, content io.Reader, s
 // stream copies content to its end into out. What users submit loses its Bcc
 // fields on the way: RFC 5322 3.6.3, "the "Bcc:" line is removed even though all
 // of the recipients (including those specified in the "Bcc:" field) are sent a
-// copy of the message".
+// copy of the message"; and its Return-Path fields: RFC 5321 4.4, "A
+// message-originating SMTP system SHOULD NOT send a message that already contains
+// a Return-path header field."
 func (s *session) stream(content io.Reader, out io.Writer) error {
 	flush := func() error { return nil }
 	if s.o.Submission {
-		f := message.NewFilter(out, "Bcc", "Resent-Bcc")
+		f := message.NewFilter(out, "Bcc", "Resent-Bcc", "Return-Path")
 		out, flush = f, f.Flush
 	}
 	buf := make([]byte, copySize)

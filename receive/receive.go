@@ -48,7 +48,7 @@ type Options struct {
 	// the trace field, and as the account of the Source.
 	Local string
 	// Submission: the clients are mail programs of users (RFC 6409). A Date and a
-	// Message-ID are added where there is none, and Bcc is taken out. Who may
+	// Message-ID are added where there is none, and Bcc and Return-Path are taken out. Who may
 	// submit is for the checks to say.
 	Submission bool
 	// Offer is what the sessions promise; see there. FUTURERELEASE is left out of it

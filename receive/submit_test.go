@@ -149,6 +149,7 @@ func TestSubmittedHeader(t *testing.T) {
 		{"nothing", "Subject: x\r\n\r\nx\r\n", date + id, "Subject: x\r\n\r\nx\r\n", ours},
 		{"no Date", "message-id: <a@b>\r\n\r\nx\r\n", date, "message-id: <a@b>\r\n\r\nx\r\n", "a@b"},
 		{"Bcc", "To: a\r\nBcc: b,\r\n c\r\nDATE: x\r\n\r\nBcc: d\r\n", id, "To: a\r\nDATE: x\r\n\r\nBcc: d\r\n", ours},
+		{"Return-Path", "Return-Path: <x@y>\r\nDate: x\r\n\r\nx\r\n", id, "Date: x\r\n\r\nx\r\n", ours},
 		{"only Bcc", "Bcc: b\r\n\r\nx\r\n", date + id, "\r\nx\r\n", ours},
 		{"no header", "hello\r\nDate: x\r\n", date + id + "\r\n", "hello\r\nDate: x\r\n", ours},
 		{"no header, blank first", " hello\r\n", date + id + "\r\n", " hello\r\n", ours},
