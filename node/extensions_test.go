@@ -1,12 +1,15 @@
 package node
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,35 +161,79 @@ func TestExpansionIsReported(t *testing.T) {
 	}
 }
 
-// RFC 2852 4.1.4.1: what is to be returned when it is late is never relayed to one who
-// does not know of it; the sender hears at once.
-func TestByReturnsFromOldHosts(t *testing.T) {
-	old, err := net.Listen("tcp", "127.0.0.1:0")
+// An oldHost is a server that knows no extension at all.
+type oldHost struct {
+	net.Listener
+	heard    chan string // command lines
+	contents chan string
+	mute     atomic.Bool // it hangs up instead of the reply to the final dot
+	over     sync.WaitGroup
+}
+
+func newOldHost(t *testing.T) (*oldHost, *world) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	heard := make(chan string, 100)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	h := &oldHost{Listener: l, heard: make(chan string, 1000), contents: make(chan string, 100)}
+	h.over.Go(func() {
 		for {
-			conn, err := old.Accept()
+			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			c := &client{t, &smtpTalk{conn: conn}}
-			c.serveOld(heard)
+			h.over.Go(func() { h.serve(conn) })
 		}
-	}()
+	})
 	t.Cleanup(func() {
-		old.Close()
-		<-done
+		l.Close()
+		h.over.Wait()
 	})
 	cfg := base(t.TempDir())
 	cfg.Hostname, cfg.Domains[0].Name = "mx.a.example", "a.example"
-	at := addrPort(old.Addr())
-	cfg.Routes[0].To = postrider.Route{Via: postrider.ViaSMTP, Host: "127.0.0.1", Port: at.Port(), Private: true}
-	a := start(t, cfg, dns.NewZone())
+	cfg.Queue.Retry = []time.Duration{time.Second}
+	cfg.Routes[0].To = postrider.Route{Via: postrider.ViaSMTP, Host: "127.0.0.1", Port: addrPort(l.Addr()).Port(), Private: true}
+	return h, start(t, cfg, dns.NewZone())
+}
+
+func (h *oldHost) serve(conn net.Conn) {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	r := bufio.NewReader(conn)
+	io.WriteString(conn, "220 old\r\n")
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		h.heard <- line
+		switch verb := strings.ToUpper(line[:4]); verb {
+		case "EHLO":
+			io.WriteString(conn, "500 what\r\n")
+			continue
+		case "DATA":
+			io.WriteString(conn, "354 go\r\n")
+			var all strings.Builder
+			for line, err = r.ReadString('\n'); err == nil && line != ".\r\n"; line, err = r.ReadString('\n') {
+				all.WriteString(line)
+			}
+			h.contents <- all.String()
+			if h.mute.Load() {
+				return
+			}
+		}
+		io.WriteString(conn, "250 ok\r\n")
+		if strings.HasPrefix(line, "QUIT") {
+			return
+		}
+	}
+}
+
+// RFC 2852 4.1.4.1: what is to be returned when it is late is never relayed to one who
+// does not know of it; the sender hears at once.
+func TestByReturnsFromOldHosts(t *testing.T) {
+	old, a := newOldHost(t)
 	a.transact(smtpc.Transaction{
 		From: mailbox(t, "alice@a.example"), Params: smtp.MailParams{By: smtp.DeliverBy{Seconds: 600, Mode: smtp.ByReturn}},
 		Rcpts: []smtpc.Rcpt{{To: mailbox(t, "bob@far.example")}}, Content: strings.NewReader("Subject: x\r\n\r\nx\r\n"),
@@ -196,25 +243,34 @@ func TestByReturnsFromOldHosts(t *testing.T) {
 	if r := n.Recipients[0]; r.Action != dsn.Failed || r.Status != (smtp.Status{Class: 5, Subject: 3, Detail: 3}) {
 		t.Errorf("told %+v", n)
 	}
-	for len(heard) > 0 {
-		if line := <-heard; strings.HasPrefix(line, "MAIL") {
+	for len(old.heard) > 0 {
+		if line := <-old.heard; strings.HasPrefix(line, "MAIL") {
 			t.Errorf("the host heard %q", line)
 		}
 	}
 }
 
-// serveOld is a server that knows HELO and EHLO, and no extension.
-func (c *client) serveOld(heard chan<- string) {
-	defer c.conn.Close()
-	c.conn.SetDeadline(time.Now().Add(patience))
-	io.WriteString(c.conn, "220 old\r\n")
-	buf := make([]byte, 1024)
-	for {
-		n, err := c.conn.Read(buf)
-		if err != nil {
-			return
+// RFC 6152 3: what is not 7-bit reaches a host without 8BITMIME as "valid 7-bit MIME".
+// RFC 1047: when the answer to its end is lost, the host may have it, and is asked again.
+func TestOldHostsGetMailTheyCanTake(t *testing.T) {
+	old, a := newOldHost(t)
+	old.mute.Store(true)
+	text := "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n.\xc3\xbc\r\n"
+	a.transact(smtpc.Transaction{
+		From: mailbox(t, "alice@a.example"), Params: smtp.MailParams{Body: smtp.Body8BitMIME},
+		Rcpts: []smtpc.Rcpt{{To: mailbox(t, "bob@far.example")}}, Content: strings.NewReader(text),
+	})
+	line := a.wait(map[string]string{"msg": "recipient", "to": "<bob@far.example>", "status": "deferred"})
+	if reply, _ := line["reply"].(string); !strings.Contains(reply, "it may have the message, and is tried first") {
+		t.Errorf("the log says %q", reply)
+	}
+	old.mute.Store(false)
+	a.wait(map[string]string{"msg": "recipient", "to": "<bob@far.example>", "status": "delivered"})
+	for range 2 {
+		got := <-old.contents
+		want := "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n..=C3=BC\r\n"
+		if !strings.HasSuffix(got, want) {
+			t.Errorf("the host has %q", got)
 		}
-		heard <- string(buf[:n])
-		io.WriteString(c.conn, "250 old\r\n")
 	}
 }
