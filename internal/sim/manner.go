@@ -97,7 +97,7 @@ func (p *Plan) add(rng *rand.Rand, l Letter) {
 	if l.Server == "" {
 		l.Server = []string{"a", "b"}[rng.IntN(2)]
 	}
-	l.At = time.Duration(rng.Int64N(int64(trouble - time.Hour)))
+	l.At = dawn + time.Duration(rng.Int64N(int64(trouble-time.Hour)))
 	p.Letters = append(p.Letters, l)
 }
 

@@ -10,6 +10,7 @@ import (
 // Times of a world. Mail comes and faults strike while there is trouble; then
 // nothing fails any more, for longer than mail lives.
 const (
+	dawn    = time.Second // all servers are up: what were to come before would come in one instant
 	trouble = 60 * time.Hour
 	healed  = 64 * time.Hour
 	theEnd  = 120 * time.Hour
@@ -115,13 +116,13 @@ func fateOf(to string) fate {
 func NewPlan(seed uint64, n int) *Plan {
 	p := &Plan{Seed: seed}
 	rng := Stream(seed, "letters")
-	var at time.Duration
+	at := dawn
 	for i := range n {
 		if rng.IntN(3) == 0 { // else it comes with the one before
 			at += time.Duration(rng.Int64N(int64(6 * trouble / time.Duration(n))))
 		}
 		at += time.Duration(1+rng.IntN(50_000_000)) * time.Nanosecond
-		p.Letters = append(p.Letters, drawLetter(rng, i, min(at, trouble-time.Duration(n-i)*time.Millisecond)))
+		p.Letters = append(p.Letters, drawLetter(rng, i, min(at, trouble-time.Duration(n-i)*time.Millisecond+time.Duration(i)*time.Microsecond)))
 	}
 	if rng.IntN(4) == 0 {
 		p.burst(rng)
