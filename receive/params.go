@@ -24,7 +24,7 @@ func (s *session) Offer() smtpd.Offer {
 		// RFC 4865 4.2: it is not advertised "on any port other than the submission port".
 		o.Extensions &^= smtp.ExtFutureRelease
 	}
-	if s.o.Turn == nil {
+	if s.o.Turn == nil || s.lmtp { // over LMTP nobody relays
 		o.Extensions &^= smtp.ExtETRN
 	}
 	return o

@@ -1,8 +1,11 @@
 // Package smtpd is the server side of SMTP and LMTP: give a Server a Handler and
 // listeners, and it speaks the protocol strictly (RFC 5321, RFC 2033), with
-// PIPELINING, SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN, STARTTLS or
+// PIPELINING, SIZE, LIMITS, 8BITMIME, ENHANCEDSTATUSCODES, CHUNKING, STARTTLS or
 // implicit TLS, under TLS with AUTH, and VRFY and EXPN where a Session answers them.
-// The Handler decides, and its replies are sent as they are; a zero reply is
+// SMTPUTF8, DSN, BINARYMIME, DELIVERBY, FUTURERELEASE, MT-PRIORITY, RRVS, ETRN and
+// NO-SOLICITING are promises of the program behind: its Sessions are Offerers, or
+// these are neither listed nor known. From networks that are named the PROXY protocol
+// and XCLIENT are understood. The Handler decides, and its replies are sent as they are; a zero reply is
 // 451 4.3.0, so that what goes wrong costs the client another try and never the
 // message.
 package smtpd
@@ -59,11 +62,12 @@ type Session interface {
 	Hello(ctx context.Context, name string, esmtp bool) smtp.Reply
 	Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply
 	Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smtp.Reply
-	// Data takes the content, dots unstuffed, and answers for it. It commits
-	// only after content has returned io.EOF: a lost connection, a line that is
-	// too long, or a bare CR or LF are other errors. A *ContentError carries the
-	// reply that the client should hear; the server sends it whatever Data
-	// returns. What Data does not read the server reads away.
+	// Data takes the content, which comes by DATA, dots unstuffed, or by BDAT, and
+	// answers for it. It commits only after content has returned io.EOF: a lost
+	// connection, a line that is too long, or a bare CR or LF are other errors, and so
+	// is ErrAbandoned. A *ContentError carries the reply that the client should hear;
+	// the server sends it whatever Data returns. What Data does not read the server
+	// reads away; if no reply of Data is positive, it need not come to its end.
 	//
 	// The first reply is the answer. With LMTP there is one for each accepted RCPT,
 	// in their order; RFC 2033 4.2: "Even if there were multiple successful RCPT
