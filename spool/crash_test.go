@@ -240,7 +240,7 @@ func (c *campaign) recovery(d *driver, n int, made string, k int, kept string) b
 func (d *driver) survivor(disk *vfs.Mem, life uint64) *driver {
 	s := newDriver(life, disk)
 	s.worlds, s.now, s.leases, s.acked, s.rot, s.badSnap = d.worlds, d.now, d.leases, d.acked, d.rot, d.badSnap
-	s.told = d.told
+	s.told, s.woke = d.told, d.woke
 	s.opened, s.bare = d.opened+(life+1)<<10, true
 	s.clock = time.Now()
 	return s

@@ -31,9 +31,10 @@ type driver struct {
 	worlds  []*world // what may be there after a crash; the last but what is in flight is the present
 	now     *world   // what the spool says now
 	leases  []postrider.Lease
-	acked   int      // events of the feed that were acknowledged, ever
-	told    []string // events that the feed has told, ever
-	stand   int      // where its reader stands
+	woke    []postrider.ID // messages whose Wake lease has ended, and may be out again after a crash
+	acked   int            // events of the feed that were acknowledged, ever
+	told    []string       // events that the feed has told, ever
+	stand   int            // where its reader stands
 	opened  uint64
 	rot     []string // segments with an octet that has rotted: the spool says so
 	badSnap int      // the snapshots there had been when the newest one rotted, and one; 0: none did
@@ -163,11 +164,11 @@ func (d *driver) open(good bool) bool {
 		return false
 	}
 	d.s = s
-	how := &manner{now: d.time(), acked: d.acked, good: good && d.calm, waking: d.waking()}
+	how := &manner{now: d.time(), acked: d.acked, good: good && d.calm, waking: d.wakingBefore()}
 	if how.good = how.good && d.wrote; how.good {
 		how.acked = d.stand
 	}
-	d.leases, d.fresh = nil, map[postrider.ID]bool{}
+	d.leases, d.woke, d.fresh = nil, nil, map[postrider.ID]bool{}
 	d.tick() // a spool at rest: what it says in the background is part of it
 	d.fs.SetHook(nil)
 	d.settleWorld(how)
@@ -244,6 +245,15 @@ func (d *driver) waking() map[postrider.ID]bool {
 		if l.Why == postrider.Wake {
 			all[l.ID] = true
 		}
+	}
+	return all
+}
+
+// wakingBefore returns those of which a Wake lease was out in one of the worlds.
+func (d *driver) wakingBefore() map[postrider.ID]bool {
+	all := d.waking()
+	for _, id := range d.woke {
+		all[id] = true
 	}
 	return all
 }
@@ -327,11 +337,16 @@ func (d *driver) learn(before, chain []*world, acts []*act, errs []error) {
 			worlds = append(worlds[:len(worlds):len(worlds)], chain[i])
 		}
 	}
-	d.worlds = worlds
+	if d.worlds = worlds; len(worlds) == 1 {
+		d.woke = nil
+	}
 	d.leases = slices.DeleteFunc(d.leases, func(l postrider.Lease) bool {
 		for i, err := range errs {
 			for _, set := range acts[i].batch.Settle {
 				if set.Lease.Token == l.Token && (err == nil || errors.Is(err, postrider.ErrLeaseLost)) {
+					if l.Why == postrider.Wake && len(worlds) > 1 {
+						d.woke = append(d.woke, l.ID)
+					}
 					return true
 				}
 			}

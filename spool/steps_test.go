@@ -413,7 +413,7 @@ func (d *driver) stepFull() {
 // the snapshot. The message of the record is gone then; it is told, and the
 // segment is kept.
 func (d *driver) stepRot() {
-	if d.stepAdd(); d.over() || len(d.now.msgs) == 0 {
+	if d.stepAdd(); d.over() || len(d.now.msgs) == 0 || len(d.worlds) > 1 { // one trouble at a time
 		return
 	}
 	d.tick()
