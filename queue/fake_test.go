@@ -29,6 +29,7 @@ type memSpool struct {
 
 	events   []string // "failed bob@x 550", in order
 	reports  int      // messages added together with a settlement
+	answered int      // of them, those that are not from the null path
 	doubled  []string // leases of what was leased
 	onCommit func(postrider.Batch) error
 	onOpen   func(postrider.ID) error
@@ -107,6 +108,9 @@ func (s *memSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	}
 	if len(b.Add) > 0 && len(b.Settle) > 0 {
 		s.reports++
+		if !b.Add[0].Message.Null() {
+			s.answered++
+		}
 	}
 	for _, a := range b.Add {
 		m := *a.Message

@@ -277,6 +277,9 @@ func TestNullSender(t *testing.T) {
 		if b.spool.reports != 1 {
 			t.Errorf("%d reports, want that to alice", b.spool.reports)
 		}
+		if b.spool.answered > 0 { // RFC 5321 3.6.3: "the reverse-path MUST be set to null"
+			t.Error("a report from somebody")
+		}
 		b.empty()
 	})
 	run(t, Limits{}, func(b *bench) {

@@ -110,6 +110,8 @@ func TestDotWriter(t *testing.T) {
 		{in: []string{"a\n.\n"}, err: ErrBareLF},
 		{in: []string{"a\r", ".\r"}, err: ErrBareCR},
 		{in: []string{"a\r"}, err: ErrBareCR},
+		{in: []string{"a\r", "b\r\n"}, err: ErrBareCR},
+		{in: []string{"a\rb\r\n"}, err: ErrBareCR},
 		{in: []string{"a\x00"}, err: ErrNUL},
 	} {
 		var b bytes.Buffer

@@ -69,8 +69,10 @@ func exists(t *testing.T, name string) bool {
 	if !bytes.Contains(src, []byte("func "+name+"(")) {
 		return false
 	}
-	if _, err := os.Stat(filepath.Join(dir, "testdata", filepath.FromSlash(one)+".txt")); err == nil {
-		return true
+	for _, place := range []string{"testdata", "testdata/dialogues"} {
+		if _, err := os.Stat(filepath.Join(dir, place, filepath.FromSlash(one)+".txt")); err == nil {
+			return true
+		}
 	}
 	// A case of a table is called what it is, with "_" for spaces.
 	loose := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(one), "_", "[ _]"))
