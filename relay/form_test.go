@@ -225,7 +225,10 @@ func TestLimitIsLearned(t *testing.T) {
 		r := w.relay(Options{})
 		defer w.done(t, r)
 		to := []string{"a@example.org", "b@example.org", "c@example.org", "d@example.org"}
-		for n, rcpts := range []int{4 + 2, 4} {
+		for n, rcpts := range []int{4 + 2, 4, 4 + 2} {
+			if n == 2 {
+				time.Sleep(learnedTime + 1) // and then forgotten
+			}
 			before := len(p.said("RCPT"))
 			for _, o := range r.Deliver(t.Context(), delivery(t, postrider.ViaMX, to...)) {
 				if o.Result != postrider.ResultDelivered {

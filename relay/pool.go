@@ -51,8 +51,8 @@ type pool struct {
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	idle   []*link      // the longest idle first
-	rcpts  map[site]int // recipients of a transaction that a site was seen to take
+	idle   []*link // the longest idle first
+	rcpts  map[site]capacity
 	gates  map[site]*gate
 	closed bool
 }
@@ -69,7 +69,7 @@ func newPool(o Options) *pool {
 		stop:  make(chan struct{}),
 		wake:  make(chan struct{}, 1),
 		gates: make(map[site]*gate),
-		rcpts: make(map[site]int),
+		rcpts: make(map[site]capacity),
 	}
 	p.quits, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.reap)
@@ -214,23 +214,38 @@ func (p *pool) close(ctx context.Context) {
 	p.cancel()
 }
 
-// learnedMax bounds the sites of which it is remembered how many recipients they
-// take.
-const learnedMax = 1024
+// Bounds of what is remembered of how many recipients sites take: of how many sites,
+// and for how long, as "servers are free to adjust their limits at any time" (RFC 9422
+// 3.8).
+const (
+	learnedMax  = 1024
+	learnedTime = time.Hour
+)
+
+// A capacity is how many recipients of a transaction a site was seen to take.
+type capacity struct {
+	n     int
+	until time.Time
+}
 
 // learn takes down that a site took n recipients in a transaction and no more.
 func (p *pool) learn(s site, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.rcpts) >= learnedMax && p.rcpts[s] == 0 {
+	if len(p.rcpts) >= learnedMax && p.rcpts[s].n == 0 {
 		clear(p.rcpts)
 	}
-	p.rcpts[s] = n
+	p.rcpts[s] = capacity{n, time.Now().Add(learnedTime)}
 }
 
 // learned is how many recipients a site takes in a transaction; 0: as many as any.
 func (p *pool) learned(s site) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.rcpts[s]
+	c, ok := p.rcpts[s]
+	if ok && time.Now().After(c.until) {
+		delete(p.rcpts, s)
+		return 0
+	}
+	return c.n
 }
