@@ -189,6 +189,8 @@ func answer(word string) smtp.Reply {
 		return smtp.Reply{Code: 354, Text: "go on"}
 	case "bye":
 		return smtp.Reply{Code: 421, Status: smtp.Status{Class: 4, Subject: 7, Detail: 0}, Text: "enough"}
+	case "terse":
+		return smtp.Reply{Code: 250}
 	case "rude":
 		return smtp.Reply{Code: 250, Text: "two\r\n550 lines\x1b"}
 	case "panic":
