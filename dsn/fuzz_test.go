@@ -129,3 +129,35 @@ func FuzzUnitext(f *testing.F) {
 		}
 	})
 }
+
+// A report to a sender whose address is not ASCII is well formed whatever stands in it,
+// and its addresses come back as they were (RFC 6533 4.1).
+func FuzzInternational(f *testing.F) {
+	f.Add("dø", "d.example", `utf-8;d\x{F8}@e.example`, "Subject: ü\r\n\r\nö\r\n", true)
+	f.Add("bob", "bücher.example", "utf-8;x\\x{0D}\\x{0A}y", "\xff\r\n\r\n\x00", false)
+	f.Fuzz(func(t *testing.T, local, domain, orcpt, content string, utf8 bool) {
+		r := Report{
+			ID: "00000000000000000000", Now: time.Unix(1e9, 0).UTC(), ReportingMTA: "mx.example.org", UTF8: utf8,
+			To: smtp.Path{Local: "jörg", Domain: "b.example"}, Return: smtp.RetFull, Original: strings.NewReader(content),
+			Recipients: []Recipient{{Final: smtp.Path{Local: local, Domain: domain}, ORcpt: orcpt, Action: Failed}},
+		}
+		m, err := Compose(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wellFormed(t, m)
+		n, err := Parse(bytes.NewReader(m.Content))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, m.Content)
+		}
+		if len(n.Recipients) != 1 {
+			t.Fatalf("%d recipients in\n%s", len(n.Recipients), m.Content)
+		}
+		if p, err := smtp.ParsePath(local + "@" + domain); err != nil || p.Local != local || p.String() != printable(p.String()) || strings.Contains(local, "  ") {
+			return
+		}
+		if got := n.Recipients[0].Final; got != r.Recipients[0].Final {
+			t.Errorf("%v comes back as %v in\n%s", r.Recipients[0].Final, got, m.Content)
+		}
+	})
+}
