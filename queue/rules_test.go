@@ -290,3 +290,28 @@ func TestReportHasPriority(t *testing.T) {
 		}
 	})
 }
+
+// RFC 3461 6.1: a report has the null reverse-path, goes to that of the message, and has
+// no RET; of NOTIFY its "value MUST be NEVER".
+func TestEnvelopeOfReport(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			if to.Local == "alice" {
+				return greylist
+			}
+			return refused
+		}
+		b.sendAs(func(m *postrider.Message) { m.Ret = smtp.RetFull }, "FAILURE:bob@x.example")
+		b.until(time.Minute)
+		if len(b.spool.msgs) != 1 {
+			t.Fatalf("%d messages wait, want the report", len(b.spool.msgs))
+		}
+		for _, e := range b.spool.msgs {
+			r := e.m.Recipients
+			if !e.m.Null() || e.m.Ret != smtp.RetUnset || e.m.EnvID != "" || len(r) != 1 ||
+				r[0].To.String() != "alice@home.example" || r[0].Notify != smtp.NotifyNever || r[0].ORcpt != "" {
+				t.Errorf("the envelope is %+v", e.m)
+			}
+		}
+	})
+}

@@ -61,6 +61,8 @@ func TestParseMail(t *testing.T) {
 			p: MailParams{Size: 10, Body: Body8BitMIME, UTF8: true, Ret: RetFull, EnvID: "a+b"}},
 		{in: "FROM:<a@b> SIZE=99999999999999999999", ext: allExt, from: ab, p: MailParams{Size: math.MaxInt64}},
 		{in: "FROM:<ü@b> SMTPUTF8", ext: allExt, from: Path{"ü", "b"}, p: MailParams{UTF8: true}},
+		{in: "FROM:<a@b> ENVID=(a)", ext: allExt, from: ab, p: MailParams{EnvID: "(a)"}}, // RFC 3461 4: no comment
+		{in: "FROM:<a@b> ENVID=" + strings.Repeat("x", 100), ext: allExt, from: ab, p: MailParams{EnvID: strings.Repeat("x", 100)}},
 
 		{in: "", no: "501 5.5.4"},
 		{in: "TO:<a@b>", no: "501 5.5.4"},
@@ -86,6 +88,10 @@ func TestParseMail(t *testing.T) {
 		{in: "FROM:<a@b> BODY=9BIT", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> SMTPUTF8=1", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> RET=SOME", ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> RET", ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> RET=FULL RET=FULL", ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> ENVID=x ENVID=x", ext: allExt, no: "501 5.5.4"},
+		{in: "FROM:<a@b> ENVID", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> ENVID=a+0D+0Ab", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> ENVID=a+2b", ext: allExt, no: "501 5.5.4"},
 		{in: "FROM:<a@b> ENVID=" + strings.Repeat("x", 101), ext: allExt, no: "501 5.5.4"},
@@ -126,6 +132,7 @@ func TestParseRcpt(t *testing.T) {
 		{in: `TO:<a@b> ORCPT=utf-8;j\x{FC}rgen@b`, ext: ascii, to: ab, p: RcptParams{ORcpt: `utf-8;j\x{FC}rgen@b`}},
 		{in: "TO:<a@b> ORCPT=UTF-8;jürgen@b", ext: allExt, to: ab, p: RcptParams{ORcpt: "UTF-8;jürgen@b"}},
 		{in: "TO:<ü@ü>", ext: allExt, to: Path{"ü", "ü"}},
+		{in: "TO:<a@b> ORCPT=rfc822;" + strings.Repeat("x", 493), ext: ascii, to: ab, p: RcptParams{ORcpt: "rfc822;" + strings.Repeat("x", 493)}},
 
 		{in: "TO:<>", no: "501 5.1.3"},
 		{in: "TO:<a>", no: "501 5.1.3"},
@@ -138,6 +145,8 @@ func TestParseRcpt(t *testing.T) {
 		{in: "TO:<a@b> NOTIFY=SOON", ext: ascii, no: "501 5.5.4"},
 		{in: "TO:<a@b> NOTIFY", ext: ascii, no: "501 5.5.4"},
 		{in: "TO:<a@b> NOTIFY=NEVER NOTIFY=NEVER", ext: ascii, no: "501 5.5.4"},
+		{in: "TO:<a@b> ORCPT", ext: ascii, no: "501 5.5.4"},
+		{in: "TO:<a@b> ORCPT=rfc822;x ORCPT=rfc822;x", ext: ascii, no: "501 5.5.4"},
 		{in: "TO:<a@b> ORCPT=a@b", ext: ascii, no: "501 5.5.4"},
 		{in: "TO:<a@b> ORCPT=rfc822;", ext: ascii, no: "501 5.5.4"},
 		{in: "TO:<a@b> ORCPT=;a", ext: ascii, no: "501 5.5.4"},
