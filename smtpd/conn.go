@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -172,7 +173,14 @@ func (c *conn) await() bool {
 	}
 	c.stand()
 	c.deadline, c.begun = time.Time{}, true
-	n, err := c.Read(c.first[:])
+	n, err := 0, error(nil)
+	// A client that sends an octet now and then costs no more than one that is silent.
+	for more := true; more && err == nil; {
+		var k int
+		k, err = c.Read(c.first[n:])
+		more = n+k < len(c.first) && bytes.IndexByte(c.first[n:n+k], '\n') < 0
+		n += k
+	}
 	c.sit()
 	if err != nil {
 		c.lost(err)

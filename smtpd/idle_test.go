@@ -22,14 +22,15 @@ import (
 // idleEnv says that this process is the server of BenchmarkIdle, and how it speaks.
 const idleEnv = "SMTPD_IDLE_SERVER"
 
-// BenchmarkIdle measures what a connection costs that has said EHLO and waits:
+// BenchmarkIdle measures what a connection costs that has said EHLO and waits, or
+// has begun a command and does not end it:
 // 10,000 of them, against a server in a process of its own. It reports the growth
 // of the resident memory of that process for each connection, as it is, and after a
 // collection; and of that how much is heap and how much stacks.
 //
 //	go test ./smtpd -run - -bench Idle -benchtime 1x
 func BenchmarkIdle(b *testing.B) {
-	for _, how := range []string{"plain", "tls"} {
+	for _, how := range []string{"plain", "begun", "tls"} {
 		b.Run(how, func(b *testing.B) {
 			for b.Loop() {
 				idle(b, how, 10_000)
@@ -109,6 +110,11 @@ func greet(b *testing.B, addr, how string) net.Conn {
 		r = bufio.NewReader(c)
 	}
 	say("EHLO client.example\r\n")
+	if how == "begun" {
+		if _, err := io.WriteString(c, "MAIL FROM:<a@b"); err != nil {
+			b.Fatal(err)
+		}
+	}
 	return c
 }
 

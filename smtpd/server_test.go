@@ -117,6 +117,7 @@ func TestLimits(t *testing.T) {
 		b2.say("QUIT")
 		b2.expect("221")
 		b2.ended()
+		synctest.Wait()
 		l1, l2 := r.dial("127.0.0.1:1"), r.dial("127.0.0.1:2")
 		l1.expect("220")
 		l2.expect("220")
