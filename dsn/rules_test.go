@@ -37,6 +37,8 @@ func TestRulesOfRFC3461(t *testing.T) {
 			"\r\nOriginal-Recipient: rfc822; C+x@D\r\n", ""},
 		{`6.3 (d): no ORCPT, it "MUST NOT appear"`, func(*Report) {}, "", "Original-Recipient"},
 		{`6.3 (e): "The Final-Recipient field MUST be supplied"`, func(*Report) {}, "\r\nFinal-Recipient: rfc822; c@d.example\r\n", ""},
+		{`9.1: "an MTA MUST NOT modify an address obtained from the message envelope"`,
+			func(r *Report) { r.Recipients[0].Final = smtp.Path{Local: `"C. D"`, Domain: "D.Example"} }, "\r\nFinal-Recipient: rfc822; \"C. D\"@D.Example\r\n", ""},
 		{`6.3 (f): "The Action field MUST be supplied"`, func(*Report) {}, "\r\nAction: failed\r\n", ""},
 		{`6.3 (g): "either 4.0.0 (temporary failure), or 5.0.0 (permanent failure) MUST be used"`, func(*Report) {}, "\r\nStatus: 5.0.0\r\n", ""},
 		{`6.3 (g): 4.0.0`, func(r *Report) { r.Recipients[0].Action = Delayed }, "\r\nStatus: 4.0.0\r\n", ""},

@@ -48,7 +48,7 @@ type Options struct {
 // Standard returns the checks of a listener in their order.
 func Standard(o Options) Chains {
 	full := Full{Waiting: o.Waiting, Max: o.MaxWaiting}
-	open, ask := Chain{Refuse{Networks: o.Refuse}}, Chain{Ask{Who: o.Verify, From: o.RelayFrom}}
+	open, ask := Chain{Refuse{Networks: o.Refuse, Submission: o.Role == RoleSubmission}}, Chain{Ask{Who: o.Verify, From: o.RelayFrom}}
 	switch o.Role {
 	case RoleSubmission:
 		return Chains{

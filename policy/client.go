@@ -15,6 +15,9 @@ import (
 // for situations in which the server rejects mail from particular hosts".
 type Refuse struct {
 	Networks []netip.Prefix
+	// Submission: it is always 554, for RFC 6409 7 has the reply 521 among what an MSA
+	// "MUST NOT" give.
+	Submission bool
 }
 
 // Check implements postrider.Check, for the phase before the greeting.
@@ -24,7 +27,7 @@ func (r Refuse) Check(_ context.Context, tx *postrider.Transaction) postrider.Ve
 		return postrider.Verdict{}
 	}
 	for _, p := range r.Networks {
-		if p.Bits() == 0 && p.Contains(client) {
+		if p.Bits() == 0 && p.Contains(client) && !r.Submission {
 			return refuse(521, 5, 3, 2, "Host does not accept mail")
 		}
 	}

@@ -24,7 +24,8 @@ func (s *session) Offer() smtpd.Offer {
 		// RFC 4865 4.2: it is not advertised "on any port other than the submission port".
 		o.Extensions &^= smtp.ExtFutureRelease
 	}
-	if s.o.Turn == nil || s.lmtp { // over LMTP nobody relays
+	if s.o.Turn == nil || s.lmtp || s.o.Submission {
+		// Over LMTP nobody relays, and where users submit RFC 6409 7 says "MUST NOT".
 		o.Extensions &^= smtp.ExtETRN
 	}
 	return o

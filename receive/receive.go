@@ -52,7 +52,7 @@ type Options struct {
 	// submit is for the checks to say.
 	Submission bool
 	// Offer is what the sessions promise; see there. FUTURERELEASE is left out of it
-	// but where users submit, and ETRN without Turn. Nil: nothing.
+	// but where users submit, and ETRN without Turn, or where they do. Nil: nothing.
 	Offer func() smtpd.Offer
 	// Trusted reports whether a client may relay without AUTH; what it says of mail
 	// that it hands on is believed. Nil: none.

@@ -25,6 +25,10 @@ func TestRulesOfRFC3461(t *testing.T) {
 		{name: `5.2.1 (c): NEVER`, exts: dsn, set: func(d *postrider.Delivery) { d.Message.Recipients[0].Notify = smtp.NotifyNever }, want: []string{told},
 			mail: from, rcpt: []string{rcpt + " NOTIFY=NEVER"}},
 		{name: `5.2.2 (a): "ENVID, NOTIFY, RET, or ORCPT parameters MUST NOT be issued"`, set: asked, want: []string{taken}, mail: from, rcpt: []string{rcpt}},
+		{name: "RFC 5321 2.4: an address goes on in its own case", want: []string{taken}, mail: from, rcpt: []string{"RCPT TO:<B.C@Example.ORG>"},
+			set: func(d *postrider.Delivery) {
+				d.Message.Recipients[0].To = smtp.Path{Local: "B.C", Domain: "Example.ORG"}
+			}},
 		{name: `6.1: a report has no RET, and NOTIFY "MUST be NEVER"`, exts: dsn, want: []string{told}, mail: "MAIL FROM:<>", rcpt: []string{rcpt + " NOTIFY=NEVER"},
 			set: func(d *postrider.Delivery) {
 				d.Message.From, d.Message.Recipients[0].Notify = smtp.Path{}, smtp.NotifyNever
