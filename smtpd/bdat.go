@@ -135,6 +135,7 @@ func (k *chunks) more() {
 			k.lose(c.dead)
 		default:
 			k.err = io.ErrUnexpectedEOF // it was the last command of this connection
+			c.cancel()
 		}
 	}
 }

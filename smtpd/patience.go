@@ -74,7 +74,7 @@ func (c *conn) weary(verb string, r smtp.Reply) string {
 	l := c.server.limits()
 	faulty, idle := c.state.answered(verb, r, l.faults), c.state.wearies(verb, r, l)
 	switch {
-	case r.Code == 421 || c.quitting:
+	case r.Code == 421 || c.quitting || c.closing:
 		return ""
 	case faulty:
 		return "Too many errors"
