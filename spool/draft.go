@@ -21,7 +21,7 @@ type draft struct {
 	id    postrider.ID
 	buf   []byte // all of it while it is in memory
 	file  vfs.File
-	since int // folder.mark before it was made
+	since int // Folder.Mark before it was made
 	size  int64
 	sums  []uint32
 	block uint32 // CRC of the block that is not full yet, of a file
@@ -89,7 +89,7 @@ func (d *draft) path() string { return path.Join(d.s.dir, "big", string(d.id)) }
 // spill moves what is in memory to a file. One that is there is the content of
 // another message of this ID, or of one whose fate is not known yet.
 func (d *draft) spill() error {
-	d.since = d.s.bigs.mark()
+	d.since = d.s.bigs.Mark()
 	f, err := d.s.fs.OpenFile(d.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return postrider.ErrExists
@@ -144,7 +144,7 @@ func (d *draft) finish() error {
 	}
 	if err := d.file.Sync(); err != nil {
 		d.err = fmt.Errorf("spool: sync large message %s: %w", d.id, err)
-	} else if err := d.s.bigs.sync(d.since); err != nil {
+	} else if err := d.s.bigs.Sync(d.since); err != nil {
 		d.err = fmt.Errorf("spool: sync the folder of large messages: %w", err)
 	}
 	return d.err

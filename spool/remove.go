@@ -90,12 +90,12 @@ func (r *remover) settle(n uint64) error {
 // that it is gone.
 func (r *remover) remove(n uint64) error {
 	s := r.s
-	since := s.segs.mark()
+	since := s.segs.Mark()
 	if err := s.fs.Remove(s.segmentPath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	r.doubt = n
-	if err := s.segs.sync(since); err != nil {
+	if err := s.segs.Sync(since); err != nil {
 		return err
 	}
 	r.doubt = 0

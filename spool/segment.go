@@ -94,7 +94,7 @@ func headerNumber(b []byte) (uint64, bool) {
 func (s *Spool) createSegment(n, first, after uint64, size int64, spare bool) (*segment, error) {
 	g := &segment{n: n, epoch: s.rand.Uint32() | 1, first: first, last: first - 1, after: after,
 		end: segmentHeaderLen, size: size, syncedTo: segmentHeaderLen}
-	name, since := s.segmentPath(n), s.segs.mark()
+	name, since := s.segmentPath(n), s.segs.Mark()
 	if spare {
 		if err := s.takeSpare(name); err != nil {
 			return nil, err
@@ -107,7 +107,7 @@ func (s *Spool) createSegment(n, first, after uint64, size int64, spare bool) (*
 	g.f = f
 	err = s.initSegment(g, size, spare)
 	if err == nil {
-		err = s.segs.sync(since)
+		err = s.segs.Sync(since)
 	}
 	if err != nil {
 		f.Close()

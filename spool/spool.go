@@ -79,9 +79,9 @@ type Spool struct {
 	spare         bool  // the file is there
 	sinceSnapshot int64 // octets of log
 
-	segs    folder  // seg/
-	bigs    folder  // big/
-	remover remover // of recovery, and then of runRemovals
+	segs    *vfs.Folder // seg/
+	bigs    *vfs.Folder // big/
+	remover remover     // of recovery, and then of runRemovals
 
 	snapping  atomic.Bool    // a snapshot is being written
 	snapshots sync.WaitGroup // and what else is done beside
@@ -164,8 +164,8 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
 	s.ripe = heap[*destQueue]{less: ripeDestLess, place: func(d *destQueue, i int) { d.ripePos = i }}
 	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = int32(i) }}
-	s.segs.fs, s.segs.name = s.fs, path.Join(s.dir, "seg")
-	s.bigs.fs, s.bigs.name = s.fs, path.Join(s.dir, "big")
+	s.segs = vfs.NewFolder(s.fs, path.Join(s.dir, "seg"))
+	s.bigs = vfs.NewFolder(s.fs, path.Join(s.dir, "big"))
 	s.remover.s = s
 	s.blocks.New = func() any { b := make([]byte, blockLen); return &b }
 	s.fitSegments()
