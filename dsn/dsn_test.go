@@ -170,6 +170,17 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// RFC 3463 2: clients report "the general error described in the subject sub-code when
+// the specific detail is unrecognized."
+func TestAdvice(t *testing.T) {
+	for _, subject := range []uint16{1, 7} {
+		known, unknown := advice(smtp.Status{Class: 5, Subject: subject, Detail: 1}), advice(smtp.Status{Class: 5, Subject: subject, Detail: 999})
+		if unknown == "" || unknown != known {
+			t.Errorf("for X.%d.999 the advice is %q, want %q", subject, unknown, known)
+		}
+	}
+}
+
 func TestReturn(t *testing.T) {
 	head, _, _ := strings.Cut(original, "\r\n\r\n")
 	head += "\r\n"
