@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtpc"
@@ -71,7 +72,7 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 		a.blocked(rankOurs, unreached(t, err))
 		return nil, nextAddress
 	}
-	o := smtpc.Options{Hello: a.r.o.Hello, LMTP: a.lmtp(), Timeouts: a.r.o.Timeouts}
+	o := smtpc.Options{Hello: helloName(a.r.o.Hello), LMTP: a.lmtp(), Timeouts: a.r.o.Timeouts}
 	if a.d.Route.Implicit {
 		o.TLS = a.config(t)
 	}
@@ -80,6 +81,16 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 		return nil, a.unopened(t, err)
 	}
 	return conn, nextAddress
+}
+
+// helloName is what we say that we are; empty: our address literal. RFC 5321 2.3.5: the
+// name in EHLO "MUST be either a primary host name [...] or, if the host has no name,
+// an address literal", and a name of one label is none that others could look up.
+func helloName(name string) string {
+	if !strings.Contains(name, ".") {
+		return ""
+	}
+	return name
 }
 
 // unopened notes why no dialogue came about.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -230,7 +231,7 @@ func (w *world) DialContext(ctx context.Context, network, addr string) (net.Conn
 }
 
 func (w *world) relay(o Options) *Relay {
-	o.Hello, o.Resolver, o.Network = "us.example", w.zone, w
+	o.Hello, o.Resolver, o.Network = cmp.Or(o.Hello, "us.example"), w.zone, w
 	o.Local = func(a netip.AddrPort) bool { return w.own[a.String()] }
 	return New(o)
 }

@@ -42,7 +42,7 @@ const (
 
 // Options of a Relay.
 type Options struct {
-	Hello    string // our name in EHLO
+	Hello    string // our name in EHLO; where it has one label our address literal stands there
 	Resolver dns.Resolver
 	Network  postrider.Network
 	Local    postrider.LocalAddrs // nil: nothing is ours

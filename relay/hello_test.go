@@ -1,0 +1,26 @@
+package relay
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/postrider/postrider"
+)
+
+// A name that nobody else could look up is not said. The ends of a connection of these
+// tests have no address; where they have one its literal stands there.
+func TestHello(t *testing.T) {
+	for name, want := range map[string]string{
+		"mx.us.example": "EHLO mx.us.example", "us": "EHLO localhost", "localhost": "EHLO localhost",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w, p := single()
+			r := w.relay(Options{Hello: name})
+			r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org"))
+			w.done(t, r)
+			if len(p.commands) == 0 || p.commands[0] != want {
+				t.Errorf("%s: %q, want %q", name, p.commands, want)
+			}
+		})
+	}
+}
