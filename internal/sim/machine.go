@@ -389,8 +389,9 @@ func (m *Machine) strike(ctx context.Context, s Strike) error {
 		}
 		return m.start(ctx)
 	case "reload":
+		n := m.node
 		m.over.Go(func() {
-			later, err := m.node.Reload(ctx)
+			later, err := n.Reload(ctx)
 			m.site.tell("%s: reload: %v %v", m.name, later, firstLine(err))
 			m.site.fault("reload", m.name)
 		})
