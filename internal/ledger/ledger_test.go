@@ -69,9 +69,11 @@ func exists(t *testing.T, name string) bool {
 	if !bytes.Contains(src, []byte("func "+name+"(")) {
 		return false
 	}
-	for _, place := range []string{"testdata", "testdata/dialogues"} {
-		if _, err := os.Stat(filepath.Join(dir, place, filepath.FromSlash(one)+".txt")); err == nil {
-			return true
+	for _, place := range []string{"testdata", "testdata/*"} {
+		for _, end := range []string{"", ".txt"} {
+			if found, err := filepath.Glob(filepath.Join(dir, place, filepath.FromSlash(one)+end)); err == nil && len(found) > 0 {
+				return true
+			}
 		}
 	}
 	// A case of a table is called what it is, with "_" for spaces.
