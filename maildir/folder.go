@@ -7,8 +7,14 @@ import (
 	"path"
 )
 
-// knownMax bounds how many folders are remembered as durable.
-const knownMax = 1 << 16
+const (
+	// knownMax bounds how many folders are remembered as durable.
+	knownMax = 1 << 16
+	// doubtMax bounds how many are remembered that are not. No other is made then.
+	doubtMax = 1 << 10
+)
+
+var errDoubt = errors.New("too many folders could not be made durable")
 
 // prepare makes a Maildir durable with all that is above it. A folder that is
 // there is not for that reason durable: who made it may have died before the
@@ -55,7 +61,9 @@ func (t *Transport) settle(parent string, dirs ...string) error {
 	}
 	if err != nil {
 		for _, dir := range made {
-			t.fs.Remove(dir)
+			if err := t.fs.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.doubt[dir] = true
+			}
 		}
 		return err
 	}
@@ -66,8 +74,17 @@ func (t *Transport) settle(parent string, dirs ...string) error {
 // missing makes the directories that are missing and returns them.
 func (t *Transport) missing(dirs []string) (made []string, err error) {
 	for _, dir := range dirs {
+		if t.doubt[dir] {
+			if err := t.fs.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return made, err
+			}
+			delete(t.doubt, dir)
+		}
 		_, err := t.fs.Stat(dir)
 		if errors.Is(err, fs.ErrNotExist) {
+			if len(t.doubt) >= doubtMax {
+				return made, errDoubt
+			}
 			made = append(made, dir)
 			err = t.fs.MkdirAll(dir, 0o700)
 		}

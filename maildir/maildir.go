@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
 	"strings"
 	"sync"
 
@@ -33,8 +34,13 @@ type Transport struct {
 	// believes in a folder that another could not sync and will take back.
 	making chan struct{}
 
+	// doubt has, of who holds making, what was made and not synced, and could not
+	// be taken back: a later sync of the parent does not make it durable.
+	doubt map[string]bool
+
 	mu    sync.Mutex
-	known map[string]bool // folders that are durable, and all above them
+	known map[string]bool    // folders that are durable, and all above them
+	boxes map[string]*shared // new and cur, while somebody delivers there
 }
 
 // New returns a Transport.
@@ -43,7 +49,9 @@ func New(opt Options) *Transport {
 		fs:     opt.FS,
 		host:   hostPart(opt.Hostname),
 		making: make(chan struct{}, 1),
+		doubt:  make(map[string]bool),
 		known:  make(map[string]bool),
+		boxes:  make(map[string]*shared),
 	}
 }
 
@@ -64,21 +72,26 @@ func (t *Transport) Deliver(ctx context.Context, a *postrider.Delivery) []postri
 type attempt struct {
 	*postrider.Delivery
 	dir     string
-	found   map[string]string // of names that are there already: in which folder, "new" or "cur"
-	placed  map[string]bool   // names that this attempt put into new
-	touched map[string]bool   // folders to be synced
+	found   map[string]found // by stem: what is there already
+	done    map[string]bool  // stems that are there, by this attempt
+	placed  map[string]bool  // names that this attempt put into new
+	touched map[string]bool  // folders to be synced
+	names   map[string]names // by folder: "new" and "cur"
 }
 
 // deliver returns an error for each recipient, nil where the mail is durable.
 func (t *Transport) deliver(ctx context.Context, d *postrider.Delivery) []error {
 	errs := make([]error, len(d.Rcpts))
-	a := &attempt{Delivery: d, dir: d.Route.Dir, placed: map[string]bool{}, touched: map[string]bool{}}
-	err := checkDir(a.dir)
+	a := &attempt{Delivery: d, dir: path.Clean(d.Route.Dir), found: map[string]found{},
+		done: map[string]bool{}, placed: map[string]bool{}, touched: map[string]bool{}, names: map[string]names{}}
+	t.enter(a)
+	defer t.leave(a)
+	err := checkDir(d.Route.Dir)
 	if err == nil {
 		err = t.prepare(ctx, a.dir)
 	}
 	if err == nil && a.Again {
-		a.found, err = t.find(a)
+		err = t.find(a)
 	}
 	if err != nil {
 		for k := range errs {
@@ -105,14 +118,14 @@ func (t *Transport) deliver(ctx context.Context, d *postrider.Delivery) []error 
 }
 
 // sync makes the names durable that are in new, or have been moved to cur. When
-// that fails it takes back what this attempt put there: the next SyncDir may
-// succeed without writing what this one did not, and would make a promise of it.
+// that fails it takes back what this attempt put there, or the owner would have
+// the mail twice if he moved it before the next attempt.
 func (t *Transport) sync(a *attempt) error {
 	for _, folder := range [...]string{"new", "cur"} {
 		if !a.touched[folder] {
 			continue
 		}
-		if err := t.fs.SyncDir(a.dir + "/" + folder); err != nil {
+		if err := a.names[folder].sync(); err != nil {
 			for name := range a.placed {
 				t.fs.Remove(a.dir + "/new/" + name)
 			}
@@ -120,28 +133,6 @@ func (t *Transport) sync(a *attempt) error {
 		}
 	}
 	return nil
-}
-
-// find looks for what an earlier attempt delivered. It looks in new first: mail
-// is moved from new to cur and never back, so that none slips past.
-func (t *Transport) find(a *attempt) (map[string]string, error) {
-	want := make(map[string]bool, len(a.Rcpts))
-	for _, i := range a.Rcpts {
-		want[stem(a.Message, i)] = true
-	}
-	found := make(map[string]string)
-	for _, folder := range [...]string{"new", "cur"} {
-		list, err := t.fs.ReadDir(a.dir + "/" + folder)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range list {
-			if s := stemOf(e.Name()); want[s] {
-				found[s] = folder
-			}
-		}
-	}
-	return found, nil
 }
 
 // checkDir refuses what no configuration means.

@@ -32,6 +32,20 @@ func stemOf(name string) string {
 	return name[:first+1+second]
 }
 
+// nextName returns the name of a file that is made durable again: after the stem
+// comes how often that was done. None comes back, so that who takes back a name of
+// his own never takes that of another.
+func nextName(name string) string {
+	s := stemOf(name)
+	rest := name[len(s)+1:]
+	count, host, _ := strings.Cut(rest, ".")
+	n, err := strconv.ParseUint(count, 10, 16)
+	if err != nil {
+		n, host = 0, rest
+	}
+	return s + "." + strconv.FormatUint(n+1, 10) + "." + host
+}
+
 // hostPart makes a host name fit for a file name. A colon would begin the flags
 // of a reader, a slash would end the name.
 func hostPart(host string) string {

@@ -25,29 +25,46 @@ func (t *Transport) place(ctx context.Context, a *attempt, rcpt int) error {
 	name := s + "." + t.host
 	// The index keeps two recipients of one address apart, who may be in two hands.
 	tmp := a.dir + "/tmp/" + name + "," + strconv.Itoa(rcpt)
-	if folder := a.found[s]; folder != "" {
-		a.touched[folder] = true
-		a.touched["new"] = true
+	if a.done[s] {
+		return nil
+	}
+	there, err := t.renew(a, s)
+	if there {
 		t.fs.Remove(tmp) // left over, if it is there
-		return nil
 	}
-	if a.placed[name] {
-		return nil
+	if !there && err == nil {
+		err = t.link(ctx, a, rcpt, link{tmp: tmp, name: name})
 	}
-	if err := t.write(ctx, a, rcpt, tmp); err != nil {
-		t.fs.Remove(tmp)
+	a.done[s] = err == nil
+	return err
+}
+
+// A link is the two names of a file: its path in tmp, and its name in new.
+type link struct{ tmp, name string }
+
+// link writes the file and brings it into new.
+func (t *Transport) link(ctx context.Context, a *attempt, rcpt int, l link) error {
+	if err := t.write(ctx, a, rcpt, l.tmp); err != nil {
+		t.fs.Remove(l.tmp)
 		return err
-	}
-	err := t.fs.Link(tmp, a.dir+"/new/"+name)
-	t.fs.Remove(tmp)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err == nil {
-		a.placed[name] = true
 	}
 	a.touched["new"] = true
-	return nil
+	err := t.fs.Link(l.tmp, a.dir+"/new/"+l.name)
+	if err == nil {
+		a.placed[l.name] = true
+	}
+	if errors.Is(err, fs.ErrExist) { // by another hand, who may be about to take it back
+		s := stem(a.Message, rcpt)
+		a.found[s] = found{"new", l.name}
+		var there bool
+		if there, err = t.renew(a, s); err == nil && !there {
+			if err = t.fs.Link(l.tmp, a.dir+"/new/"+l.name); err == nil {
+				a.placed[l.name] = true
+			}
+		}
+	}
+	t.fs.Remove(l.tmp)
+	return err
 }
 
 // write writes the file in tmp and syncs it.
