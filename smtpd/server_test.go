@@ -526,6 +526,10 @@ func TestRepliesGather(t *testing.T) {
 		"RSET\r\nFOO\r\nRSET\r\n":                                           2,
 		strings.Repeat("RSET\r\n", 500):                                     3, // what fits firstSize, and the bound of what is gathered
 		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\nRSET\r\nQUIT\r\n": 3,
+		// The replies to chunks wait for the last.
+		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 2\r\n\r\nBDAT 2\r\n\r\nBDAT 0 LAST\r\n":                        1,
+		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 2\r\n\r\nBDAT 2\r\n\r\n":                                       1,
+		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 0 LAST\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 0 LAST\r\n": 2,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := run(t, t.Context(), &Server{Handler: &recorder{}, MaxIdle: 1000})
@@ -533,7 +537,7 @@ func TestRepliesGather(t *testing.T) {
 			writes := &atomic.Int32{}
 			r.l.conns <- writeCounter{server, writes}
 			go func() { _, _ = io.Copy(io.Discard, client) }()
-			_, _ = io.WriteString(client, "HELO x\r\n")
+			_, _ = io.WriteString(client, "EHLO x\r\n")
 			synctest.Wait()
 			writes.Store(0)
 			_, _ = io.WriteString(client, group)
