@@ -204,14 +204,6 @@ func (c *conn) rset(context.Context, string) smtp.Reply {
 
 func (c *conn) noop(context.Context, string) smtp.Reply { return smtp.OK }
 
-func (c *conn) help(context.Context, string) smtp.Reply {
-	text := helpText
-	if c.server.Software != "" {
-		text = "This is " + c.server.Software + "\n" + text
-	}
-	return smtp.Reply{Code: 214, Status: smtp.Status{Class: 2, Subject: 0, Detail: 0}, Text: text}
-}
-
 func (c *conn) quit(context.Context, string) smtp.Reply {
 	c.quitting = true
 	return smtp.Reply{Code: 221, Status: smtp.Status{Class: 2, Subject: 0, Detail: 0}, Text: c.server.hostname() + " closing connection"}

@@ -3,6 +3,7 @@ package smtpd
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,11 +74,17 @@ func testOrder(t *testing.T, lmtp bool, codes map[string][nPhases]int) {
 }
 
 func TestHelpNamesTheVerbs(t *testing.T) {
-	var names []string
+	var names, said []string
 	for _, v := range verbs {
 		if v.run != nil {
 			names = append(names, v.name)
 		}
+	}
+	for _, u := range usages {
+		said = append(said, u.verb)
+	}
+	if !slices.Equal(said, names) {
+		t.Errorf("HELP explains %q, want %q", said, names)
 	}
 	if want := "Commands: " + strings.Join(names, " ") + "\n"; !strings.HasPrefix(helpText, want) {
 		t.Errorf("helpText is %q, want %q at its start", helpText, want)
