@@ -265,8 +265,10 @@ func (s *Store) Remove(address string) error {
 }
 
 // change reads the file, lets edit change the lines of it, at being the line of
-// address or -1, and puts the new file in its place: durably, or not at all. No
-// other process changes it meanwhile: one that does is vfs.ErrLocked.
+// address or -1, and puts the new file in its place: durably, or not at all; but
+// where only the sync of the folder fails, the new one is there and may go with
+// the power, and the next change makes it durable. No other process changes it
+// meanwhile: one that does is vfs.ErrLocked.
 func (s *Store) change(address string, edit func(t *table, at int) error) (err error) {
 	lock, err := s.fs.Lock(s.name + ".lock")
 	if err != nil {

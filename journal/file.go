@@ -56,7 +56,9 @@ func parseStem(s string) (dayFile, bool) {
 	return d, d.stem() == s
 }
 
-// list finds the files, and removes what a crash has left of an index.
+// list finds the files, and removes what a crash has left of an index. It leaves
+// out empty ones, and takes them away if it can: nobody knows whether their names
+// are durable, and they are not written into.
 func (j *Journal) list() error {
 	names, err := j.opt.FS.ReadDir(j.opt.Dir)
 	if errors.Is(err, fs.ErrNotExist) && j.opt.ReadOnly {
@@ -76,6 +78,8 @@ func (j *Journal) list() error {
 		d, ok := parseStem(stem)
 		switch {
 		case ext == ".tmp" && !j.opt.ReadOnly:
+			j.opt.FS.Remove(path.Join(j.opt.Dir, name))
+		case ok && ext == ".jnl" && info.Size() == 0 && !j.opt.ReadOnly:
 			j.opt.FS.Remove(path.Join(j.opt.Dir, name))
 		case ok && ext == ".jnl":
 			d.size = info.Size()
@@ -130,7 +134,7 @@ func (j *Journal) recover(ctx context.Context) error {
 	}
 	j.f = f
 	if err == nil {
-		err = j.cut()
+		err = j.cut(found.proven)
 	}
 	if err != nil {
 		return fmt.Errorf("journal: recover %s: %w", d.stem(), err)
@@ -156,6 +160,7 @@ func known(f io.ReaderAt, name string) error {
 // A survey is what a file holds.
 type survey struct {
 	end     int64 // up to where it counts
+	proven  int64 // up to where it is known to be durable
 	entries []entry
 	recent  map[seq]uint64
 	ours    bool // there is a record of our format
@@ -174,7 +179,6 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 	}
 	var marks []mark
 	var holes []int64
-	var proven int64
 	for {
 		r, err := sc.next()
 		if err == nil {
@@ -191,7 +195,7 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 		if r.off != found.end || err != nil {
 			holes = append(holes, found.end)
 		}
-		found.end, proven = r.end(), max(proven, r.synced)
+		found.end, found.proven = r.end(), max(found.proven, r.synced)
 		if err != nil {
 			continue
 		}
@@ -202,10 +206,10 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 		}
 	}
 	whole := !last && d.idx > 0 // it was full, and closed in good order
-	if len(holes) > 0 && (whole || holes[0] < proven) {
+	if len(holes) > 0 && (whole || holes[0] < found.proven) {
 		j.alarm("%s is damaged: some of what became of messages on that day is lost", d.stem())
 	}
-	if i := slices.IndexFunc(holes, func(off int64) bool { return off >= proven }); !whole && i >= 0 {
+	if i := slices.IndexFunc(holes, func(off int64) bool { return off >= found.proven }); !whole && i >= 0 {
 		found.end = holes[i]
 		found.entries = slices.DeleteFunc(found.entries, func(e entry) bool { return int64(e.off) >= found.end })
 		for _, m := range marks {
@@ -217,10 +221,22 @@ func (j *Journal) survey(ctx context.Context, f io.ReaderAt, d dayFile, last boo
 	return found, nil
 }
 
-// cut makes the end of the last file durable.
-func (j *Journal) cut() error {
+// cut makes the end of the last file durable. What is beyond proven is written
+// again: the process before us may have died after a sync of it had failed. Then
+// the system has it in memory, believes that it is on the disk, and would not
+// write it out for a sync of ours.
+func (j *Journal) cut(proven int64) error {
 	if err := j.f.Truncate(j.size); err != nil {
 		return err
+	}
+	for off := proven; off < j.size; off += writeMax {
+		b := make([]byte, min(writeMax, j.size-off))
+		if _, err := j.f.ReadAt(b, off); err != nil {
+			return err
+		}
+		if _, err := j.f.WriteAt(b, off); err != nil {
+			return err
+		}
 	}
 	return j.f.Sync()
 }
