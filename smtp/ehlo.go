@@ -92,8 +92,10 @@ func isLimitValue(s string) bool {
 }
 
 // ParseByMin reads the parameter of DELIVERBY (RFC 2852 2): the least by-time in
-// seconds that is taken with a by-mode of "R". 0: the server does not say.
+// seconds that is taken with a by-mode of "R", before options that nobody has
+// defined yet. 0: the server does not say.
 func ParseByMin(params string) (int32, bool) {
+	params, _, _ = strings.Cut(params, ",")
 	if params == "" {
 		return 0, true
 	}

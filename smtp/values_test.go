@@ -231,7 +231,7 @@ func TestParseLimits(t *testing.T) {
 }
 
 func TestParseEHLOParams(t *testing.T) {
-	for in, want := range map[string]int32{"": 0, "120": 120, "0": 0, "999999999": 999_999_999, "1000000000": -1, "-1": -1, "1 2": -1} {
+	for in, want := range map[string]int32{"": 0, "120": 120, "0": 0, "999999999": 999_999_999, "1000000000": -1, "-1": -1, "1 2": -1, "120,x": 120, ",x": 0, "x,1": -1} {
 		if got, ok := ParseByMin(in); ok != (want >= 0) || ok && got != want {
 			t.Errorf("ParseByMin(%q) = %d, %v", in, got, ok)
 		}
