@@ -161,6 +161,9 @@ func TestPage(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
+	if got := page([]book{b, b}); !strings.Contains(got, "| [1](#1-1) | Words |") {
+		t.Errorf("the second list of an RFC is not linked to:\n%s", got)
+	}
 	b.rows[0].edit.File = ""
 	if got := page([]book{b}); !strings.Contains(got, "TestTwo/a_case (not counted)") {
 		t.Errorf("a row without an edit counts:\n%s", got)

@@ -19,10 +19,16 @@ func page(all []book) string {
 	b.WriteString(preamble)
 	b.WriteString("| RFC | about | rows | count | with a test only | not done | nothing asked of us |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	var sum counts
+	seen := map[string]int{}
 	for _, bk := range all {
 		c := countOf(bk.rows)
 		sum.add(c)
-		fmt.Fprintf(&b, "| [%s](#%s) | %s | %s |\n", bk.rfc, bk.rfc, bk.title, c)
+		anchor := bk.rfc
+		if n := seen[bk.rfc]; n > 0 { // how a heading is linked to that is not the first of its words
+			anchor = fmt.Sprintf("%s-%d", bk.rfc, n)
+		}
+		seen[bk.rfc]++
+		fmt.Fprintf(&b, "| [%s](#%s) | %s | %s |\n", bk.rfc, anchor, bk.title, c)
 	}
 	fmt.Fprintf(&b, "| all | | %s |\n", sum)
 	for _, bk := range all {
