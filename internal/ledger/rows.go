@@ -66,6 +66,12 @@ func books() ([]book, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
+		// A large RFC has several files, one after the other.
+		if n := len(all); n > 0 && all[n-1].rfc == b.rfc {
+			all[n-1].scope = append(all[n-1].scope, b.scope...)
+			all[n-1].rows = append(all[n-1].rows, b.rows...)
+			continue
+		}
 		all = append(all, b)
 	}
 	return all, nil
