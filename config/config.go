@@ -157,6 +157,7 @@ type Queue struct {
 type Limits struct {
 	MessageSize int64          // octets
 	Recipients  int            // of one message
+	Connections int            // of clients at a time, to each listener
 	Exempt      []netip.Prefix // client networks without limits per address
 	// FutureRelease is how long users may have their mail held for a later time
 	// (RFC 4865); 0: not at all. FutureMessages is how many messages of an account may
@@ -181,6 +182,7 @@ const (
 	defaultMaxRecipients  = 2_000_000
 	defaultMessageSize    = 50 << 20
 	defaultRecipients     = 1000
+	defaultConnections    = 1000
 	defaultFutureRelease  = 30 * 24 * time.Hour
 	defaultFutureMessages = 1000
 	defaultKeep           = 90 * 24 * time.Hour
@@ -214,6 +216,7 @@ func defaults() *Config {
 		Limits: Limits{
 			MessageSize: defaultMessageSize,
 			Recipients:  defaultRecipients,
+			Connections: defaultConnections,
 			Exempt:      loopback(),
 
 			FutureRelease:  defaultFutureRelease,

@@ -135,7 +135,7 @@ func full() *Config {
 			ExpireBounce:  12 * time.Hour,
 			MaxRecipients: 500,
 		},
-		Limits:  Limits{MessageSize: 1 << 30, Recipients: 200, MinFree: 2 << 30, FutureRelease: 7 * 24 * time.Hour, FutureMessages: 50},
+		Limits:  Limits{MessageSize: 1 << 30, Recipients: 200, Connections: 5000, MinFree: 2 << 30, FutureRelease: 7 * 24 * time.Hour, FutureMessages: 50},
 		Journal: Journal{Keep: 30 * 24 * time.Hour, MaxSize: 1 << 30},
 	}
 }

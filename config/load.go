@@ -33,7 +33,7 @@ var (
 	domainShape   = shape{keys: []string{"mailboxes", "aliases", "allow_programs", "deliver"}}
 	routeShape    = shape{keys: []string{"via", "port", "private", "downgrade", "tls", "auth", "username", "password_file", "cert", "key"}}
 	queueShape    = shape{keys: []string{"retry", "expire", "expire_bounce", "delay_notice", "max_recipients"}}
-	limitsShape   = shape{keys: []string{"message_size", "recipients", "exempt", "min_free", "future_release", "future_messages"}}
+	limitsShape   = shape{keys: []string{"message_size", "recipients", "connections", "exempt", "min_free", "future_release", "future_messages"}}
 	oauthShape    = shape{keys: []string{"issuer", "audience", "keys", "claim", "scope", "configuration"}}
 	journalShape  = shape{keys: []string{"keep", "max_size"}}
 )
@@ -162,6 +162,7 @@ const futureMax = 999_999_999 * time.Second
 func (b body) limits(to *Limits) {
 	b.size("message_size", 1, &to.MessageSize)
 	b.count("recipients", 1, 1_000_000, &to.Recipients)
+	b.count("connections", 10, 1_000_000, &to.Connections)
 	b.networks("exempt", &to.Exempt)
 	b.size("min_free", 1, &to.MinFree)
 	b.duration("future_release", &to.FutureRelease)

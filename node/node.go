@@ -136,7 +136,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.gen.Store(g)
 	n.makeQueue()
 	n.makeServers(g, nil)
-	n.tellConns(len(doors))
+	n.tellConns(n.cfg, len(doors))
 	if err := n.listenAdmin(ctx); err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (n *Node) listen(ctx context.Context, cfg *config.Config, old []*door) (doo
 // terms are those of before, that is the one that is there.
 func (n *Node) makeServers(g *generation, old []*door) {
 	for _, d := range g.doors {
-		want := terms{d.name, d.conf.Role, d.conf.TLS, g.cfg.Limits.MessageSize, g.cfg.Limits.Recipients, n.maxConns(len(g.doors)), d.conf.Announce}
+		want := terms{d.name, d.conf.Role, d.conf.TLS, g.cfg.Limits.MessageSize, g.cfg.Limits.Recipients, n.maxConns(g.cfg, len(g.doors)), d.conf.Announce}
 		i := slices.IndexFunc(old, func(o *door) bool { return o.socket == d.socket && o.served.terms == want })
 		if i >= 0 {
 			d.served = old[i].served
@@ -173,24 +173,23 @@ const (
 	descriptorsKept    = 512
 	descriptorsPerConn = 2
 	connsMin           = 10
-	connsMax           = 1000
 )
 
 // tellConns says where the descriptors that we may have are too few for the
 // connections that each listener would take.
-func (n *Node) tellConns(listeners int) {
-	if most := n.maxConns(listeners); most < connsMax {
+func (n *Node) tellConns(cfg *config.Config, listeners int) {
+	if most, want := n.maxConns(cfg, listeners), cfg.Limits.Connections; most < want {
 		n.env.Log.Warn("few descriptors: each listener takes fewer connections; raise the limit of open files (ulimit -n, LimitNOFILE=)",
-			"descriptors", n.env.Descriptors, "connections", most, "wanted", descriptorsKept+descriptorsPerConn*connsMax*max(1, listeners))
+			"descriptors", n.env.Descriptors, "connections", most, "wanted", descriptorsKept+descriptorsPerConn*want*max(1, listeners))
 	}
 }
 
 // maxConns is how many connections a listener may have, of so many.
-func (n *Node) maxConns(listeners int) int {
+func (n *Node) maxConns(cfg *config.Config, listeners int) int {
 	if n.env.Descriptors == 0 {
-		return connsMax
+		return cfg.Limits.Connections
 	}
-	return min(connsMax, max(connsMin, (n.env.Descriptors-descriptorsKept)/descriptorsPerConn/max(1, listeners)))
+	return min(cfg.Limits.Connections, max(connsMin, (n.env.Descriptors-descriptorsKept)/descriptorsPerConn/max(1, listeners)))
 }
 
 // receiver takes the mail of one listener in.

@@ -132,6 +132,7 @@ limits {
 
   future_release  = "7d"
   future_messages = 50
+  connections  = 5000
 }
 journal {
   keep     = "30d"
