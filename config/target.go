@@ -265,9 +265,15 @@ func (r *reader) refusal(key string, t text, reply string) postrider.Route {
 // root.
 func domainName(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }
 
+// hostname reports whether t is a host name that EHLO may say: RFC 6531 3.7.1 wants
+// "only ASCII (LDH label or A-label [RFC5890]) domains" there.
 func (r *reader) hostname(t text) bool {
-	if smtp.IsDomain(t.s) {
+	switch {
+	case smtp.IsDomain(t.s) && (smtp.Path{Domain: t.s}).IsASCII():
 		return true
+	case smtp.IsDomain(t.s):
+		r.errorf(t.rng, `Write it in A-labels, such as "mx1.xn--bcher-kva.example".`, "hostname: %q is not ASCII", t.s)
+		return false
 	}
 	r.errorf(t.rng, `Write the full name of this machine, such as "mx1.example.org".`, "hostname: %q is no host name", t.s)
 	return false

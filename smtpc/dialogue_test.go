@@ -240,6 +240,8 @@ func parseSend(t *testing.T, args string) Transaction {
 			tx.Params.By, _ = smtp.ParseDeliverBy(value)
 		case "holdfor":
 			tx.Params.Hold.For, err = time.ParseDuration(value)
+		case "holduntil":
+			tx.Params.Hold.Until, err = time.Parse(time.RFC3339, value)
 		case "priority":
 			tx.Params.Priority, _ = smtp.ParsePriority(value)
 		case "solicit":

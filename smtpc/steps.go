@@ -85,8 +85,8 @@ func (c *Conn) mailParams(t *Transaction) (smtp.MailParams, error) {
 		}
 		p.By = smtp.DeliverBy{}
 	}
-	if p.Hold != (smtp.Hold{}) && !c.has(smtp.ExtFutureRelease) {
-		return p, &NeedError{Ext: "FUTURERELEASE"}
+	if err := c.holdParam(p.Hold); err != nil {
+		return p, err
 	}
 	if !c.has(smtp.ExtMTPriority) {
 		p.Priority = 0 // RFC 6710 4.3
@@ -126,6 +126,24 @@ func (c *Conn) sizeParam(p *smtp.MailParams) error {
 	}
 	if limit, ok := smtp.ParseSizeLimit(params); ok && limit > 0 && p.Size > limit {
 		return &SizeError{Limit: limit}
+	}
+	return nil
+}
+
+// holdParam finds what the peer will not hold. RFC 4865 4.1: the client "MUST ensure
+// that the future-release-interval is less than or equal to the
+// max-future-release-interval advertised", and the same of the date.
+func (c *Conn) holdParam(h smtp.Hold) error {
+	if h == (smtp.Hold{}) {
+		return nil
+	}
+	params, _ := c.Ext("FUTURERELEASE")
+	most, ok := smtp.ParseFutureRelease(params)
+	switch {
+	case !ok:
+		return &NeedError{Ext: "FUTURERELEASE"}
+	case h.For > most.Max, h.For == 0 && h.Until.After(most.Until):
+		return &NeedError{Ext: "FUTURERELEASE for so long"}
 	}
 	return nil
 }
