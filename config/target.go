@@ -266,7 +266,7 @@ func (r *reader) refusal(key string, t text, reply string) postrider.Route {
 func domainName(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }
 
 // hostname reports whether t is a host name that EHLO may say: RFC 6531 3.7.1 wants
-// "only ASCII (LDH label or A-label [RFC5890]) domains" there.
+// "only ASCII [...] domains" there.
 func (r *reader) hostname(t text) bool {
 	switch {
 	case smtp.IsDomain(t.s) && (smtp.Path{Domain: t.s}).IsASCII():
