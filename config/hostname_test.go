@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// RFC 6531 3.7.1: the client "MUST send only ASCII (LDH label or A-label [RFC5890])
+// RFC 6531 3.7.1: the client "MUST send only ASCII [...]
 // domains in the EHLO command", and so must the server in its answer.
 func TestHostname(t *testing.T) {
 	for name, want := range map[string]string{
