@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strings"
 	"sync"
@@ -107,7 +106,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 
 func (j *Journal) open(ctx context.Context) error {
 	if !j.opt.ReadOnly {
-		if err := j.opt.FS.MkdirAll(j.opt.Dir, 0o700); err != nil {
+		if err := vfs.MakeDir(j.opt.FS, j.opt.Dir); err != nil {
 			return fmt.Errorf("journal: make folder: %w", err)
 		}
 		lock, err := j.opt.FS.Lock(path.Join(j.opt.Dir, "lock"))
@@ -115,27 +114,14 @@ func (j *Journal) open(ctx context.Context) error {
 			return fmt.Errorf("journal: %w", err)
 		}
 		j.lock = lock
-		if err := j.syncPath(); err != nil {
-			return err
+		if err := j.opt.FS.SyncDir(j.opt.Dir); err != nil {
+			return fmt.Errorf("journal: sync folder: %w", err)
 		}
 	}
 	if err := j.list(); err != nil {
 		return err
 	}
 	return j.recover(ctx)
-}
-
-// syncPath makes the folder, and every one above it, durable. One that exists may
-// have been made by a process that died before it synced it.
-func (j *Journal) syncPath() error {
-	for d := path.Clean(j.opt.Dir); ; d = path.Dir(d) {
-		if err := j.opt.FS.SyncDir(d); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("journal: sync folder: %w", err)
-		}
-		if d == "/" || d == "." {
-			return nil
-		}
-	}
 }
 
 // Refuse notes that something was refused, if there is room: it never waits. What

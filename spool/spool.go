@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"path"
 	"sync"
@@ -189,33 +188,20 @@ func (s *Spool) openFiles(ctx context.Context) error {
 	if s.opt.ReadOnly {
 		return s.recover(ctx)
 	}
-	for _, d := range []string{"", "seg", "big", "damaged"} {
-		if err := s.fs.MkdirAll(path.Join(s.dir, d), 0o700); err != nil {
-			return fmt.Errorf("spool: make folder: %w", err)
-		}
+	if err := vfs.MakeDir(s.fs, s.dir); err != nil {
+		return fmt.Errorf("spool: make folder: %w", err)
 	}
 	lock, err := s.fs.Lock(path.Join(s.dir, "lock"))
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
 	s.lock = lock
-	if err := s.syncPath(); err != nil {
-		return err
+	for _, d := range []string{"seg", "big", "damaged"} {
+		if err := vfs.MakeDir(s.fs, path.Join(s.dir, d)); err != nil {
+			return fmt.Errorf("spool: make folder: %w", err)
+		}
 	}
 	return s.recover(ctx)
-}
-
-// syncPath makes the folder of the spool, and every one above it, durable. One
-// that exists may have been made by a process that died before it synced it.
-func (s *Spool) syncPath() error {
-	for d := path.Clean(s.dir); ; d = path.Dir(d) {
-		if err := s.fs.SyncDir(d); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("spool: sync folder: %w", err)
-		}
-		if d == "/" || d == "." {
-			return nil
-		}
-	}
 }
 
 // alarm tells the operator.
