@@ -2,7 +2,6 @@ package smtpc
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"strconv"
 
@@ -157,10 +156,12 @@ func (k *cutter) read() ([]byte, error) {
 	if k.ahead != nil {
 		k.spare = k.ahead[:k.size:cap(k.ahead)]
 	}
-	n, err := io.ReadFull(k.r, b[:k.size])
+	// What the reader itself calls an unexpected end is no end of the content.
+	src := source{r: k.r}
+	n, err := io.ReadFull(&src, b[:k.size])
 	b = b[:n]
-	if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
+	if src.err != nil {
+		return nil, src.err
 	}
 	k.end = err != nil
 	if !k.text {

@@ -3,6 +3,7 @@ package smtpc
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -27,6 +28,21 @@ func cutAll(t *testing.T, r io.Reader, size int, text bool) (string, error) {
 		all.Write(chunk)
 		if last {
 			return all.String(), nil
+		}
+	}
+}
+
+// A content that breaks off in the reader's own words is no shorter content: what the
+// peer takes for whole we would forget.
+func TestChunksOfTruncatedContent(t *testing.T) {
+	for _, text := range []bool{false, true} {
+		for size := 1; size < 8; size++ {
+			for _, cause := range []error{io.ErrUnexpectedEOF, fmt.Errorf("read: %w", io.EOF)} {
+				r := io.MultiReader(strings.NewReader("a\r\nb"), iotest.ErrReader(cause))
+				if got, err := cutAll(t, r, size, text); !errors.Is(err, cause) {
+					t.Errorf("in chunks of %d, text %v, after %v: %q, %v", size, text, cause, got, err)
+				}
+			}
 		}
 	}
 }
