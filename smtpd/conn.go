@@ -56,7 +56,7 @@ type conn struct {
 	raw      net.Conn // as it was accepted
 	nc       net.Conn // raw, or TLS over it
 	client   Client
-	via      netip.AddrPort  // who has connected: the client, or one who speaks for it
+	via      netip.AddrPort  // who speaks: the client, or one who speaks for it by XCLIENT
 	key      netip.Addr      // what the client is counted by, which Server.mu guards
 	behind   bool            // via is a proxy that begins with a header
 	heloTold string          // what XCLIENT has said in place of the name in EHLO

@@ -157,6 +157,7 @@ func (c *conn) proxy() bool {
 	if !p.known {
 		return true
 	}
+	c.via = p.from // what comes from now on, XCLIENT too, the client says and not the proxy
 	return c.become(p.from, p.to)
 }
 
