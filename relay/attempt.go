@@ -109,17 +109,19 @@ func (a *attempt) walkUncertain(ctx context.Context) bool {
 		}
 		hosts = append(hosts, more...)
 	}
-	var first []target
+	var first [][]target
 	for i, targets := range hosts {
+		var maybe []target
 		hosts[i] = slices.DeleteFunc(targets, func(t target) bool {
 			if slices.Contains(peers, t.String()) {
-				first = append(first, t)
+				maybe = append(maybe, t)
 				return true
 			}
 			return false
 		})
+		first = append(first, maybe)
 	}
-	for _, targets := range append([][]target{first}, hosts...) {
+	for _, targets := range append(first, hosts...) {
 		if len(targets) > 0 && a.host(ctx, targets) == nextNothing {
 			break
 		}

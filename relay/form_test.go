@@ -250,6 +250,11 @@ func TestUncertainFirst(t *testing.T) {
 		{name: "the same host", world: answers(nil, nil), set: again, want: []string{delivered + " (mx2.example)"}, dials: []string{mx2}},
 		{name: "then the others", world: func(w *world) { answers(nil, nil)(w); delete(w.peers, mx2) }, set: again,
 			want: []string{delivered + " (mx1.example)"}, dials: []string{mx2, mx1}},
+		{name: "of two, what one says is not of the other", world: answers(map[string]string{"MAIL": "451 4.3.0 not now"}, nil),
+			to: []string{"b@example.org", "c@example.org"}, want: []string{delivered + " (mx2.example)", delivered + " (mx2.example)"}, dials: []string{mx1, mx2},
+			set: func(d *postrider.Delivery) {
+				d.Message.Recipients[0].Uncertain, d.Message.Recipients[1].Uncertain = "mx1.example[192.0.2.1]:25", "mx2.example[192.0.2.2]:25"
+			}},
 		{name: "it is none of the hosts any more", world: answers(nil, nil), want: []string{delivered + " (mx1.example)"}, dials: []string{mx1},
 			set: func(d *postrider.Delivery) { d.Message.Recipients[0].Uncertain = "mx9.example[192.0.2.9]:25" }},
 	})
