@@ -126,6 +126,29 @@ func TestEncodable(t *testing.T) {
 	}
 }
 
+// What is kept of a message does not grow with it: a delimiter has five octets.
+func TestSurveyOfMany(t *testing.T) {
+	const head, part = "Content-Type: multipart/mixed; boundary=b\r\n\r\n", "--b\r\n\r\n"
+	for _, c := range []struct {
+		parts int
+		last  string
+		want  error
+		head8 bool
+	}{
+		{entitiesMax - 1, "", nil, false},
+		{entitiesMax, "", ErrStructure, false},
+		{5 * entitiesMax, "--b\r\nX: \xc3\xb6\r\n\r\n", ErrStructure, true},
+	} {
+		s, err := Survey(strings.NewReader(head + strings.Repeat(part, c.parts) + c.last + "\xf6\r\n"))
+		if err != nil || len(s.entities) > entitiesMax || s.HeaderEightBit() != c.head8 {
+			t.Errorf("%d parts: %d entities, %v, %v", c.parts, len(s.entities), s.HeaderEightBit(), err)
+		}
+		if got := s.Encodable(Shape7Bit); !errors.Is(got, c.want) {
+			t.Errorf("%d parts: %v, want %v", c.parts, got, c.want)
+		}
+	}
+}
+
 func TestSurveyFails(t *testing.T) {
 	want := errors.New("x")
 	if _, err := Survey(iotest.ErrReader(want)); !errors.Is(err, want) {

@@ -24,6 +24,8 @@ var (
 // message can be transported. See Survey.
 type Structure struct {
 	entities []entity
+	many     bool // there are more than entitiesMax, of which nothing is kept
+	head8    bool // octets over 127 in the header section of any
 	loose8   bool // octets over 127 between parts
 }
 
@@ -49,7 +51,10 @@ type surveyor struct {
 }
 
 func (v *surveyor) head(e *entity, _ []byte) {
-	v.s.entities = append(v.s.entities, *e)
+	v.s.head8 = v.s.head8 || e.head8
+	if v.s.many = len(v.s.entities) == entitiesMax; !v.s.many {
+		v.s.entities = append(v.s.entities, *e)
+	}
 	v.body = measure{}
 }
 
@@ -58,8 +63,10 @@ func (v *surveyor) piece(_ *entity, p []byte) {
 }
 
 func (v *surveyor) end(*entity) {
-	last := &v.s.entities[len(v.s.entities)-1]
-	last.shape = v.body.shape()
+	if !v.s.many {
+		last := &v.s.entities[len(v.s.entities)-1]
+		last.shape = v.body.shape()
+	}
 }
 
 func (v *surveyor) between(_ *entity, p []byte) {
@@ -70,18 +77,14 @@ func (v *surveyor) between(_ *entity, p []byte) {
 // part of it. RFC 6531 3.2: to a server without SMTPUTF8 a client "MUST NOT transmit a
 // mail message containing internationalized mail headers as described in RFC 6532 at
 // any level within its MIME structure".
-func (s *Structure) HeaderEightBit() bool {
-	for i := range s.entities {
-		if s.entities[i].head8 {
-			return true
-		}
-	}
-	return false
-}
+func (s *Structure) HeaderEightBit() bool { return s.head8 }
 
 // Encodable reports whether the message can be given the shape to: nil, ErrHeader,
 // ErrSigned or ErrStructure.
 func (s *Structure) Encodable(to Shape) error {
+	if s.many {
+		return ErrStructure
+	}
 	for i := range s.entities {
 		e := &s.entities[i]
 		switch {
