@@ -24,9 +24,9 @@ var (
 // message can be transported. See Survey.
 type Structure struct {
 	entities []entity
-	many     bool // there are more than entitiesMax, of which nothing is kept
-	head8    bool // octets over 127 in the header section of any
-	loose8   bool // octets over 127 between parts
+	many     bool  // there are more than entitiesMax, of which nothing is kept
+	head8    bool  // octets over 127 in the header section of any
+	signed   Shape // the most of what is between parts within a multipart/signed
 }
 
 // Survey reads a message to its end, and finds what it needs to be transported. It
@@ -69,8 +69,10 @@ func (v *surveyor) end(*entity) {
 	}
 }
 
-func (v *surveyor) between(_ *entity, p []byte) {
-	v.s.loose8 = v.s.loose8 || hasEightBit(p)
+func (v *surveyor) between(e *entity, p []byte) {
+	if e.signed {
+		v.s.signed = max(v.s.signed, shapeOf(p))
+	}
 }
 
 // HeaderEightBit reports octets over 127 in a header section of the message or of a
@@ -82,8 +84,11 @@ func (s *Structure) HeaderEightBit() bool { return s.head8 }
 // Encodable reports whether the message can be given the shape to: nil, ErrHeader,
 // ErrSigned or ErrStructure.
 func (s *Structure) Encodable(to Shape) error {
-	if s.many {
+	switch {
+	case s.many:
 		return ErrStructure
+	case s.signed > to:
+		return ErrSigned // encoder.between would write something else there
 	}
 	for i := range s.entities {
 		e := &s.entities[i]
