@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -178,11 +179,18 @@ func (s *Store) Proved(ctx context.Context, peer netip.Addr, user string, k smtp
 // one guess more. It waits and answers as Verify does.
 func (s *Store) Vouched(ctx context.Context, peer netip.Addr, user string, right bool) (postrider.Submitter, smtp.Reply) {
 	return s.vouch(ctx, peer, func() *entry {
-		if !right {
+		if !right || narrows(user) {
 			return nil
 		}
 		return s.lookup(user)
 	})
+}
+
+// narrows reports whether a name holds a character beyond ASCII that is the same as
+// one of ASCII without case: a dotted capital I, the sign of the kelvin. Who signs for
+// that name may know another by the plain one, and nobody has typed a password here.
+func narrows(name string) bool {
+	return strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf && fold(string(r))[0] < utf8.RuneSelf })
 }
 
 // vouch lets who decide between what the guard lets through.

@@ -215,7 +215,8 @@ func TestGuardOfOthers(t *testing.T) {
 		if _, r := prove(t, s, "192.0.2.1", "alice@our.example", "one"); r.Code != 235 {
 			t.Errorf("somebody else: %v", r)
 		}
-		for name, code := range map[string]int{"ALICE@our.example": 235, "bob@our.example": 535, "": 535, "a:b": 535} {
+		for name, code := range map[string]int{"ALICE@our.example": 235, "bob@our.example": 535, "": 535, "a:b": 535,
+			"al\u0130ce@our.example": 535, "a\u0308lice@our.example": 535} {
 			if a, r := s.Vouched(t.Context(), client, name, true); r.Code != code || (a != nil) != (code == 235) {
 				t.Errorf("%q: %v %v", name, a, r)
 			}
