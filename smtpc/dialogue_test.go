@@ -253,6 +253,9 @@ func parseSend(t *testing.T, args string) Transaction {
 		default:
 			t.Fatalf("unknown key %q", key)
 		}
+		if err != nil {
+			t.Fatalf("%s: %v", field, err)
+		}
 	}
 	return tx
 }
