@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -215,6 +216,12 @@ func (c *conn) spoiltChunk(chunk smtp.Chunk) smtp.Reply {
 	}
 	c.state.reset()
 	return c.verdicts([]smtp.Reply{r}, want, 1)
+}
+
+// isChunk reports whether a line that is no command may be meant for a BDAT, so that
+// content follows it.
+func isChunk(line []byte) bool {
+	return len(line) >= len("BDAT") && bytes.EqualFold(line[:len("BDAT")], []byte("BDAT"))
 }
 
 // swallow answers a BDAT that is not allowed with r, after its chunk: what the

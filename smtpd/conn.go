@@ -87,6 +87,7 @@ type conn struct {
 	quitting bool   // QUIT was said
 	closing  bool   // a 421 was said
 	hopeless bool   // nobody can tell what comes next from commands
+	chunky   bool   // the line at hand begins as a BDAT does
 
 	idle atomic.Bool // waiting for a command outside of a transaction
 }
@@ -248,10 +249,12 @@ func (c *conn) next(ctx context.Context) bool {
 	cmd, bad := smtp.Command{}, (*smtp.Reply)(nil)
 	if err == errTooLong {
 		r = *no(500, 5, 2, "Command line too long")
+		c.hopeless = c.hopeless || c.chunky
 	} else if err != nil {
 		r = *authTooLong
 	} else if cmd, bad = smtp.ParseCommand(line); bad != nil {
 		r = *bad
+		c.hopeless = c.hopeless || isChunk(line)
 	} else if isHTTP(cmd.Verb) {
 		c.bye(4, 7, 0, "This is SMTP, and you speak HTTP")
 		return false
@@ -274,7 +277,7 @@ func (c *conn) next(ctx context.Context) bool {
 	if r.Code != unsaid.Code {
 		c.answer(r, group)
 	}
-	if c.hopeless && c.chunks == nil {
+	if c.hopeless && !c.closing && (c.chunks == nil || !c.chunks.fresh) {
 		c.bye(4, 7, 0, "What follows that BDAT cannot be told from commands")
 		return false
 	}
@@ -380,8 +383,11 @@ func (c *conn) readLine(limit int) ([]byte, error) {
 			return nil, err
 		}
 		n := len(part)
-		if size == 0 && limit == lineMax && c.isAuth(part) {
-			limit = authMax
+		if size == 0 {
+			c.chunky = isChunk(part)
+			if limit == lineMax && c.isAuth(part) {
+				limit = authMax
+			}
 		}
 		size += n
 		end := err == nil && (n > 1 && part[n-2] == '\r' || n == 1 && cr)
