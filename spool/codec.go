@@ -175,7 +175,7 @@ func (e *encoder) asked(m *postrider.Message) {
 	e.str(m.Solicit)
 	for i := range m.Recipients {
 		if r := m.Recipients[i].RRVS; rrvs {
-			e.int(nanos(r.Since))
+			e.int(r.Since.Unix()) // whole seconds, of years that nanoseconds do not reach
 			e.uint(flags(r.Continue))
 		}
 	}
@@ -194,7 +194,7 @@ func (d *decoder) asked(m *postrider.Message) {
 	m.Auth, m.Solicit = d.str(), d.str()
 	for i := range m.Recipients {
 		if f&4 != 0 {
-			m.Recipients[i].RRVS = smtp.RRVS{Since: fromNanos(d.int()), Continue: d.uint() != 0}
+			m.Recipients[i].RRVS = smtp.RRVS{Since: time.Unix(d.int(), 0).UTC(), Continue: d.uint() != 0}
 		}
 	}
 }

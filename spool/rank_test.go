@@ -179,3 +179,21 @@ func TestPriorityIsStored(t *testing.T) {
 		}
 	}
 }
+
+// The time of RRVS= outlives the process, whatever year a sender writes.
+func TestSinceIsStored(t *testing.T) {
+	for _, stamp := range []string{"2014-04-03T23:01:00Z", "1970-01-01T00:00:00Z", "0001-01-02T00:00:00Z", "1600-01-01T00:00:00Z", "9999-12-31T23:59:59Z"} {
+		since, err := time.Parse(time.RFC3339, stamp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &postrider.Message{ID: "x", Recipients: []postrider.Recipient{{RRVS: smtp.RRVS{Since: since, Continue: true}}, {}}}
+		a, err := decodeAccepted((&accepted{msg: m}).encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.msg.Recipients[0].RRVS; !got.Since.Equal(since) || !got.Continue || a.msg.Recipients[1].RRVS != (smtp.RRVS{}) {
+			t.Errorf("%s comes back as %v, and none as %v", stamp, got, a.msg.Recipients[1].RRVS)
+		}
+	}
+}
