@@ -54,7 +54,8 @@ type Server struct {
 	// that send such a header have said no command. Nil: none.
 	Proxy func(netip.Addr) bool
 	// XClient says which addresses may say by XCLIENT, as Postfix has it, for which
-	// client they speak. Nil: none.
+	// client they speak. Behind a Proxy it is asked about the client that the header
+	// names, which is who speaks then. Nil: none.
 	XClient func(netip.Addr) bool
 	// MaxErrors is how many commands of a connection are answered 500 to 504,
 	// without a message accepted between, before it is closed. Zero: 20.
