@@ -87,11 +87,13 @@ func (s *Site) uncertain(token string) {
 func (s *Site) ordered(verb admin.Verb, to string) {
 	s.Ledger.mu.Lock()
 	defer s.Ledger.mu.Unlock()
-	switch verb {
-	case admin.VerbDrop:
-		s.dropped[to] = true
-	case admin.VerbBounce:
-		s.bounced[to] = true
+	for _, to := range slices.Concat(expand(to), []string{to}) { // an alias of another machine stands for all behind it
+		switch verb {
+		case admin.VerbDrop:
+			s.dropped[to] = true
+		case admin.VerbBounce:
+			s.bounced[to] = true
+		}
 	}
 }
 
@@ -217,7 +219,9 @@ func (s *Site) told(ends map[string]*End, content []byte) error {
 	}
 	for _, r := range notice.Recipients {
 		if r.Action == dsn.Failed {
-			e.Reported[r.Final.String()]++
+			for _, to := range expand(r.Final.String()) {
+				e.Reported[to]++
+			}
 		}
 	}
 	return nil
