@@ -228,11 +228,11 @@ func (m *Machine) rng(what string) *rand.Rand {
 
 // off ends the process, in whatever it is doing. A power cut leaves of what was
 // not synced what the chance says; a kill leaves all.
-func (m *Machine) off(power bool) { m.end(power, true) }
+func (m *Machine) off(power bool) { m.end(power, true, 0) }
 
 // end is off. Forgets: what it has heard in the last seconds it may have to hear
-// again.
-func (m *Machine) end(power, forgets bool) {
+// again, counted from so long ago.
+func (m *Machine) end(power, forgets bool, ago time.Duration) {
 	// The disk first: whom the network wakes in this instant can write no more.
 	if power {
 		m.setDisk(m.Disk().Crash(m.keepSome("keep", m.rng("keep").Float64())))
@@ -241,7 +241,7 @@ func (m *Machine) end(power, forgets bool) {
 	}
 	m.host.Crash()
 	if forgets {
-		m.forget()
+		m.forget(ago)
 	}
 	m.cancel()
 	m.drain()
@@ -249,8 +249,8 @@ func (m *Machine) end(power, forgets bool) {
 
 // forget notes the letters that the machine may have passed on without having
 // written it down: what came in the last seconds, or while its disk failed.
-func (m *Machine) forget() {
-	window := 15 * time.Second
+func (m *Machine) forget(ago time.Duration) {
+	window := ago + 15*time.Second
 	if m.faults.lately() {
 		window = 3 * time.Hour
 	}
@@ -265,6 +265,7 @@ const stopQuantum = 20 * time.Second
 // stop ends the node in good order.
 func (m *Machine) stop() error {
 	m.cancel()
+	began := time.Now() // the power may go from here on
 	err := <-m.broke
 	// How long net/http takes to shut down is left to a chance that is not ours.
 	time.Sleep(stopQuantum - m.site.age()%stopQuantum)
@@ -274,7 +275,7 @@ func (m *Machine) stop() error {
 	if err == nil && !dead {
 		m.site.closed(m)
 	}
-	m.end(dead, dead || err != nil || m.faults.lately())
+	m.end(dead, dead || err != nil || m.faults.lately(), time.Since(began))
 	return err
 }
 
