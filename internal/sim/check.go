@@ -109,9 +109,9 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	}
 	several := len(e.Acked) > 0 && (e.Acked[to] > 1 || fate == fateHeld || e.Uncertain > 0 || end.Lies > 0 || bounced || aliased(e, to) || s.risk[token])
 	switch {
-	case delivered > 0 && reported > 0 && !several:
+	case delivered > 0 && reported > 0 && !several && !s.flipped: // what rots may be that it was delivered
 		return fmt.Errorf("one_fate: %s to %s was delivered, and reported failed", token, to)
-	case fate == fateSure && reported > 0 && !bounced && !s.risk[token]:
+	case fate == fateSure && reported > 0 && !bounced && !s.risk[token] && (delivered == 0 || !s.flipped):
 		return fmt.Errorf("one_fate: %s to %s was reported failed; it could be delivered", token, to)
 	case fate == fateDoomed && delivered > 0:
 		return fmt.Errorf("one_fate: %s to %s was delivered; it could only fail", token, to)
@@ -215,7 +215,8 @@ func (s *Site) idle() error {
 		if n := s.Machines[name].Disk().Opened(); n > filesIdle {
 			return fmt.Errorf("bounded: %s has nothing to do and %d files open", name, n)
 		}
-		if st := s.Machines[name].holds(); st.Leases > 0 || st.Drafts > 0 {
+		// A message that has rotted may be looked at in this very moment.
+		if st := s.Machines[name].holds(); st.Leases > 0 && !s.flipped || st.Drafts > 0 {
 			return fmt.Errorf("bounded: %s has nothing to do, %d leases out and %d octets of drafts in memory", name, st.Leases, st.Drafts)
 		}
 	}
