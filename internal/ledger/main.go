@@ -13,12 +13,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
+
+	"github.com/postrider/postrider/internal/edit"
 )
 
 func main() {
@@ -44,7 +44,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	root, err := moduleRoot(ctx)
+	root, err := edit.ModuleRoot(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,17 +68,4 @@ func run(ctx context.Context) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(root, "docs", "rfc.md"), []byte(page(all)), 0o644)
-}
-
-// moduleRoot is the folder with go.mod.
-func moduleRoot(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	if err != nil {
-		return "", err
-	}
-	mod := strings.TrimSpace(string(out))
-	if filepath.Base(mod) != "go.mod" {
-		return "", fmt.Errorf("no module here")
-	}
-	return filepath.Dir(mod), nil
 }

@@ -14,13 +14,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/internal/edit"
 )
 
 func main() {
@@ -91,7 +90,7 @@ func run(ctx context.Context) (ok bool, err error) {
 		}
 		return true, nil
 	}
-	root, err := moduleRoot(ctx)
+	root, err := edit.ModuleRoot(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -157,17 +156,4 @@ func (r *runner) all(ctx context.Context, todo []defect, old map[string]result) 
 	close(next)
 	wg.Wait()
 	return results
-}
-
-// moduleRoot is the folder with go.mod.
-func moduleRoot(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	if err != nil {
-		return "", err
-	}
-	mod := strings.TrimSpace(string(out))
-	if filepath.Base(mod) != "go.mod" {
-		return "", fmt.Errorf("no module here")
-	}
-	return filepath.Dir(mod), nil
 }
