@@ -93,6 +93,12 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	dropped, bounced := s.orderedOf(s.dropped, to), s.orderedOf(s.bounced, to)
 	t.Reported += min(1, reported)
 	fate := fateOf(to)
+	if fate == fateSlow {
+		fate = fateSure
+		if reported > 0 && reported == end.Expired[to] || reported == 0 && (e.Letter.Null || s.reportsDestroyed()) {
+			fate = fateEither
+		}
+	}
 	if delivered == 0 && reported == 0 && !spooled && !dropped {
 		switch {
 		case s.reportsDestroyed() && (fate != fateSure && fate != fateHeld || bounced):

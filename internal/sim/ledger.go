@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/dsn"
+	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/spool"
 	"github.com/postrider/postrider/vfs"
 )
@@ -132,6 +133,7 @@ func (g *Ledger) orderedOf(m map[string]bool, to string) bool {
 type End struct {
 	Delivered map[string]int
 	Reported  map[string]int
+	Expired   map[string]int // of Reported: for their age (RFC 3463 3.5, X.4.7)
 	Spooled   map[string]bool
 	Lies      int // what a peer has kept and denied, or not answered for
 }
@@ -140,7 +142,7 @@ type End struct {
 func (s *Site) ends(ctx context.Context) (map[string]*End, error) {
 	ends := map[string]*End{}
 	for token := range s.entries {
-		ends[token] = &End{Delivered: map[string]int{}, Reported: map[string]int{}, Spooled: map[string]bool{}}
+		ends[token] = &End{Delivered: map[string]int{}, Reported: map[string]int{}, Expired: map[string]int{}, Spooled: map[string]bool{}}
 	}
 	for _, name := range machineNames {
 		m := s.Machines[name]
@@ -221,6 +223,9 @@ func (s *Site) told(ends map[string]*End, content []byte) error {
 		if r.Action == dsn.Failed {
 			for _, to := range expand(r.Final.String()) {
 				e.Reported[to]++
+				if r.Status == (smtp.Status{Class: 5, Subject: 4, Detail: 7}) {
+					e.Expired[to]++
+				}
 			}
 		}
 	}

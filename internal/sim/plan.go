@@ -68,6 +68,7 @@ const (
 	fateSure   fate = iota // can only be delivered
 	fateDoomed             // can only fail
 	fateEither             // may fail
+	fateSlow               // may come to its age in bad weather, and else can only be delivered
 	fateHeld               // is held by its route
 )
 

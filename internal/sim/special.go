@@ -19,7 +19,7 @@ const (
 var specials = []place{
 	{"p6.example", []string{"u1", "u2", "u3", "wait-1", "busy-1", "late-1", "many-1"}, fateSure},
 	{"p6.example", []string{"no-1", "no-2", "full-1", "big-1"}, fateDoomed},
-	{"l.example", []string{"l1", "l2", "l3", "wait-1", "busy-1", "late-1", "soon-1"}, fateEither}, // in bad weather a day may not do
+	{"l.example", []string{"l1", "l2", "l3", "wait-1", "busy-1", "late-1", "soon-1"}, fateSlow},
 	{"l.example", []string{"no-1", "full-1", "out-1", "out-2"}, fateDoomed},
 	{"two.example", []string{"t1", "t2"}, fateSure},    // its first host is shut, and its second is not
 	{"shut.example", []string{"s1", "s2"}, fateDoomed}, // it has but the first
