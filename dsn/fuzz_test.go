@@ -135,6 +135,7 @@ func FuzzUnitext(f *testing.F) {
 func FuzzInternational(f *testing.F) {
 	f.Add("dø", "d.example", `utf-8;d\x{F8}@e.example`, "Subject: ü\r\n\r\nö\r\n", true)
 	f.Add("bob", "bücher.example", "utf-8;x\\x{0D}\\x{0A}y", "\xff\r\n\r\n\x00", false)
+	f.Add(strings.Repeat("a", 1200), "d.example", "", "", false)
 	f.Fuzz(func(t *testing.T, local, domain, orcpt, content string, utf8 bool) {
 		r := Report{
 			ID: "00000000000000000000", Now: time.Unix(1e9, 0).UTC(), ReportingMTA: "mx.example.org", UTF8: utf8,

@@ -98,7 +98,8 @@ func group(b *strings.Builder, a Action, n int, rcpts []Recipient) {
 			return
 		}
 		named++
-		b.WriteString("\r\n  <" + printable(r.Final.String()) + ">\r\n")
+		b.WriteString("\r\n")
+		address(b, r.Final)
 		said(b, r)
 		if a == Delayed && !r.WillRetryUntil.IsZero() {
 			wrap(b, "      ", "It is tried until "+date(r.WillRetryUntil)+".")
@@ -109,6 +110,18 @@ func group(b *strings.Builder, a Action, n int, rcpts []Recipient) {
 			}
 		}
 	}
+}
+
+// address writes a recipient on a line of its own, as it is; one that no line can
+// hold, which no command brought, is broken.
+func address(b *strings.Builder, p smtp.Path) {
+	const indent = "  "
+	a := "<" + printable(p.String()) + ">"
+	if len(a) > lineMax-len(indent) {
+		wrap(b, indent, a)
+		return
+	}
+	b.WriteString(indent + a + "\r\n")
 }
 
 // said repeats the last answer, word for word.
