@@ -148,6 +148,11 @@ func (b body) address(such string) (string, Pos) {
 // loopbackOnly reports whether an address is reached from this machine alone.
 func loopbackOnly(address string) bool {
 	host, _, _ := net.SplitHostPort(address)
+	return loopbackHost(host)
+}
+
+// loopbackHost reports whether a host is this machine, and nobody in between.
+func loopbackHost(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }

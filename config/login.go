@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -40,6 +41,7 @@ func (b body) login(to *postrider.Route, via text) {
 	case to.Via != postrider.ViaSMTP:
 		b.errorf(first, `Write via = "smtp://HOST:587" or "smtps://HOST".`, "username and password_file are for one host, and not for via = %q", via.s)
 	case l.auth.s == authCert:
+		b.loginTLS(to, l, via)
 		b.certLogin(to, l)
 	case l.hasCert || l.hasKey:
 		rng := l.key.rng
@@ -48,8 +50,48 @@ func (b body) login(to *postrider.Route, via text) {
 		}
 		b.errorf(rng, `Write auth = "external", or take it away.`, "cert and key say nothing with auth = %q", l.auth.s)
 	default:
+		b.loginTLS(to, l, via)
 		b.passwordLogin(to, l)
 	}
+}
+
+// loginTLS says what TLS must be with a host that hears who we are: verified, unless
+// the route says otherwise or nobody can be in between. Where it says otherwise a
+// proof of the password may go, and the password or a token itself may not.
+//
+// RFC 4954 14: "If the server has not provided any certificate, or if the
+// certificate verification fails, the client MUST NOT attempt to authenticate using
+// the SASL PLAIN mechanism." LOGIN gives as much away, and so does a token, whose
+// mechanism "relies on the application using TLS to protect" it (RFC 7628 5).
+func (b body) loginTLS(to *postrider.Route, l login, via text) {
+	attr, given := b.attrs["tls"]
+	_, notName := netip.ParseAddr(to.Host)
+	itself := l.auth.s != authCert && l.auth.s != authSCRAM
+	switch {
+	case !given && !loopbackHost(to.Host):
+		to.TLS = postrider.TLSVerify
+		if notName == nil {
+			b.addressVerified(via, to.Host)
+		}
+	case to.TLS == postrider.TLSVerify || to.TLS == postrider.TLSNone:
+	case given && itself && l.hasFile && !loopbackHost(to.Host):
+		what := "password"
+		if l.auth.s == authBearer {
+			what = "token"
+		}
+		help := `Write tls = "verify", or leave it out.`
+		if l.auth.s == authBest {
+			help = `Write tls = "verify", or leave it out; or auth = "scram", which never sends the password.`
+		}
+		b.errorf(attr.Expr.Range(), help, "the %s would go to whoever answers for %s, with any certificate (RFC 4954 14)", what, to.Host)
+	default:
+		to.TLS = postrider.TLSRequire
+	}
+}
+
+// addressVerified warns of a host that is to show a certificate for an address.
+func (b body) addressVerified(at text, host string) {
+	b.warnf(at.rng, "Write the name of the host in via, if its certificate has one.", "tls = \"verify\" wants a certificate for the address %s", host)
 }
 
 // first is where the first of what there is stands.

@@ -143,7 +143,7 @@ func (b body) policy(to *postrider.Route, via text) {
 		b.warnf(t.rng, `Name the host with via = "smtp://HOST", where that matters.`,
 			"tls = \"verify\" proves that a host is the one that DNS names, and who can change those answers names another")
 	case policy == postrider.TLSVerify && notName == nil:
-		b.warnf(t.rng, "Write the name of the host in via, if its certificate has one.", "tls = \"verify\" wants a certificate for the address %s", to.Host)
+		b.addressVerified(t, to.Host)
 	}
 	to.TLS = policy
 }

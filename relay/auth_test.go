@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"log/slog"
 	"strings"
@@ -26,6 +27,10 @@ func TestAuth(t *testing.T) {
 		{name: "LOGIN", secured: "AUTH LOGIN NTLM", want: "1 tls", replies: map[string]string{
 			"AUTH": "504 5.5.4 no", "AUTH LOGIN": "334 VXNlcm5hbWU6", name: "334 UGFzc3dvcmQ6", word: "235 2.7.0 welcome"}},
 		{name: "verified", policy: postrider.TLSVerify, want: "1 tls"},
+		{name: "RFC 4954 14: another host, under the default", of: "other.example",
+			want: dest("4.7.5 the certificate of " + at + " cannot be trusted: x509: certificate is valid for other.example, not smart.example: " +
+				"let the host show one for smart.example that an authority signed, or have this machine trust who signed it"), silent: true},
+		{name: "another host, and the route says so", of: "other.example", policy: postrider.TLSRequire, want: "1 tls"},
 		{name: "refused", replies: map[string]string{"AUTH": "535 5.7.8 bad credentials"},
 			want: dest("4.7.8 " + at + ` refused the user "us@example.org" (535 5.7.8 bad credentials)` + advice)},
 		{name: "too weak", replies: map[string]string{"AUTH": "534 5.7.9 too weak"},
@@ -106,12 +111,13 @@ type authTest struct {
 	policy  postrider.TLSPolicy
 	clear   bool // STARTTLS is not offered, and AUTH is
 	auth    string
-	silent  bool // the host hears no AUTH
+	silent  bool   // the host hears no AUTH
+	of      string // whom the certificate is for; empty: the host
 	want    string
 }
 
 func (test authTest) run(t *testing.T, secrets ...string) {
-	p := offering(trusted("smart.example"), test.replies)
+	p := offering(trusted(cmp.Or(test.of, "smart.example")), test.replies)
 	p.secured = []string{"AUTH LOGIN PLAIN"}
 	if test.secured != "" {
 		p.secured = []string{test.secured}

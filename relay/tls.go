@@ -11,13 +11,13 @@ import (
 )
 
 // policy is what TLS must be to a target. A socket leads out of no machine, and
-// nobody is in between. Where a password is sent, the clear is no alternative.
+// nobody is in between. Where we say who we are, it is to the host that the route names.
 func (a *attempt) policy(t target) postrider.TLSPolicy {
 	switch {
 	case t.socket != "":
 		return postrider.TLSNone
 	case a.d.Route.TLS == postrider.TLSOpportunistic && a.authenticates():
-		return postrider.TLSRequire
+		return postrider.TLSVerify
 	}
 	return a.d.Route.TLS
 }
@@ -56,8 +56,8 @@ func (a *attempt) insecure(t target, err error) postrider.Outcome {
 	case lacks:
 		return deferred(7, 4, "%s does not offer %s, %s", t, need.Ext, a.remedy())
 	case untrusted:
-		return deferred(7, 5, "the certificate of %s cannot be trusted: %v: let the host show one for %s that an authority signed, "+
-			`or set tls = "require" in the route to take any`, t, cert.Err, t.host)
+		return deferred(7, 5, "the certificate of %s cannot be trusted: %v: let the host show one for %s that an authority signed, %s", t, cert.Err, t.host,
+			a.otherwise())
 	case e == nil:
 		return deferred(7, 5, "TLS with %s failed: %v", t, err)
 	case e.Err == nil:
@@ -69,6 +69,14 @@ func (a *attempt) insecure(t target, err error) postrider.Outcome {
 		return deferred(7, 5, "TLS with %s failed: %s: check that the host speaks TLS from the first octet on this port", t, cause(e.Err))
 	}
 	return deferred(7, 5, "TLS with %s failed: %s, %s", t, cause(e.Err), a.remedy())
+}
+
+// otherwise is what an operator can do about a certificate that is as it is.
+func (a *attempt) otherwise() string {
+	if a.authenticates() {
+		return "or have this machine trust who signed it: what says who we are goes to the right host alone"
+	}
+	return `or set tls = "require" in the route to take any`
 }
 
 // remedy is why mail waits for TLS, and what an operator can do.

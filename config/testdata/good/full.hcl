@@ -85,7 +85,6 @@ route "hub.example" {
 route "smart.example" {
   downgrade     = "encode"
   via           = "smtp://smart.example.org:587"
-  tls           = "require"
   username      = "us"
   password_file = "/pw"
 }
@@ -98,6 +97,7 @@ route "token.example" {
 route "proof.example" {
   via           = "smtps://proof.example.org"
   auth          = "scram"
+  tls           = "require"
   username      = "us"
   password_file = "/pw"
 }
@@ -106,6 +106,17 @@ route "cert.example" {
   auth = "external"
   cert = "/mx1.pem"
   key  = "/mx1.key"
+}
+route "near.example" {
+  via           = "smtp://127.0.0.1:2587"
+  username      = "us"
+  password_file = "/pw"
+}
+route "tunnel.example" {
+  via           = "smtp://localhost:2587"
+  tls           = "opportunistic"
+  username      = "us"
+  password_file = "/pw"
 }
 route "sure.example" { via = "smtps://192.0.2.1:4465" }
 route "mailstore.example" {
