@@ -15,6 +15,8 @@ import (
 // neither a field nor the continuation of one: what follows is body, as every
 // reader of mail takes it. Lines end in CRLF or LF.
 type Scanner struct {
+	Addresses *Addresses // who looks at the address fields; nil: nobody
+
 	size       int64 // octets written so far
 	header     int64 // octets of the header section so far, whole lines
 	hops       int
@@ -31,6 +33,7 @@ type Scanner struct {
 	headBit    bool // eightBit in the header section
 	headerDone bool
 	noHeader   bool
+	hasFrom    bool
 }
 
 // Bounds of what a Scanner keeps, in octets.
@@ -69,9 +72,10 @@ func (s *Scanner) Write(p []byte) (int, error) {
 // detecting loops in mail systems."
 func (s *Scanner) Hops() int { return s.hops }
 
-// HasDate and HasMessageID report whether the header section holds such a field so
-// far, whatever stands in it.
+// HasDate, HasFrom and HasMessageID report whether the header section holds such a
+// field so far, whatever stands in it.
 func (s *Scanner) HasDate() bool      { return s.hasDate }
+func (s *Scanner) HasFrom() bool      { return s.hasFrom }
 func (s *Scanner) HasMessageID() bool { return s.hasID }
 
 // Automatic reports a field by which programs and lists say that no person has
@@ -174,6 +178,9 @@ func (s *Scanner) value(p []byte) []byte {
 	if !s.headBit && hasEightBit(line) {
 		s.eightBit, s.headBit = true, true
 	}
+	if s.Addresses != nil {
+		s.Addresses.text(line)
+	}
 	if s.inID && len(s.id) < idMax {
 		text := bytes.TrimRight(line, "\r\n")
 		s.id += string(text[:min(len(text), idMax-len(s.id))])
@@ -199,12 +206,17 @@ func (s *Scanner) spell(c byte) {
 
 // field takes note of a field whose name is complete.
 func (s *Scanner) field() {
+	if s.Addresses != nil {
+		s.Addresses.begin(string(s.name[:min(s.named, nameMax)]))
+	}
 	if s.named > nameMax {
 		return
 	}
 	switch string(s.name[:s.named]) {
 	case "received":
 		s.hops++
+	case "from":
+		s.hasFrom = true
 	case "date":
 		s.hasDate = true
 	case "message-id":

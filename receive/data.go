@@ -37,7 +37,7 @@ func (s *session) data(ctx context.Context, content io.Reader) smtp.Reply {
 	if t == nil || len(t.rcpts) == 0 {
 		return outOfOrder
 	}
-	var scan message.Scanner
+	scan := message.Scanner{Addresses: s.addresses(ctx, t)}
 	r, size := s.take(ctx, t, content, &scan)
 	if !r.Positive() && !r.IsZero() { // zero: the client is gone
 		tos := make([]smtp.Path, len(t.rcpts))
@@ -63,6 +63,9 @@ func (s *session) take(ctx context.Context, t *transaction, content io.Reader, s
 	}
 	if word := unwanted.found(); word != "" {
 		return solicits(word), draft.Size()
+	}
+	if r := misaddressed(scan.Addresses); !r.IsZero() {
+		return r, draft.Size()
 	}
 	phase := s.phase(t)
 	phase.Size, phase.Hops = draft.Size(), scan.Hops()
@@ -159,7 +162,7 @@ func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.
 	now := s.o.Now()
 	head := s.received(t, draft.ID(), now).Append(nil)
 	if s.o.Submission {
-		head = s.complete(head, draft.ID(), now, scan)
+		head = s.complete(head, t, draft.ID(), now, scan)
 	}
 	var own message.Scanner
 	_, _ = own.Write(head)
@@ -190,12 +193,13 @@ func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.
 	return postrider.Addition{Draft: draft, Message: m, Head: head, Wake: s.o.Wake(m)}
 }
 
-// complete appends what a submitted message lacks (RFC 6409 8.2 and 8.3), and the
+// complete appends what a submitted message lacks (RFC 6409 8, 8.2 and 8.3), and the
 // empty line before a body that came without a header.
-func (s *session) complete(head []byte, id postrider.ID, now time.Time, scan *message.Scanner) []byte {
+func (s *session) complete(head []byte, t *transaction, id postrider.ID, now time.Time, scan *message.Scanner) []byte {
 	if !scan.HasDate() {
 		head = append(message.AppendDate(append(head, "Date: "...), now), "\r\n"...)
 	}
+	head = s.originator(head, t, scan)
 	if !scan.HasMessageID() {
 		head = append(head, "Message-ID: <"+string(id)+"@"+s.o.Hostname+">\r\n"...)
 	}

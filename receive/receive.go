@@ -47,9 +47,10 @@ type Options struct {
 	// Local is who hands in, where that is a program on this machine; it stands in
 	// the trace field, and as the account of the Source.
 	Local string
-	// Submission: the clients are mail programs of users (RFC 6409). A Date and a
-	// Message-ID are added where there is none, and Bcc and Return-Path are taken out. Who may
-	// submit is for the checks to say.
+	// Submission: the clients are mail programs of users (RFC 6409). A Date, a From and a
+	// Message-ID are added where there is none, and a Sender where From holds many; Bcc and
+	// Return-Path are taken out; a wrong address in the header refuses the message, unless
+	// there is Local. Who may submit is for the checks to say.
 	Submission bool
 	// Offer is what the sessions promise; see there. FUTURERELEASE is left out of it
 	// but where users submit, and ETRN without Turn, or where they do. Nil: nothing.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -142,13 +143,19 @@ func TestAuth(t *testing.T) {
 // What a user submits is made complete, and loses what is for nobody's eyes;
 // everything else stays as it came. What others hand in stays as it is.
 func TestSubmittedHeader(t *testing.T) {
-	const date, id = "Date: Sat, 21 Nov 2026 12:00:00 +0000\r\n", "Message-ID: <00000000000000000001@mx.our.example>\r\n"
+	const author = "From: <a@far.example>\r\n"
+	const date, id = "Date: Sat, 21 Nov 2026 12:00:00 +0000\r\n", author + "Message-ID: <00000000000000000001@mx.our.example>\r\n"
 	const ours = "00000000000000000001@mx.our.example"
 	for _, tt := range []struct{ name, in, added, content, headerID string }{
-		{"complete", "Date: x\r\nMessage-ID: <a@b>\r\n\r\nx\r\n", "", "Date: x\r\nMessage-ID: <a@b>\r\n\r\nx\r\n", "a@b"},
+		{"complete", "Date: x\r\nFROM: x@y.z\r\nMessage-ID: <a@b>\r\n\r\nx\r\n", "", "Date: x\r\nFROM: x@y.z\r\nMessage-ID: <a@b>\r\n\r\nx\r\n", "a@b"},
+		{"no From", "Date: x\r\nMessage-ID: <a@b>\r\n\r\nFrom: x\r\n", author, "Date: x\r\nMessage-ID: <a@b>\r\n\r\nFrom: x\r\n", "a@b"},
+		{"many authors", "Date: x\r\nFrom: x@y.z, y@y.z\r\nMessage-ID: <a@b>\r\n\r\n", "Sender: <a@far.example>\r\n",
+			"Date: x\r\nFrom: x@y.z, y@y.z\r\nMessage-ID: <a@b>\r\n\r\n", "a@b"},
+		{"many authors and who sends", "Date: x\r\nFrom: x@y.z, y@y.z\r\nSender: y@y.z\r\nMessage-ID: <a@b>\r\n\r\n", "",
+			"Date: x\r\nFrom: x@y.z, y@y.z\r\nSender: y@y.z\r\nMessage-ID: <a@b>\r\n\r\n", "a@b"},
 		{"nothing", "Subject: x\r\n\r\nx\r\n", date + id, "Subject: x\r\n\r\nx\r\n", ours},
-		{"no Date", "message-id: <a@b>\r\n\r\nx\r\n", date, "message-id: <a@b>\r\n\r\nx\r\n", "a@b"},
-		{"Bcc", "To: a\r\nBcc: b,\r\n c\r\nDATE: x\r\n\r\nBcc: d\r\n", id, "To: a\r\nDATE: x\r\n\r\nBcc: d\r\n", ours},
+		{"no Date", "message-id: <a@b>\r\n\r\nx\r\n", date + author, "message-id: <a@b>\r\n\r\nx\r\n", "a@b"},
+		{"Bcc", "To: a@b.c\r\nBcc: b,\r\n c\r\nDATE: x\r\n\r\nBcc: d\r\n", id, "To: a@b.c\r\nDATE: x\r\n\r\nBcc: d\r\n", ours},
 		{"Return-Path", "Return-Path: <x@y>\r\nDate: x\r\n\r\nx\r\n", id, "Date: x\r\n\r\nx\r\n", ours},
 		{"only Bcc", "Bcc: b\r\n\r\nx\r\n", date + id, "\r\nx\r\n", ours},
 		{"no header", "hello\r\nDate: x\r\n", date + id + "\r\n", "hello\r\nDate: x\r\n", ours},
@@ -183,6 +190,58 @@ func TestSubmittedHeader(t *testing.T) {
 		}
 	}
 }
+
+// RFC 6409 4.2: "it MUST ensure that all domains in address header fields are fully
+// qualified." What others hand in is none of our business.
+func TestSubmittedAddresses(t *testing.T) {
+	const wrong = "554 5.6.0 The header is wrong: "
+	user := func(o *Options) { o.Submission = true }
+	for _, tt := range []struct {
+		name, in string
+		who      func(*Options)
+		utf8     bool
+		want     string
+	}{
+		{"right", "From: Alice <alice@our.example>\r\nTo: b@[192.0.2.1]\r\n", user, false, "250 2.0.0 "},
+		{"no domain", "To: bob\r\n", user, false, wrong + "To: bob: an address needs an @ and a domain"},
+		{"one label", "Cc: bob@sales\r\n", user, false, wrong + "Cc: bob@sales: its domain is not fully qualified"},
+		{"one label, which is ours", "Cc: bob@local\r\n", func(o *Options) { o.Submission, o.Router = true, oneLabel{} }, false, "250 2.0.0 "},
+		{"a router that is out of order", "Cc: bob@sales\r\n", func(o *Options) { o.Submission, o.Router = true, oneLabel{io.EOF} }, false, "250 2.0.0 "},
+		{"two authors' fields", "From: a@b.c\r\nFrom: a@b.c\r\n", user, false, wrong + "From: there is a second field of this name"},
+		{"beyond ASCII", "To: b\u00f6b@b.example\r\n", user, false, wrong + "To: b??b@b.example: it is not ASCII, which needs SMTPUTF8"},
+		{"beyond ASCII, with SMTPUTF8", "To: b\u00f6b@b\u00fccher.example\r\n", user, true, "250 2.0.0 "},
+		{"of a program", "From: root (Cron)\r\nTo: root\r\n", func(o *Options) { o.Submission, o.Local = true, "root" }, false, "250 2.0.0 "},
+		{"of another server", "From: bob\r\nTo: bob\r\n", func(*Options) {}, false, "250 2.0.0 "},
+	} {
+		spool := &memSpool{}
+		o := options(spool)
+		var told []postrider.Event
+		o.Refused = func(e postrider.Event) { told = append(told, e) }
+		tt.who(&o)
+		r := send(t, start(t, o), smtp.MailParams{UTF8: tt.utf8}, strings.NewReader("Message-ID: <m@far>\r\n"+tt.in+"\r\nTo: x\r\n"))
+		if got := r.String(); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+		if refused := !r.Positive(); refused != (len(told) == 1) || refused && told[0].HeaderID != "m@far" || refused != (len(spool.kept) == 0) {
+			t.Errorf("%s: told %+v, %d kept", tt.name, told, len(spool.kept))
+		}
+	}
+}
+
+// oneLabel is a router that knows the domain "local".
+type oneLabel struct{ err error }
+
+func (r oneLabel) Resolve(ctx context.Context, to smtp.Path, from postrider.Source) (postrider.Resolution, error) {
+	switch {
+	case to.Domain == "local":
+		return postrider.Resolution{Kind: postrider.KindUnknown}, nil
+	case to.Domain == "sales":
+		return postrider.Resolution{}, r.err
+	}
+	return mapRouter{}.Resolve(ctx, to, from)
+}
+
+func (oneLabel) Route(smtp.Path) postrider.Route { return postrider.Route{} }
 
 // What is not taken is told of, with who and why, and a client that only went
 // away is not.
