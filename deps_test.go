@@ -69,6 +69,7 @@ var policy = map[string]rule{
 	"examples/filter":    {local: []string{"smtp", "smtpd", "smtpc"}, edge: true},
 	"examples":           {edge: true},
 	"bench/library":      {local: []string{"smtp", "smtpd", "smtpc"}, other: []string{"github.com/emersion/go-smtp"}, edge: true},
+	"bench/load":         {edge: true},
 	"internal/edit":      {edge: true},
 	"internal/ledger":    {local: []string{"internal/edit"}, edge: true},
 	"internal/mutants":   {local: []string{"internal/edit"}, edge: true},

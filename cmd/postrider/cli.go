@@ -46,7 +46,8 @@ type cli struct {
 		Rm     userRmCmd     `cmd:"" help:"Take an account away."`
 		Ls     userLsCmd     `cmd:"" help:"List accounts."`
 	} `cmd:"" help:"Look after the accounts of users who send mail. A password comes from the terminal, or from standard input."`
-	Sink        sinkCmd        `cmd:"" help:"Take all mail, and count it or keep it."`
+	Sink        sinkCmd        `cmd:"" help:"Take all mail, and count it or keep it, or misbehave as told."`
+	Bench       benchCmd       `cmd:"" help:"Load a server with mail, and tell how fast it takes it."`
 	Conformance conformanceCmd `cmd:"" help:"Ask any server whether it keeps what the RFCs ask of one, and print what it does not keep."`
 }
 

@@ -93,20 +93,3 @@ func FuzzCompose(f *testing.F) {
 		}
 	})
 }
-
-func TestHistogram(t *testing.T) {
-	var h histogram
-	if h.quantile(0.5) != 0 {
-		t.Error("nothing has no quantile")
-	}
-	for i := 1; i <= 100; i++ {
-		h.add(time.Duration(i) * time.Millisecond)
-	}
-	for q, want := range map[float64]float64{0.5: 50, 0.99: 99} {
-		if got := h.quantile(q); got < want || got > want*histogramStep*histogramStep {
-			t.Errorf("quantile %v is %v, want %v", q, got, want)
-		}
-	}
-	h.add(-time.Second)
-	h.add(1000 * time.Hour)
-}

@@ -362,6 +362,20 @@ func TestUsage(t *testing.T) {
 		{[]string{"queue", "ls", "--config", conf, "--older", "5"}, "--older 5"},
 		{[]string{"queue", "ls", "--config", conf, "--state", "waiting"}, "deferred"},
 		{[]string{"sink", "--messages", "-1"}, "--messages"},
+		{[]string{"sink", "--reset", "2"}, "0 to 1"},
+		{[]string{"sink", "--reset", "0.6", "--lost", "0.6"}, "1 at most"},
+		{[]string{"sink", "--slow", "fast"}, "--slow fast"},
+		{[]string{"sink", "--latency", "-1s"}, "--latency"},
+		{[]string{"bench"}, "--server"},
+		{[]string{"bench", "--server", "192.0.2.1:25"}, "--yes-not-loopback"},
+		{[]string{"bench", "--server", "here"}, "HOST:PORT"},
+		{[]string{"bench", "--server", "127.0.0.1:1", "--size", "10B"}, "256"},
+		{[]string{"bench", "--server", "127.0.0.1:1", "--size", "much"}, "--size much"},
+		{[]string{"bench", "--server", "127.0.0.1:1", "--messages", "0"}, "--messages 0"},
+		{[]string{"bench", "--server", "127.0.0.1:1", "--sessions", "0"}, "--sessions 0"},
+		{[]string{"bench", "--server", "127.0.0.1:1", "--rcpts", "0"}, "--rcpts 0"},
+		{[]string{"bench", "--server", "127.0.0.1:1", "--rate", "-1"}, "--rate"},
+		{[]string{"bench", "--server", "127.0.0.1:1", "--to", "<a@b>"}, "--to"},
 	} {
 		code, out, errs := command(t, "", tt.args...)
 		if code != 2 || !strings.Contains(errs, tt.says) || out != "" {

@@ -1,0 +1,18 @@
+package load
+
+import (
+	"syscall"
+	"time"
+)
+
+// pause sleeps in the kernel: a timer of the runtime may come a millisecond late
+// where nothing else goes on. The caller looks at its context in between.
+func pause(d time.Duration) {
+	for d = min(d, pauseMax); d > 0; {
+		t, left := syscall.NsecToTimespec(int64(d)), syscall.Timespec{}
+		if syscall.Nanosleep(&t, &left) != syscall.EINTR {
+			return
+		}
+		d = time.Duration(left.Nano())
+	}
+}
