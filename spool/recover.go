@@ -457,6 +457,7 @@ func (r *recovery) apply(g *segment, rec *scanned) error {
 				return fmt.Errorf("message %s has no recipient %d", st.id, st.changes[i].Rcpt)
 			}
 		}
+		st.changes = slices.DeleteFunc(st.changes, func(c postrider.Change) bool { return st.overtaken(e, &c) })
 		s.applyState(e, st, at)
 		if e.open == 0 {
 			s.drop(e)
@@ -491,6 +492,14 @@ func (r *recovery) apply(g *segment, rec *scanned) error {
 		return fmt.Errorf("its kind %d is unknown", rec.kind)
 	}
 	return nil
+}
+
+// overtaken reports whether the change says of a recipient that it still waits,
+// whom an operator had ended meanwhile, and the snapshot knows that end already:
+// its amendment lies before the mark, and is not read again.
+func (st *state) overtaken(e *entry, c *postrider.Change) bool {
+	return c.State == postrider.Waiting && e.rcpts[c.Rcpt].state != postrider.Waiting &&
+		slices.ContainsFunc(st.done, func(f fulfilled) bool { return int(f.rcpt) == c.Rcpt })
 }
 
 // drop forgets a message during recovery.

@@ -49,6 +49,34 @@ func TestDroppedUnderWayNeedsNoContent(t *testing.T) {
 	})
 }
 
+// Seed 22 of the crash test, operation 92: a message is bounced while it is under
+// way, a snapshot begins, the lease ends with a deferral, and the snapshot comes to
+// the message. It knows the bounce; the deferral, which is read again, is older.
+func TestSnapshotKnowsWhatWasWanted(t *testing.T) {
+	for _, do := range []postrider.Amend{postrider.AmendBounce, postrider.AmendDrop} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example", "b@held.example")
+			l := b.mustClaim(postrider.Attempt, 0)
+			b.amend(postrider.Amendment{ID: id, Rcpts: []int{0}, Do: do, Reply: bounceReply})
+			synctest.Wait()
+			at := mark{b.s.synced, b.s.active, b.s.active.syncedTo}
+			b.settle(l, deferred(0, time.Now().Add(time.Hour)))
+			synctest.Wait()
+			if err := b.s.snapshot(at); err != nil {
+				t.Fatal(err)
+			}
+			want := b.s.entries[id].rcpts[0]
+			b.next(b.fs.Kill())
+			got := b.s.entries[id].rcpts[0]
+			if got.state != postrider.Failed || got.reported != want.reported || len(b.alarms) > 0 {
+				t.Errorf("%v: state %v, reported %v; it was %v, %v; alarms %q", do, got.state, got.reported, want.state, want.reported, b.alarms)
+			}
+			b.s.Close(context.Background())
+		})
+	}
+}
+
 // Seed 2 of the crash test, operation 205: a segment goes when what ended its
 // last message is durable, and not before.
 func TestSegmentStaysUntilItsEndIsDurable(t *testing.T) {
