@@ -1,14 +1,17 @@
 // Package maildir delivers into Maildir folders: one file for each message and
 // recipient, written in tmp, synced, and linked into new under a name that
 // depends on nothing but the message and the recipient. A delivery that is
-// repeated after a crash finds that name and adds no second copy.
+// repeated after a crash finds that name and adds no second copy. Those that come
+// together on one file system are made durable together (volume.go).
 package maildir
 
 import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -41,6 +44,11 @@ type Transport struct {
 	mu    sync.Mutex
 	known map[string]bool    // folders that are durable, and all above them
 	boxes map[string]*shared // new and cur, while somebody delivers there
+
+	volumes map[uint64]*volume // file systems, while somebody delivers there
+
+	alone  int       // aloneMax
+	blocks sync.Pool // of *blocks
 }
 
 // New returns a Transport.
@@ -52,6 +60,10 @@ func New(opt Options) *Transport {
 		doubt:  make(map[string]bool),
 		known:  make(map[string]bool),
 		boxes:  make(map[string]*shared),
+
+		volumes: make(map[uint64]*volume),
+		alone:   aloneMax,
+		blocks:  sync.Pool{New: func() any { return newBlocks() }},
 	}
 }
 
@@ -72,18 +84,26 @@ func (t *Transport) Deliver(ctx context.Context, a *postrider.Delivery) []postri
 type attempt struct {
 	*postrider.Delivery
 	dir     string
+	errs    []error          // by place in Rcpts
+	first   map[string]int   // by stem: the first place in Rcpts that has it
 	found   map[string]found // by stem: what is there already
-	done    map[string]bool  // stems that are there, by this attempt
+	letters []letter         // what waits in tmp
 	placed  map[string]bool  // names that this attempt put into new
-	touched map[string]bool  // folders to be synced
+	touched map[string]bool  // folders that names were changed in, but for placed
 	names   map[string]names // by folder: "new" and "cur"
+	visit   visit
+}
+
+// A letter is a file in tmp.
+type letter struct {
+	k         int // place in Rcpts
+	tmp, name string
 }
 
 // deliver returns an error for each recipient, nil where the mail is durable.
 func (t *Transport) deliver(ctx context.Context, d *postrider.Delivery) []error {
-	errs := make([]error, len(d.Rcpts))
-	a := &attempt{Delivery: d, dir: path.Clean(d.Route.Dir), found: map[string]found{},
-		done: map[string]bool{}, placed: map[string]bool{}, touched: map[string]bool{}, names: map[string]names{}}
+	a := &attempt{Delivery: d, dir: path.Clean(d.Route.Dir), errs: make([]error, len(d.Rcpts)), first: map[string]int{},
+		found: map[string]found{}, placed: map[string]bool{}, touched: map[string]bool{}, names: map[string]names{}}
 	t.enter(a)
 	defer t.leave(a)
 	err := checkDir(d.Route.Dir)
@@ -94,45 +114,60 @@ func (t *Transport) deliver(ctx context.Context, d *postrider.Delivery) []error 
 		err = t.find(a)
 	}
 	if err != nil {
-		for k := range errs {
-			errs[k] = err
+		for k := range a.errs {
+			a.errs[k] = err
 		}
-		return errs
+		return a.errs
 	}
-	for k, i := range a.Rcpts {
-		errs[k] = t.place(ctx, a, i)
-		if errors.Is(errs[k], fs.ErrNotExist) {
+	for k := range a.Rcpts {
+		a.errs[k] = t.place(ctx, a, k)
+		if errors.Is(a.errs[k], fs.ErrNotExist) {
 			// Somebody removed the folder since it was made.
 			t.forget()
-			if errs[k] = t.prepare(ctx, a.dir); errs[k] == nil {
-				errs[k] = t.place(ctx, a, i)
+			if a.errs[k] = t.prepare(ctx, a.dir); a.errs[k] == nil {
+				a.errs[k] = t.place(ctx, a, k)
 			}
 		}
 	}
+	t.link(a)
 	if err := t.sync(a); err != nil {
-		for k := range errs {
-			errs[k] = errors.Join(errs[k], err)
+		for k := range a.errs {
+			a.errs[k] = errors.Join(a.errs[k], err)
 		}
 	}
-	return errs
+	for k, i := range a.Rcpts {
+		a.errs[k] = a.errs[a.first[stem(a.Message, i)]]
+	}
+	return a.errs
 }
 
 // sync makes the names durable that are in new, or have been moved to cur. When
 // that fails it takes back what this attempt put there, or the owner would have
 // the mail twice if he moved it before the next attempt.
 func (t *Transport) sync(a *attempt) error {
-	for _, folder := range [...]string{"new", "cur"} {
-		if !a.touched[folder] {
-			continue
+	err := a.syncNames()
+	if err != nil {
+		for _, name := range slices.Sorted(maps.Keys(a.placed)) {
+			t.fs.Remove(a.dir + "/new/" + name)
 		}
-		if err := a.names[folder].sync(); err != nil {
-			for name := range a.placed {
-				t.fs.Remove(a.dir + "/new/" + name)
-			}
+	}
+	return err
+}
+
+func (a *attempt) syncNames() error {
+	if len(a.placed) > 0 && !a.touched["new"] {
+		if err := a.visit.syncNames(a.names["new"]); err != nil {
 			return err
 		}
 	}
-	return nil
+	for _, folder := range [...]string{"new", "cur"} {
+		if a.touched[folder] {
+			if err := a.names[folder].sync(); err != nil {
+				return err
+			}
+		}
+	}
+	return a.visit.check()
 }
 
 // checkDir refuses what no configuration means.

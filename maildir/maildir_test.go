@@ -28,7 +28,8 @@ type content struct {
 	m    *postrider.Message
 	head string
 	body string
-	fail error // instead of the end
+	fail error         // instead of the end
+	wait chan struct{} // before fail
 }
 
 func (c *content) Message() *postrider.Message { return c.m }
@@ -37,14 +38,19 @@ func (c *content) Close() error                { return nil }
 func (c *content) Reader() io.Reader {
 	r := io.Reader(strings.NewReader(c.head + c.body))
 	if c.fail != nil {
-		r = io.MultiReader(r, failing{c.fail})
+		r = io.MultiReader(r, failing{c})
 	}
 	return r
 }
 
-type failing struct{ err error }
+type failing struct{ c *content }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f failing) Read([]byte) (int, error) {
+	if f.c.wait != nil {
+		<-f.c.wait
+	}
+	return 0, f.c.fail
+}
 
 const head = "Received: from a by b; Sun, 22 Nov 2026 00:00:00 +0000\r\n"
 
@@ -83,6 +89,9 @@ func want(to string) string {
 func transport(fsys vfs.FS) *maildir.Transport {
 	return maildir.New(maildir.Options{FS: fsys, Hostname: "mx.example.org"})
 }
+
+// together makes a transport whose attempts share the syncs of the whole file system.
+func together(fsys vfs.FS) *maildir.Transport { return transport(fsys).Together() }
 
 // read returns the contents of a folder by name.
 func read(t *testing.T, fsys vfs.FS, dir string) map[string]string {
@@ -461,6 +470,11 @@ func TestCrashEverywhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("exhaustive, and skipped with -short")
 	}
+	t.Run("alone", func(t *testing.T) { crashEverywhere(t, transport) })
+	t.Run("together", func(t *testing.T) { crashEverywhere(t, together) })
+}
+
+func crashEverywhere(t *testing.T, transport func(vfs.FS) *maildir.Transport) {
 	rng := rand.New(rand.NewPCG(3, 5))
 	crashes := 0
 	for n := 0; ; n++ {
@@ -498,6 +512,11 @@ func TestCrashEverywhere(t *testing.T) {
 // Every operation fails in turn. The delivery is tried again on the same disk,
 // the owner may have moved the mail in between, and then the power goes.
 func TestFaultEverywhere(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { faultEverywhere(t, transport) })
+	t.Run("together", func(t *testing.T) { faultEverywhere(t, together) })
+}
+
+func faultEverywhere(t *testing.T, transport func(vfs.FS) *maildir.Transport) {
 	for _, fault := range []error{syscall.EIO, syscall.ENOSPC, &vfs.ShortWrite{N: 100, Err: syscall.ENOSPC}} {
 		for n := 0; ; n++ {
 			m := vfs.NewMem()

@@ -17,6 +17,15 @@ type names struct {
 
 func (n names) sync() error { return n.folder.Sync(n.since) }
 
+// check is for who syncs the whole file system: it is vfs.ErrFolder when a sync of
+// the folder alone has failed meanwhile.
+func (n names) check() error {
+	if n.folder.Mark() == n.since {
+		return nil
+	}
+	return vfs.ErrFolder
+}
+
 // enter joins those who deliver into a Maildir; leave ends it.
 func (t *Transport) enter(a *attempt) {
 	t.mu.Lock()
@@ -34,6 +43,7 @@ func (t *Transport) enter(a *attempt) {
 }
 
 func (t *Transport) leave(a *attempt) {
+	t.depart(a)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for folder, n := range a.names {

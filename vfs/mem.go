@@ -37,10 +37,11 @@ type Mem struct {
 type disk struct {
 	mu    sync.Mutex
 	root  *node
-	seq   uint64  // of the last change
-	steps []*step // of directories, not yet durable, oldest first
-	locks []*node // locked files
-	space Space   // what StatFS says; zero: the default
+	seq   uint64         // of the last change
+	steps []*step        // of directories, not yet durable, oldest first
+	locks []*node        // locked files
+	dirty map[*node]bool // files with changes that are pending
+	space Space          // what StatFS says; zero: the default
 }
 
 // A node is a file or a directory, under however many names.
@@ -56,12 +57,17 @@ type node struct {
 	now     *content
 	synced  *content
 	changes []change
+
+	lost uint64 // how many syncs of the whole disk have lost changes of the file, or names of the directory
+	told uint64 // of a directory: how many of these a SyncDir has told
 }
 
 // NewMem returns a machine with an empty disk.
 func NewMem() *Mem {
-	return &Mem{disk: &disk{root: newDir(0o755)}}
+	return &Mem{disk: newDisk(newDir(0o755))}
 }
+
+func newDisk(root *node) *disk { return &disk{root: root, dirty: map[*node]bool{}} }
 
 func newDir(perm fs.FileMode) *node {
 	return &node{mode: fs.ModeDir | perm.Perm(), modTime: time.Now(),
@@ -144,6 +150,7 @@ func (m *Mem) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	f := &memFile{m: m, name: name, flag: flag}
 	err = m.run(Op{Kind: kind, Name: name}, "open", name, func(d *disk) error {
 		if f.node, err = d.open(name, flag, perm); err == nil {
+			f.told = f.node.lost
 			m.opened++
 		}
 		return err

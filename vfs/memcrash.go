@@ -72,7 +72,7 @@ func (m *Mem) image(keep Keep) *Mem {
 	c := crash{keep: keep, dirs: map[*node]map[string]*node{}, copies: map[*node]*node{}}
 	c.steps(m.disk.steps)
 	root := c.copy("", m.disk.root)
-	return &Mem{disk: &disk{root: root}}
+	return &Mem{disk: newDisk(root)}
 }
 
 // Crashes yields disks that a power cut could leave, each a different choice of

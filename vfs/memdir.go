@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"slices"
 	"syscall"
 	"time"
@@ -59,6 +60,9 @@ func (m *Mem) SyncDir(name string) error {
 	failed := m.start(Op{Kind: OpSyncDir, Name: name})
 	return m.do("syncdir", name, func(d *disk) error {
 		_, n, err := d.there(name)
+		if err == nil && n.isDir() && n.told != n.lost {
+			n.told, failed = n.lost, errors.Join(failed, syscall.EIO)
+		}
 		switch {
 		case err != nil:
 		case !n.isDir():
@@ -84,14 +88,14 @@ func (m *Mem) mark() uint64 {
 }
 
 // stepsOf returns the pending steps, up to a number, that touch dir, and those
-// that they build upon because they touch the same names.
+// that they build upon because they touch the same names. A nil dir is every one.
 func (d *disk) stepsOf(dir *node, upto uint64) map[*step]bool {
 	taken, names := map[*step]bool{}, map[entry]bool{}
 	for _, s := range slices.Backward(d.steps) {
 		if s.seq > upto || s.fate != pending {
 			continue
 		}
-		if slices.ContainsFunc(s.sets, func(e entrySet) bool { return e.dir == dir || names[e.entry] }) {
+		if dir == nil || slices.ContainsFunc(s.sets, func(e entrySet) bool { return e.dir == dir || names[e.entry] }) {
 			taken[s] = true
 			for _, e := range s.sets {
 				names[e.entry] = true

@@ -22,6 +22,7 @@ type memFile struct {
 	// guarded by the lock of the disk
 	pos    int64
 	closed bool
+	told   uint64 // of what the file has lost by syncs of the whole disk
 }
 
 // change does one change to a file: seen at once, durable with the next sync.
@@ -33,6 +34,7 @@ func (d *disk) change(n *node, ch change) {
 	}
 	n.now.apply(ch)
 	n.changes = append(n.changes, ch)
+	d.dirty[n] = true
 	n.modTime = time.Now()
 }
 
@@ -184,24 +186,39 @@ func (f *memFile) Allocate(size int64) error {
 
 // Sync makes durable what was written before it was called. When it fails, that
 // is lost: still read until the crash, and no later Sync makes it durable, as on
-// Linux, where a page whose writing failed counts as clean.
+// Linux, where a page whose writing failed counts as clean. So it does, once, when
+// a sync of the whole disk has lost what was written.
 func (f *memFile) Sync() error {
 	upto := f.m.mark()
 	failed := f.m.start(Op{Kind: OpSync, Name: f.name})
-	return f.m.do("sync", f.name, func(*disk) error {
+	return f.m.do("sync", f.name, func(d *disk) error {
 		if f.closed {
 			return fs.ErrClosed
 		}
 		if f.node.isDir() {
 			return errors.Join(failed, syscall.EINVAL)
 		}
+		if f.told != f.node.lost {
+			f.told, failed = f.node.lost, errors.Join(failed, syscall.EIO)
+		}
 		if failed != nil {
-			f.node.settle(upto, lost)
+			d.settleFile(f.node, upto, lost)
 			return failed
 		}
-		f.node.settle(upto, sure)
+		d.settleFile(f.node, upto, sure)
 		return nil
 	})
+}
+
+// settleFile gives the pending changes of a file up to a number their fate, and
+// reports whether there were any.
+func (d *disk) settleFile(n *node, upto uint64, f fate) bool {
+	old := slices.ContainsFunc(n.changes, func(ch change) bool { return ch.fate == pending && ch.seq <= upto })
+	n.settle(upto, f)
+	if !slices.ContainsFunc(n.changes, func(ch change) bool { return ch.fate == pending }) {
+		delete(d.dirty, n)
+	}
+	return old
 }
 
 // settle gives the pending changes up to a number their fate. What is sure and

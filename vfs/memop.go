@@ -45,10 +45,11 @@ const (
 	OpLink
 	OpRemove
 	OpMkdir
+	OpSyncFS // of everything: Name is "/"
 )
 
 var opNames = [...]string{"open", "read", "stat", "readdir", "lock", "create", "write", "truncate", "allocate",
-	"sync", "syncdir", "rename", "link", "remove", "mkdir"}
+	"sync", "syncdir", "rename", "link", "remove", "mkdir", "syncfs"}
 
 // String returns the name in lower case, such as "syncdir".
 func (k OpKind) String() string {

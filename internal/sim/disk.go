@@ -103,6 +103,7 @@ type errno struct {
 var errnos = []errno{
 	{"eio-write", vfs.OpWrite, syscall.EIO, 0.2},
 	{"eio-sync", vfs.OpSync, syscall.EIO, 0.3},
+	{"eio-sync", vfs.OpSyncFS, syscall.EIO, 0.3},
 	{"eio-rename", vfs.OpRename, syscall.EIO, 0.3},
 	{"eio-rename", vfs.OpLink, syscall.EIO, 0.3},
 	{"eio-syncdir", vfs.OpSyncDir, syscall.EIO, 0.3},
@@ -161,7 +162,7 @@ func (m *Machine) delay(boot string) func(vfs.Op) time.Duration {
 		h := opHash(boot, op)
 		most := uint64(20 * time.Microsecond)
 		switch op.Kind {
-		case vfs.OpSync, vfs.OpSyncDir:
+		case vfs.OpSync, vfs.OpSyncDir, vfs.OpSyncFS:
 			most = uint64(4 * time.Millisecond)
 			if m.faults.on("slow-disk") {
 				most = uint64(3 * time.Second)

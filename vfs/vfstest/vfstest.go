@@ -32,6 +32,7 @@ func Run(t *testing.T, make func(t *testing.T) vfs.FS) {
 		{"directories", testDirectories},
 		{"closed", testClosed},
 		{"lock", testLock},
+		{"device", testDevice},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, make(t)) })
@@ -308,5 +309,28 @@ func testLock(t *testing.T, fsys vfs.FS) {
 	must(t, err)
 	must(t, l.Close())
 	_, err = fsys.Lock("no/lock")
+	fails(t, err, fs.ErrNotExist)
+}
+
+// testDevice is for a file system that may be synced as a whole.
+func testDevice(t *testing.T, fsys vfs.FS) {
+	disk, ok := fsys.(vfs.DeviceFS)
+	if !ok {
+		t.Skip("it has no devices")
+	}
+	must(t, fsys.MkdirAll("d", 0o700))
+	dev, err := disk.OpenDevice("d")
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("it is not synced as a whole")
+	}
+	must(t, err)
+	put(t, fsys, "d/a", "one")
+	number, err := disk.DeviceOf(open(t, fsys, "d/a", os.O_RDONLY))
+	if err != nil || number != dev.Number() {
+		t.Fatalf("a file of device %d is on %d, %v", dev.Number(), number, err)
+	}
+	must(t, dev.Sync())
+	must(t, dev.Close())
+	_, err = disk.OpenDevice("x")
 	fails(t, err, fs.ErrNotExist)
 }
