@@ -25,6 +25,7 @@ type attempt struct {
 	block note               // what stood in the way, the most telling so far
 	more  bool               // there are more hosts than are tried
 	mime  *message.Structure // nil: not looked at yet
+	plain string             // the peer that MAIL is said to without what only informs; empty: none
 }
 
 func newAttempt(r *Relay, d *postrider.Delivery) *attempt {
@@ -177,6 +178,7 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	if f == nil {
 		return n
 	}
+	f.plain = a.plain == t.String()
 	for len(a.left) > 0 {
 		if l.conn.Spent() {
 			return nextFresh
@@ -187,6 +189,10 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 		}
 		res := l.conn.Send(ctx, a.transaction(l.conn, f, batch))
 		l.uses++
+		if !f.plain && a.stumbles(l.conn, f, &res) {
+			f.plain, a.plain = true, t.String()
+			continue
+		}
 		if n := a.settle(ctx, l, t, batch, &res); n != nextBatch {
 			return n
 		}
@@ -235,10 +241,13 @@ func (a *attempt) transaction(c *smtpc.Conn, f *form, batch []int) smtpc.Transac
 		},
 		Content: f.content(),
 	}
+	if f.plain {
+		t.Params = a.needed(t.Params)
+	}
 	for _, i := range batch {
 		r := a.rcpt(i)
 		t.Rcpts = append(t.Rcpts, smtpc.Rcpt{To: f.path(r.To), Params: smtp.RcptParams{
-			Notify: a.byNotify(c, r.Notify), ORcpt: r.ORcpt, RRVS: r.RRVS,
+			Notify: a.byNotify(c, f, r.Notify), ORcpt: r.ORcpt, RRVS: r.RRVS,
 		}})
 	}
 	return t

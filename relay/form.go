@@ -21,6 +21,7 @@ type form struct {
 	utf8    bool
 	size    int64
 	content func() io.Reader
+	plain   bool // MAIL goes without what only informs
 }
 
 // fit finds the form in which the peer can take the message, and settles recipients
@@ -240,9 +241,8 @@ func (a *attempt) inTime(c *smtpc.Conn, t target) (next, bool) {
 // byNotify is the NOTIFY of a recipient for a peer. RFC 2852 4.1.4.2: a message with
 // the mode N that goes to a server without DELIVERBY asks for a word when it is late:
 // ""DELAY" SHOULD be added", which "explicitly overrides" RFC 3461 5.2.1 (c).
-func (a *attempt) byNotify(c *smtpc.Conn, n smtp.Notify) smtp.Notify {
-	_, ok := c.Ext("DELIVERBY")
-	if a.m.By.Mode != smtp.ByNotify || ok || a.lmtp() || n&smtp.NotifyNever != 0 || a.by(a.r.o.Now()).Seconds < 0 {
+func (a *attempt) byNotify(c *smtpc.Conn, f *form, n smtp.Notify) smtp.Notify {
+	if a.m.By.Mode != smtp.ByNotify || a.takesBy(c, f.plain) || a.lmtp() || n&smtp.NotifyNever != 0 || a.by(a.r.o.Now()).Seconds < 0 {
 		return n
 	}
 	if n == 0 {

@@ -56,7 +56,7 @@ func unheard(res *smtpc.Result) bool {
 // RCPT, delivered, or over LMTP refused after the final dot.
 func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) {
 	_, dsn := l.conn.Ext("DSN")
-	_, by := l.conn.Ext("DELIVERBY")
+	by := a.takesBy(l.conn, a.plain == t.String())
 	moved := false // some of the batch are dealt with at its end, so that others may follow
 	for k := range batch {
 		moved = moved || a.settles(res, k)

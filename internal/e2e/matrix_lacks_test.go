@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	gosmtp "github.com/emersion/go-smtp"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -106,6 +109,30 @@ queue {
 				t.Errorf("%s: %s was used and is not offered", w.what, both.Keywords())
 			}
 		}
+	}
+	s.stop()
+}
+
+// A host that offers DELIVERBY and MT-PRIORITY and wants their parameters with RCPT, as
+// go-smtp does, gets the message without them.
+func TestMatrixStumbles(t *testing.T) {
+	h := hostGoSMTPWith(t, func(srv *gosmtp.Server) { srv.EnableDELIVERBY, srv.EnableMTPRIORITY = true, true })
+	s := newServer(t, "a.example", fmt.Sprintf(`
+route "*" { via = "smtp://%s" }
+domain "a.example" {
+  mailboxes = ["*"]
+  deliver   = "maildir:DIR/mail/{domain}/{user}"
+}
+`, h.addr))
+	s.start()
+	l := newLetter("stumbles", 0, 0)
+	want{what: "go-smtp", mail: "MT-PRIORITY=4 BY=3600;N"}.give(t, s, 0, l)
+	eventually(t, says("the message did not come"), func() bool { return len(h.box("bob")) == 1 })
+	h.got.mu.Lock()
+	notify := h.got.mails[l.name].rcpts[0].Notify
+	h.got.mu.Unlock()
+	if !slices.Contains(notify, gosmtp.DSNNotifyDelayed) {
+		t.Errorf("the host heard NOTIFY=%v, and nobody tells of a delay", notify)
 	}
 	s.stop()
 }

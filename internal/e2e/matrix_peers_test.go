@@ -141,7 +141,9 @@ type envelope struct {
 	to    []string
 }
 
-func hostGoSMTP(t *testing.T) *host {
+func hostGoSMTP(t *testing.T) *host { return hostGoSMTPWith(t, func(*gosmtp.Server) {}) }
+
+func hostGoSMTPWith(t *testing.T, set func(*gosmtp.Server)) *host {
 	k := &keeper{boxes: map[string][][]byte{}, mails: map[string]envelope{}}
 	c := newCertificate(t, "mx.b.example")
 	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
@@ -157,6 +159,7 @@ func hostGoSMTP(t *testing.T) *host {
 	srv.ErrorLog = log.New(io.Discard, "", 0)
 	srv.EnableDSN, srv.EnableSMTPUTF8, srv.EnableBINARYMIME, srv.EnableRRVS = true, true, true, true
 	srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
+	set(srv)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
