@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -22,30 +23,37 @@ const (
 // damageWait is how long mail waits that the spool cannot read.
 const damageWait = 15 * time.Minute
 
-// attempt makes one attempt at a parcel and settles it.
-func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
+// attempt makes one attempt at a parcel and settles it. It calls found before it
+// writes down what the attempt came to.
+func (q *Queue) attempt(ctx context.Context, l postrider.Lease, found func(finding)) {
 	content, err := q.opt.Spool.Open(ctx, l.ID)
 	if err != nil && ctx.Err() != nil {
 		q.settle(ctx, l, nil, time.Time{}, nil)
-		return verdictNone
+		return
 	}
 	if err != nil {
 		if !errors.Is(err, postrider.ErrNotFound) && !errors.Is(err, postrider.ErrClosed) {
 			q.opt.Alarm("open message "+string(l.ID), err)
 		}
 		q.putOff(ctx, l, false)
-		return verdictNone
+		return
 	}
 	defer content.Close()
 	m := content.Message()
 	if now, plan := q.look(); tooLate(plan, m, now) || now.Before(m.Release) {
 		changes := untimely(plan, m, l.Rcpts, now)
 		q.settle(ctx, l, changes, wakeAfter(changes, now), nil)
-		return verdictNone
+		return
 	}
 	rcpts, outcomes, broken := q.deliver(ctx, l, m, content)
+	if ctx.Err() == nil {
+		found(speaksOf(outcomes))
+	}
 	now, plan := q.look()
-	jitter := q.jitter(fmt.Sprint(l.ID, " ", l.Rcpts), now) // each parcel of a message has its own
+	jitter := 0.0 // each parcel of a message has its own
+	if slices.ContainsFunc(outcomes, func(o postrider.Outcome) bool { return o.Result == postrider.ResultDeferred }) {
+		jitter = q.jitter(fmt.Sprint(l.ID, " ", l.Rcpts), now)
+	}
 	changes := make([]postrider.Change, 0, len(rcpts))
 	for k, i := range rcpts {
 		o := outcomes[k]
@@ -55,10 +63,6 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease) verdict {
 		changes = append(changes, change(plan, m, i, o, now, jitter))
 	}
 	q.settle(ctx, l, changes, wakeAfter(changes, now), broken)
-	if ctx.Err() != nil {
-		return verdictNone
-	}
-	return speaksOf(outcomes)
 }
 
 // untimely are the changes of recipients whose attempt is not made: the time of the
@@ -88,24 +92,8 @@ func untimely(p Plan, m *postrider.Message, rcpts []int, now time.Time) []postri
 // aside.
 func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Message, c postrider.Content) (
 	rcpts []int, outcomes []postrider.Outcome, broken []int) {
-	router := q.opt.Router()
-	var order []postrider.Route
-	groups := make(map[postrider.Route][]int)
-	for _, i := range l.Rcpts {
-		if i >= len(m.Recipients) || m.Recipients[i].State != postrider.Waiting {
-			continue
-		}
-		r := routeOf(router, &m.Recipients[i])
-		if r.Via == postrider.ViaHold {
-			continue
-		}
-		if groups[r] == nil {
-			order = append(order, r)
-		}
-		groups[r] = append(groups[r], i)
-	}
-	for _, r := range order {
-		d := &postrider.Delivery{Message: m, Rcpts: groups[r], Route: r, Content: c, Again: l.Again}
+	for _, g := range q.grouped(l, m) {
+		d := &postrider.Delivery{Message: m, Rcpts: g.rcpts, Route: g.route, Content: c, Again: l.Again}
 		got := make([]postrider.Outcome, len(d.Rcpts)) // what is missing is the zero Outcome
 		answers, panicking := q.call(ctx, d)
 		copy(got, answers)
@@ -118,10 +106,43 @@ func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Mes
 				got[k].Reply = reply
 			}
 		}
-		rcpts = append(rcpts, groups[r]...)
+		if rcpts == nil {
+			rcpts, outcomes = g.rcpts, got // mostly, that is all
+			continue
+		}
+		rcpts = append(rcpts, g.rcpts...)
 		outcomes = append(outcomes, got...)
 	}
 	return rcpts, outcomes, broken
+}
+
+// A group are recipients that go the same way.
+type group struct {
+	route postrider.Route
+	rcpts []int
+}
+
+// grouped are the recipients of a lease that wait, by their routes. They are at most
+// those of one attempt, so that to look through the groups is quick.
+func (q *Queue) grouped(l postrider.Lease, m *postrider.Message) []group {
+	router := q.opt.Router()
+	var all []group
+	for _, i := range l.Rcpts {
+		if i >= len(m.Recipients) || m.Recipients[i].State != postrider.Waiting {
+			continue
+		}
+		r := routeOf(router, &m.Recipients[i])
+		if r.Via == postrider.ViaHold {
+			continue
+		}
+		k := slices.IndexFunc(all, func(g group) bool { return g.route == r })
+		if k < 0 {
+			k = len(all)
+			all = append(all, group{route: r, rcpts: make([]int, 0, len(l.Rcpts))})
+		}
+		all[k].rcpts = append(all[k].rcpts, i)
+	}
+	return all
 }
 
 // routeOf is how mail to a recipient goes now.
@@ -180,6 +201,10 @@ func (q *Queue) commit(ctx context.Context, what string, b postrider.Batch, trie
 		}
 		if try%commitTries == 1 {
 			q.opt.Alarm(what+": will try again", err)
+		}
+		if try == 1 {
+			q.stuck.Add(1)
+			defer q.stuck.Add(-1)
 		}
 		if !sleep(ctx, pause) {
 			q.opt.Alarm(what+": given up", err)

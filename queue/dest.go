@@ -28,21 +28,31 @@ const destsMin = 1024
 // What that finds ends the pause or begins a longer one. RFC 5321 4.5.4.1: "A
 // client SHOULD keep a list of hosts it cannot reach and corresponding
 // connection timeouts, rather than just retrying queued mail items."
+//
+// How many attempts one may have at a time is in pace.go, and how many all those
+// may have of which nobody knows whether they answer, in lane.go.
 type dests struct {
-	limit int // attempts at one destination at a time
-	plan  Plan
+	most int // attempts at one destination at a time
+	plan Plan
 
 	mu    sync.Mutex
 	m     map[postrider.Dest]*dest
 	sweep int // size of m at which to look for what may go
+	lanes lanes
 }
 
 type dest struct {
 	taken  int
-	paused bool      // by a full table, not by death
+	pace   pace
 	fails  int       // probes that failed in a row, the first failure included; 0: alive
+	good   bool      // the last that was heard of it is that it answers
 	probe  bool      // the one taken slot is the probe
 	until  time.Time // of a dead one: the next probe
+	seen   time.Time // when the last attempt ended
+	lane   laneKind  // of its attempts
+	parked bool      // it waits for room in its lane
+	called bool      // it has waited, and is next
+	told   time.Time // the pause that the spool knows
 }
 
 // A verdict is what an attempt says about its destination.
@@ -60,8 +70,10 @@ type pause struct {
 	until time.Time // zero: none
 }
 
-func newDests(limit int, plan Plan) *dests {
-	return &dests{limit: limit, plan: plan, m: make(map[postrider.Dest]*dest), sweep: destsMin}
+// newDests returns an empty table, for so many attempts at one destination and in
+// all.
+func newDests(most, all int, plan Plan) *dests {
+	return &dests{most: most, plan: plan, m: make(map[postrider.Dest]*dest), sweep: destsMin, lanes: newLanes(all)}
 }
 
 // change sets the plan by which dead destinations are probed.
@@ -71,68 +83,100 @@ func (t *dests) change(plan Plan) {
 	t.plan = plan
 }
 
-// take gives an attempt its slot, and tells whether it is a probe. The spool
-// never hands out more than the slots there are, as the pause comes before the
-// next Claim.
-func (t *dests) take(name postrider.Dest, now time.Time) (probe bool, ps []pause) {
+// take gives an attempt its slot, and tells whether it is a probe; or not, where
+// there is no room in the lane of the destination. Again is that of the lease. The
+// spool never hands out more than the slots there are, as the pause comes before
+// the next Claim.
+func (t *dests) take(name postrider.Dest, again bool, now time.Time) (probe, ok bool, ps []pause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget(now)
 	d := t.m[name]
 	if d == nil {
-		d = &dest{}
+		d = &dest{pace: startPace(t.most), seen: now}
 		t.m[name] = d
 	}
-	d.taken++
-	limit := t.limit
-	if d.fails > 0 {
-		limit, probe = 1, !d.probe
-		d.probe = true
+	if ok = t.lanes.enter(name, d, again); ok {
+		d.taken++
+		if d.fails > 0 {
+			probe, d.probe = !d.probe, true
+		}
 	}
-	if d.taken >= limit && !d.paused {
-		d.paused = true
-		ps = append(ps, pause{name, forever})
-	}
-	return probe, ps
+	return probe, ok, d.tell(nil, name, now)
+}
+
+// A finding is what an attempt has found out about its destination.
+type finding struct {
+	verdict verdict
+	less    bool   // a host said 421, or fell silent: it may be that it wants less of us
+	reason  string // in the words of the peer, or ours
 }
 
 // release takes the slot back. Jitter, from -1 to 1, moves the next probe.
-func (t *dests) release(name postrider.Dest, probe bool, v verdict, now time.Time, jitter float64) []pause {
+func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Time, jitter float64) []pause {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := t.m[name]
+	t.lanes.leave(d)
 	d.taken--
-	was := d.fails
+	d.seen = now
 	if probe {
 		d.probe = false
 	}
+	v := f.verdict
+	if f.less && d.fails == 0 && (v != verdictDead || d.taken > 0) {
+		d.pace.slower(d.taken, f.reason, now)
+		if v == verdictDead {
+			v = verdictNone // others get through: it is too much, and it is not dead
+		}
+	}
 	switch {
 	case v == verdictAlive:
-		d.fails = 0
+		d.fails, d.good = 0, true
+		if !f.less {
+			d.pace.faster(t.most)
+		}
+		t.lanes.move(d, laneOpen)
 	case v == verdictDead && (probe || d.fails == 0):
 		// What began before the destination was found dead says nothing new.
 		d.fails++
+		d.good = false
+		d.pace.slower(d.taken, f.reason, now)
+		t.lanes.move(d, laneSuspect)
 		fallthrough
 	case probe:
 		d.until = now.Add(min(t.plan.Wait(d.fails, jitter), probeMax))
 	}
-	if d.fails > 0 {
-		if d.probe {
-			return nil // paused for the probe that is under way
-		}
-		// Stragglers do not keep the probe from its turn.
-		d.paused = false
-		return []pause{{name, d.until}}
+	return t.call(d.tell(nil, name, now), now)
+}
+
+// wanted is the pause that a destination is to have. Stragglers of a dead one do not
+// keep the probe from its turn.
+func (d *dest) wanted() time.Time {
+	switch {
+	case d.parked, d.probe, d.fails == 0 && d.taken >= d.pace.limit:
+		return forever
+	case d.fails > 0:
+		return d.until
 	}
-	open := d.taken < t.limit
-	if d.taken == 0 {
-		delete(t.m, name)
+	return time.Time{}
+}
+
+// tell adds the pause of d to ps, if the spool knows another one. One that is over
+// is none.
+func (d *dest) tell(ps []pause, name postrider.Dest, now time.Time) []pause {
+	want := d.wanted()
+	if !want.After(now) {
+		want = time.Time{}
 	}
-	if open && (d.paused || was > 0) {
-		d.paused = false
-		return []pause{{name, time.Time{}}}
+	if !d.told.After(now) {
+		d.told = time.Time{}
 	}
-	return nil
+	if want.Equal(d.told) {
+		return ps
+	}
+	d.told = want
+	return append(ps, pause{name, want})
 }
 
 // hurry ends the pauses of the named dead destinations, of all if none is named,
@@ -147,7 +191,7 @@ func (t *dests) hurry(names []postrider.Dest, now time.Time) []pause {
 	for _, name := range names {
 		if d := t.m[name]; d != nil && d.fails > 0 && !d.probe {
 			d.until = now
-			ps = append(ps, pause{name, time.Time{}})
+			ps = d.tell(ps, name, now)
 		}
 	}
 	return ps
@@ -171,14 +215,14 @@ func (t *dests) next(name postrider.Dest) time.Time {
 	return time.Time{}
 }
 
-// forget drops dead destinations that nobody came to probe: nothing waits for
-// them any more. Called with the lock held.
+// forget drops what nobody came to for a long time: nothing waits there any more, or
+// what was known of it is old. Called with the lock held.
 func (t *dests) forget(now time.Time) {
 	if len(t.m) < t.sweep {
 		return
 	}
 	for name, d := range t.m {
-		if d.taken == 0 && now.Sub(d.until) > probeMax {
+		if d.taken == 0 && !d.parked && now.Sub(d.until) > probeMax && now.Sub(d.seen) > probeMax {
 			delete(t.m, name)
 		}
 	}

@@ -111,17 +111,28 @@ func owes(m *postrider.Message, n smtp.Notify, c *postrider.Change, peerHasBy bo
 	return false
 }
 
+// silent is the status of a connection that was lost (RFC 3463 3.5).
+var silent = smtp.Status{Class: 4, Subject: 4, Detail: 2}
+
 // speaksOf returns what the outcomes of an attempt say about its destination.
-// One host that talked to us outweighs all that did not.
-func speaksOf(outcomes []postrider.Outcome) verdict {
-	v := verdictNone
-	for _, o := range outcomes {
+// One host that talked to us outweighs all that did not. It may have said that it
+// wants less of us: RFC 5321 3.8 has 421 for a server that closes, and many say so to
+// those who come too often; others just fall silent.
+func speaksOf(outcomes []postrider.Outcome) finding {
+	var f finding
+	for i := range outcomes {
+		o := &outcomes[i]
+		if o.Result == postrider.ResultDeferred && !f.less {
+			f.less = o.Reply.Code == 421 || o.Remote == "" && o.Reply.Status == silent
+			f.reason = o.Reply.Text
+		}
 		switch {
 		case o.Result == postrider.ResultDeferred && o.Scope == postrider.ScopeDest:
-			v = verdictDead
+			f.verdict = verdictDead
 		case o.Result != postrider.ResultDeferred || o.Remote != "":
-			return verdictAlive
+			f.verdict = verdictAlive
+			return f
 		}
 	}
-	return v
+	return f
 }

@@ -107,7 +107,7 @@ func TestSpeaksOf(t *testing.T) {
 		{"no such domain", []postrider.Outcome{{Result: postrider.ResultFailed, Scope: postrider.ScopeDest}}, verdictAlive},
 		{"every host said 421", []postrider.Outcome{{Scope: postrider.ScopeDest, Remote: "mx"}}, verdictDead},
 	} {
-		if got := speaksOf(tc.o); got != tc.want {
+		if got := speaksOf(tc.o).verdict; got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
 	}

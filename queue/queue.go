@@ -52,6 +52,7 @@ type Queue struct {
 	hurry chan []postrider.Dest
 	gone  chan struct{} // closed at the end of Run
 
+	stuck  atomic.Int32 // commits that have failed and are tried again
 	mu     sync.Mutex
 	active map[uint64]Active // attempts under way, by the token of their lease
 
@@ -114,7 +115,7 @@ func New(opt Options) *Queue {
 	}
 	opt.Transports = all
 	q := &Queue{
-		opt: opt, dests: newDests(l.PerDest, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
+		opt: opt, dests: newDests(l.PerDest, l.Workers, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
 		active: make(map[uint64]Active),
 		clock:  newClock(opt.Now), jumped: make(chan struct{}, 1),
 	}
@@ -176,13 +177,24 @@ type claimed struct {
 	err   error
 }
 
-// finished is a worker's last word.
-type finished struct {
-	dest    postrider.Dest
-	attempt bool // it held a slot of dest
-	probe   bool
-	verdict verdict
+// A job is the work for a lease.
+type job struct {
+	lease postrider.Lease
+	probe bool
+	back  bool // not now: there is no room in the lane of its destination
 }
+
+// finished is what a worker has come to the end of: with an attempt the slot of the
+// destination, with its jobs itself.
+type finished struct {
+	job
+	slot    bool
+	finding finding
+	worker  chan job // nil: it still writes down what the attempt came to
+}
+
+// workersIdle is how many workers without work are kept for the next.
+const workersIdle = 32
 
 // Run delivers until ctx ends or the spool is closed, and returns when nothing
 // is under way any more. When ctx ends, nothing more is claimed, and what is
@@ -198,11 +210,10 @@ func (q *Queue) Run(ctx context.Context) error {
 	var (
 		next   = make(chan struct{}, 1) // one lease is wanted
 		leases = make(chan claimed)
-		done   = make(chan finished)
 		ended  = ctx.Done()
 		drain  <-chan time.Time
+		crew   = &crew{q: q, work: work, ctx: ctx, done: make(chan finished)}
 
-		running  int  // workers
 		claiming bool // a lease is on its way to us
 		stopped  bool
 		failure  error
@@ -215,15 +226,23 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer func() {
 		close(next)
 		<-over
+		crew.end()
 	}()
 	defer q.watch(ctx)()
+	lanes, waits := time.NewTimer(laneLook), false // waits: the timer runs
+	lanes.Stop()
+	defer lanes.Stop()
 	for {
-		if !stopped && !claiming && running < q.opt.Limits.Workers {
+		if !stopped && !claiming && crew.running < q.opt.Limits.Workers {
 			claiming = true
 			next <- struct{}{}
 		}
-		if stopped && !claiming && running == 0 {
+		if stopped && !claiming && crew.running == 0 {
 			return failure
+		}
+		if !waits && !stopped && q.dests.waiting() {
+			waits = true
+			lanes.Reset(laneLook)
 		}
 		select {
 		case c := <-leases:
@@ -235,16 +254,14 @@ func (q *Queue) Run(ctx context.Context) error {
 				}
 				break
 			}
-			running++
-			q.start(work, ctx, c.lease, done)
-		case f := <-done:
-			running--
-			if f.attempt {
-				now := q.opt.Now()
-				q.pause(q.dests.release(f.dest, f.probe, f.verdict, now, q.jitter(string(f.dest), now)))
-			}
+			q.start(crew, c.lease)
+		case f := <-crew.done:
+			q.finish(crew, f)
 		case names := <-q.hurry:
 			q.pause(q.dests.hurry(names, q.opt.Now()))
+		case <-lanes.C:
+			waits = false
+			q.pause(q.dests.recall(q.opt.Now()))
 		case <-ended:
 			ended, stopped = nil, true
 			t := time.NewTimer(q.opt.Drain)
@@ -277,28 +294,32 @@ func (q *Queue) claim(ctx context.Context, next <-chan struct{}, out chan<- clai
 
 // start begins the work for a lease. The pause of a full destination comes
 // before the next Claim, as the token for that comes after this.
-func (q *Queue) start(work, ctx context.Context, l postrider.Lease, done chan<- finished) {
-	f := finished{dest: l.Dest, attempt: l.Why == postrider.Attempt}
-	if f.attempt {
+func (q *Queue) start(c *crew, l postrider.Lease) {
+	j := job{lease: l}
+	if l.Why == postrider.Attempt {
 		var ps []pause
-		f.probe, ps = q.dests.take(l.Dest, q.opt.Now())
+		var ok bool
+		j.probe, ok, ps = q.dests.take(l.Dest, l.Again, q.opt.Now())
 		q.pause(ps)
-		q.begin(l)
+		if j.back = !ok; ok {
+			q.begin(l)
+		}
 	}
-	go func() {
-		switch {
-		case ctx.Err() != nil: // it came too late: given back as it was
-			q.commit(work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true}, commitTries)
-		case f.attempt:
-			q.guard(work, l, func() { f.verdict = q.attempt(work, l) })
-		default:
-			q.guard(work, l, func() { q.lookAt(work, l) })
+	c.give(j)
+}
+
+// finish takes back what a worker has come to the end of.
+func (q *Queue) finish(c *crew, f finished) {
+	if f.slot {
+		now, jitter := q.opt.Now(), 0.0
+		if f.probe || f.finding.verdict == verdictDead {
+			jitter = q.jitter(string(f.lease.Dest), now)
 		}
-		if f.attempt {
-			q.end(l)
-		}
-		done <- f
-	}()
+		q.pause(q.dests.release(f.lease.Dest, f.probe, f.finding, now, jitter))
+	}
+	if f.worker != nil {
+		c.back(f.worker)
+	}
 }
 
 // untouched ends a lease and changes nothing. A Wake that was not served is

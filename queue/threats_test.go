@@ -323,8 +323,8 @@ func TestClockSetBack(t *testing.T) {
 }
 
 // After a start with everything due at once no more attempts are under way than
-// may be, nothing waits for its turn longer than that takes, and what is put off
-// does not come back in one moment.
+// may be at destinations that nobody has heard of, nothing waits for its turn longer
+// than that takes, and what is put off does not come back in one moment.
 func TestRestartStorm(t *testing.T) {
 	limits := Limits{Workers: 20, PerDest: 5}
 	onSpool(t, limits, func(s *site) {
@@ -337,7 +337,7 @@ func TestRestartStorm(t *testing.T) {
 			s.mu.Lock()
 			running++
 			most = max(most, running)
-			if time.Since(s.start) > time.Hour+25*time.Second {
+			if time.Since(s.start) > time.Hour+35*time.Second {
 				second[time.Since(s.start).Round(time.Second)]++
 			}
 			s.mu.Unlock()
@@ -345,7 +345,7 @@ func TestRestartStorm(t *testing.T) {
 			s.mu.Lock()
 			running--
 			s.mu.Unlock()
-			if time.Since(s.start) < time.Hour+25*time.Second {
+			if time.Since(s.start) < time.Hour+35*time.Second {
 				return greylist
 			}
 			return ok
@@ -356,9 +356,9 @@ func TestRestartStorm(t *testing.T) {
 		}
 		s.until(time.Hour)
 		s.queue.Rekey()
-		s.until(time.Hour + 21*time.Second)
+		s.until(time.Hour + 28*time.Second)
 		s.mu.Lock()
-		if len(s.attempts) != n || most != limits.Workers {
+		if len(s.attempts) != n || most != limits.Workers*3/4 {
 			t.Errorf("%d attempts, at most %d at a time", len(s.attempts), most)
 		}
 		s.mu.Unlock()

@@ -1,0 +1,144 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/postrider/postrider"
+)
+
+// A destination that does not answer holds a slot until we give up waiting, many
+// times as long as one that does. Thousands of them would take every slot; so
+// those that are not known to answer have lanes, narrower than the road, and what
+// finds no room in its lane waits in line there. Those that answer are never
+// behind them.
+
+// A laneKind is what is known of a destination.
+type laneKind uint8
+
+const (
+	laneOpen    laneKind = iota // it answers: no bound but that of all attempts
+	laneFresh                   // nobody has tried it yet
+	laneSuspect                 // it is dead, or its mail was tried before and nobody knows how that went
+	laneKinds
+)
+
+// lanes are the two lanes that have a bound. Their destinations are those of
+// dests, whose lock guards them.
+type lanes struct {
+	both int // attempts in both lanes at a time
+	lane [laneKinds]lane
+}
+
+// A lane is how many attempts run in it, and which destinations wait for it.
+type lane struct {
+	most   int
+	used   int
+	calls  int              // called destinations that have not come yet
+	parked []postrider.Dest // who waits; some may not wait any more
+}
+
+// newLanes leaves a quarter of all attempts to the destinations that answer, and a
+// quarter of the rest at least to those that nobody has tried.
+func newLanes(all int) lanes {
+	both := max(1, all-all/4)
+	l := lanes{both: both}
+	l.lane[laneFresh].most = both
+	l.lane[laneSuspect].most = max(1, both-both/4)
+	return l
+}
+
+// room is how many more attempts may begin in a lane.
+func (l *lanes) room(k laneKind) int {
+	return min(l.lane[k].most-l.lane[k].used, l.both-l.lane[laneFresh].used-l.lane[laneSuspect].used)
+}
+
+// enter begins an attempt, or puts the destination in line.
+func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
+	if d.taken == 0 {
+		switch {
+		case d.fails > 0:
+			d.lane = laneSuspect
+		case d.good:
+			d.lane = laneOpen
+		case again:
+			d.lane = laneSuspect
+		default:
+			d.lane = laneFresh
+		}
+	}
+	if d.lane == laneOpen {
+		return true
+	}
+	in := &l.lane[d.lane]
+	if d.called {
+		d.called = false
+		in.calls = max(0, in.calls-1)
+	} else if len(in.parked) > 0 {
+		return l.park(name, d)
+	}
+	if l.room(d.lane) <= 0 {
+		return l.park(name, d)
+	}
+	in.used++
+	return true
+}
+
+func (l *lanes) park(name postrider.Dest, d *dest) bool {
+	d.parked = true
+	l.lane[d.lane].parked = append(l.lane[d.lane].parked, name)
+	return false
+}
+
+// leave ends an attempt.
+func (l *lanes) leave(d *dest) {
+	if d.lane != laneOpen {
+		l.lane[d.lane].used--
+	}
+}
+
+// move takes the attempts of d that go on to another lane, after one has left.
+func (l *lanes) move(d *dest, to laneKind) {
+	if d.lane != laneOpen {
+		l.lane[d.lane].used -= d.taken
+	}
+	if d.lane = to; to != laneOpen {
+		l.lane[to].used += d.taken
+	}
+	d.parked = false
+}
+
+// waiting reports whether some destination waits for a lane.
+func (t *dests) waiting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.lanes.lane[laneFresh].parked)+len(t.lanes.lane[laneSuspect].parked) > 0
+}
+
+// recall calls again, as those that were called may have nothing left to send.
+func (t *dests) recall(now time.Time) []pause {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k := range t.lanes.lane {
+		t.lanes.lane[k].calls = 0
+	}
+	return t.call(nil, now)
+}
+
+// call lets those who wait longest come, as many as there is room for.
+func (t *dests) call(ps []pause, now time.Time) []pause {
+	for k := laneFresh; k < laneKinds; k++ {
+		in := &t.lanes.lane[k]
+		for len(in.parked) > 0 && t.lanes.room(k) > in.calls {
+			name := in.parked[0]
+			in.parked = in.parked[1:]
+			d := t.m[name]
+			if d == nil || !d.parked || d.lane != k {
+				continue
+			}
+			d.parked, d.called = false, true
+			in.calls++
+			ps = d.tell(ps, name, now)
+		}
+	}
+	return ps
+}
