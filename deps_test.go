@@ -70,6 +70,7 @@ var policy = map[string]rule{
 	"examples":           {edge: true},
 	"bench/library":      {local: []string{"smtp", "smtpd", "smtpc"}, other: []string{"github.com/emersion/go-smtp"}, edge: true},
 	"bench/load":         {edge: true},
+	"bench/run":          {all: true, other: []string{"github.com/miekg/dns"}, edge: true},
 	"internal/edit":      {edge: true},
 	"internal/ledger":    {local: []string{"internal/edit"}, edge: true},
 	"internal/mutants":   {local: []string{"internal/edit"}, edge: true},

@@ -1,0 +1,3 @@
+package main
+
+func (r report) writeDocs() error { return nil }
