@@ -18,9 +18,10 @@ const (
 
 // printable replaces all that could end a line, or steer a terminal, by a
 // space: what a peer said must not become a field of ours. Octets that are not
-// UTF-8 become question marks.
+// UTF-8 become question marks. A run of spaces that is longer than a local part may
+// be (RFC 5321 4.5.3.1.1) says nothing, and could fill a line: one is left.
 func printable(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
 		switch {
 		case r == utf8.RuneError:
 			return '?'
@@ -29,6 +30,10 @@ func printable(s string) string {
 		}
 		return ' '
 	}, s))
+	if strings.Contains(s, strings.Repeat(" ", smtp.LocalMax+1)) {
+		return strings.Join(strings.Fields(s), " ")
+	}
+	return s
 }
 
 // ascii is printable with a question mark for each character outside ASCII.
