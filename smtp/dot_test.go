@@ -52,6 +52,11 @@ func TestDotReader(t *testing.T) {
 		if c.err == nil && got != c.want {
 			t.Errorf("%.30q: %.30q, want %.30q", c.in, got, c.want)
 		}
+		for _, n := range []int{0, 1, 2, 3, 5, 4096} {
+			if next, rest, err := nextDots([]byte(c.in), n); next != got || err != c.err || rest != c.rest {
+				t.Errorf("%.30q in blocks of %d: %.30q, %v, rest %q; want %.30q, %v, rest %q", c.in, n, next, err, rest, got, c.err, c.rest)
+			}
+		}
 	}
 }
 
@@ -93,6 +98,37 @@ func readDots(src io.Reader, buffer, n int) (content, rest string, err error) {
 	}
 	after, _ := io.ReadAll(r)
 	return string(out), string(after), err
+}
+
+// nextDots reads the same by Next, in blocks of n octets (0: one), which are its own.
+func nextDots(in []byte, n int) (content, rest string, err error) {
+	var d DotReader
+	if n == 0 {
+		n = len(in)
+	}
+	for len(in) > 0 && err == nil {
+		block := bytes.Clone(in[:min(n, len(in))])
+		for len(block) > 0 && err == nil {
+			var part []byte
+			var used int
+			part, used, err = d.Next(block)
+			if used == 0 && err == nil {
+				return "", "", errors.New("nothing was taken")
+			}
+			content += string(part)
+			block, in = block[used:], in[used:]
+		}
+	}
+	if err == nil {
+		return content, "", io.ErrUnexpectedEOF
+	}
+	if _, _, again := d.Next([]byte("x")); again != err {
+		return "", "", errors.New("the error is not lasting")
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return content, string(in), err
 }
 
 func TestDotWriter(t *testing.T) {
@@ -196,6 +232,12 @@ func FuzzDot(f *testing.F) {
 		got1, rest1, err1 := readDots(iotest.OneByteReader(bytes.NewReader(in)), int(buffer), int(n))
 		if got1 != got || rest1 != rest || err1 != err {
 			t.Fatalf("%q in pieces: %q, %q, %v; whole: %q, %q, %v", in, got1, rest1, err1, got, rest, err)
+		}
+
+		for _, size := range []int{0, 1, int(n)} {
+			if next, rest2, err2 := nextDots(in, size); next != got || rest2 != rest || err2 != err {
+				t.Fatalf("%q in blocks of %d: %q, %q, %v; want %q, %q, %v", in, size, next, rest2, err2, got, rest, err)
+			}
 		}
 
 		var b, split bytes.Buffer

@@ -38,12 +38,15 @@ const DefaultLineMax = 64 << 10
 //
 // A connection that is lost before the end gives io.ErrUnexpectedEOF, or the
 // error of the source; never io.EOF.
+//
+// The zero DotReader has no source: its owner reads, and hands what came to Next.
 type DotReader struct {
 	// LineMax is the longest line with its CRLF, without an added dot. Zero:
 	// DefaultLineMax. It must not change after the first Read.
 	LineMax int
 
 	r      *bufio.Reader
+	pair   [2]byte // CRLF, for Next
 	state  dotState
 	line   int   // octets of the present line so far, as they stand in the content
 	owesLF bool  // the CR of a line end was given out and its LF had no room
@@ -90,12 +93,7 @@ func (d *DotReader) Read(p []byte) (int, error) {
 		var used int
 		used, n = d.step(p, block)
 		_, _ = d.r.Discard(used)
-		if d.state == atFinish {
-			d.done = io.EOF
-			if d.fault != nil {
-				d.done = d.fault
-			}
-		}
+		_ = d.end()
 	}
 	if n > 0 {
 		return n, nil
@@ -103,24 +101,62 @@ func (d *DotReader) Read(p []byte) (int, error) {
 	return 0, d.done
 }
 
-// step takes octets of block, writes content to p, and returns how many of each.
-// It stops at the end of the content, and when p or block is used up.
-func (d *DotReader) step(p, block []byte) (used, n int) {
-	for used < len(block) && n < len(p) && d.state != atFinish {
-		if d.state == atStart && d.fault == nil {
-			if run := d.lines(block[used:], len(p)-n); run > 0 {
-				copy(p[n:], block[used:used+run])
-				used, n = used+run, n+run
-				continue
-			}
+// Next takes octets of a block that was read, which it may change, and returns what
+// of them is content and how many it took: the content is a part of the block, or a
+// CRLF whose CR was the last octet of the block before. The error is io.EOF at the
+// end of the content, or why it is refused, when the end has come; what follows in
+// the block is no content. Until there is an error, all that is left of a block is
+// for Next to be called with again. It takes the place of Read, and is not to be
+// mixed with it.
+func (d *DotReader) Next(block []byte) (content []byte, used int, err error) {
+	switch {
+	case d.done != nil:
+		return nil, 0, d.done
+	case len(block) == 0:
+		return nil, 0, nil
+	case d.state == atCR: // two octets are content of this one
+		var n int
+		used, n = d.step(d.pair[:], block[:1])
+		content = d.pair[:n]
+	default:
+		var n int
+		used, n = d.step(block, block)
+		content = block[:n]
+	}
+	return content, used, d.end()
+}
+
+// end takes note of the end of the content, and returns it or why it is refused.
+func (d *DotReader) end() error {
+	if d.state == atFinish {
+		d.done = io.EOF
+		if d.fault != nil {
+			d.done = d.fault
 		}
-		if d.state == inLine && d.fault == nil {
-			if run := d.plain(block[used:], len(p)-n); run > 0 {
+	}
+	return d.done
+}
+
+// step takes octets of block, writes content to p, and returns how many of each.
+// It stops at the end of the content, and when p or block is used up. If it does not
+// begin behind a CR there is never more content than was taken, so that p may be the
+// block itself.
+func (d *DotReader) step(p, block []byte) (used, n int) {
+	same := &p[0] == &block[0]
+	for used < len(block) && n < len(p) && d.state != atFinish {
+		run := 0
+		if d.state == atStart && d.fault == nil {
+			run = d.lines(block[used:], len(p)-n)
+		} else if d.state == inLine && d.fault == nil {
+			run = d.plain(block[used:], len(p)-n)
+			d.line += run
+		}
+		if run > 0 {
+			if !same || n != used { // what stands where it belongs is not copied
 				copy(p[n:], block[used:used+run])
-				d.line += run
-				used, n = used+run, n+run
-				continue
 			}
+			used, n = used+run, n+run
+			continue
 		}
 		c := block[used]
 		used++

@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -29,8 +28,12 @@ type Status struct {
 }
 
 // String returns the dotted form, such as "5.1.1".
-func (s Status) String() string {
-	return fmt.Sprintf("%d.%d.%d", s.Class, s.Subject, s.Detail)
+func (s Status) String() string { return string(s.appendTo(make([]byte, 0, len("5.999.999")))) }
+
+func (s Status) appendTo(dst []byte) []byte {
+	dst = append(strconv.AppendUint(dst, uint64(s.Class), 10), '.')
+	dst = append(strconv.AppendUint(dst, uint64(s.Subject), 10), '.')
+	return strconv.AppendUint(dst, uint64(s.Detail), 10)
 }
 
 // IsZero reports whether there is no status.
@@ -80,8 +83,7 @@ func (r Reply) String() string {
 	r = r.Normal()
 	b := strconv.AppendInt(nil, int64(r.Code), 10)
 	if !r.Status.IsZero() {
-		b = append(b, ' ')
-		b = append(b, r.Status.String()...)
+		b = r.Status.appendTo(append(b, ' '))
 	}
 	if r.Text != "" {
 		b = append(b, ' ')
@@ -95,18 +97,19 @@ func (r Reply) String() string {
 // [...] at the beginning of the text in each line". A line that would be longer
 // than ReplyMax is folded, at a space if there is one. An octet that is no
 // printable ASCII (RFC 5321 4.2, textstring) becomes "?".
-func (r Reply) AppendTo(dst []byte) []byte { return r.appendTo(dst, appendPrintable) }
+func (r Reply) AppendTo(dst []byte) []byte { return r.appendTo(dst, false) }
 
 // AppendUTF8 is AppendTo that keeps printable characters of UTF-8. RFC 6531 3.7.4
 // allows them "in the limited cases specifically permitted": in the address of a
 // 251 or 551 where MAIL had SMTPUTF8, and in replies to VRFY and EXPN that had it.
-func (r Reply) AppendUTF8(dst []byte) []byte { return r.appendTo(dst, appendPrintableUTF8) }
+func (r Reply) AppendUTF8(dst []byte) []byte { return r.appendTo(dst, true) }
 
-func (r Reply) appendTo(dst []byte, text func(dst []byte, s string) []byte) []byte {
+func (r Reply) appendTo(dst []byte, unicode bool) []byte {
 	r = r.Normal()
-	prefix := ""
+	var status [len("5.65535.65535 ")]byte
+	prefix := status[:0]
 	if !r.Status.IsZero() {
-		prefix = r.Status.String() + " "
+		prefix = append(r.Status.appendTo(prefix), ' ')
 	}
 	room := ReplyMax - len("250-") - len(prefix) - len("\r\n")
 	rest, more := r.Text, true
@@ -120,7 +123,11 @@ func (r Reply) appendTo(dst []byte, text func(dst []byte, s string) []byte) []by
 			dst = append(dst, ' ')
 		}
 		dst = append(dst, prefix...)
-		dst = text(dst, line)
+		if unicode {
+			dst = appendPrintableUTF8(dst, line)
+		} else {
+			dst = appendPrintable(dst, line)
+		}
 		dst = append(dst, '\r', '\n')
 	}
 	return dst

@@ -59,7 +59,9 @@ func (c *conn) bdat(ctx context.Context, arg string) smtp.Reply {
 	}
 	k := &chunks{c: c, ctx: ctx, binary: c.state.binary}
 	c.state.chunk()
-	c.content, c.pace, c.chunks = true, c.server.pace(), k
+	c.begin()
+	c.chunks = k
+	c.resize(contentSize)
 	k.announce(chunk, sized, bad)
 	replies := c.session.Data(ctx, k)
 	r := k.finish(replies)
@@ -95,24 +97,55 @@ func (k *chunks) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for k.left == 0 && k.err == nil {
-		k.more()
-	}
+	part := k.next(len(p))
 	if k.err != nil {
 		return 0, k.err
 	}
-	n, err := k.c.in.Read(p[:min(int64(len(p)), k.left)])
-	k.left -= int64(n)
-	if !k.binary {
-		if reply := contentReply(k.lines.Check(p[:n])); reply != nil {
-			k.fail(reply)
-			return 0, k.err
+	return copy(p, part), nil
+}
+
+// WriteTo implements io.WriterTo.
+func (k *chunks) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		part := k.next(contentSize)
+		switch {
+		case k.err == io.EOF:
+			return total, nil
+		case k.err != nil:
+			return total, k.err
+		}
+		n, err := w.Write(part)
+		if total += int64(n); err != nil {
+			return total, err
 		}
 	}
-	if n == 0 && err != nil {
-		k.lose(err)
+}
+
+// next returns the next octets of the content, at most so many, as they stand in
+// the buffer of the connection. There are none when k.err is set.
+func (k *chunks) next(most int) []byte {
+	for k.left == 0 && k.err == nil {
+		k.more()
 	}
-	return n, k.err
+	c := k.c
+	for k.err == nil && c.r == c.w {
+		if err := c.fill(); err != nil {
+			k.lose(err)
+		}
+	}
+	if k.err != nil {
+		return nil
+	}
+	part := c.buf[c.r : c.r+int(min(k.left, int64(c.w-c.r), int64(most)))]
+	c.r += len(part)
+	k.left -= int64(len(part))
+	if !k.binary {
+		if reply := contentReply(k.lines.Check(part)); reply != nil {
+			k.fail(reply)
+			return nil
+		}
+	}
+	return part
 }
 
 // more goes on after the end of a chunk: to the end of the content, or to the next
@@ -151,7 +184,7 @@ func (k *chunks) fail(reply *smtp.Reply) {
 
 // skip reads the present chunk away.
 func (k *chunks) skip() {
-	if _, err := io.CopyN(io.Discard, k.c.in, k.left); err != nil {
+	if err := k.c.skip(k.left); err != nil {
 		k.lose(err)
 	}
 	k.left = 0
@@ -245,8 +278,8 @@ func (c *conn) swallow(arg string, r smtp.Reply) smtp.Reply {
 
 // discard reads octets away, and reports whether the connection is still there.
 func (c *conn) discard(n int64) bool {
-	c.content, c.pace = true, c.server.pace()
-	_, err := io.CopyN(io.Discard, c.in, n)
+	c.begin()
+	err := c.skip(n)
 	c.content = false
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF

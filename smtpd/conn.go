@@ -1,16 +1,14 @@
 package smtpd
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,11 +27,6 @@ const (
 	authMax = 12288 + len("\r\n")
 	// swallowMax is how much of a line over lineMax is read away to find its end.
 	swallowMax = 1 << 20
-	// readSize is the buffer of a connection at work. A line that fits lineMax fits.
-	readSize = 4096
-	// firstSize is all that a connection has which waits for a command: what comes
-	// first is read into it. Most command lines fit, and the groups of short messages.
-	firstSize = 256
 	// gatherMax is how many octets of replies wait to be sent together.
 	gatherMax = 4096
 	// lingerMax and lingerTime are how much and how long we read on after a 421, so
@@ -50,7 +43,9 @@ var (
 	errDraining    = errors.New("smtpd: shutting down")
 )
 
-// A conn is one connection. One goroutine owns it; idle alone is shared.
+// A conn is one connection. One goroutine owns it at a time; idle alone is shared.
+// The fields are all that a connection has which waits for a command, so that there
+// are no more of them than it needs.
 type conn struct {
 	server   *Server
 	raw      net.Conn // as it was accepted
@@ -58,51 +53,63 @@ type conn struct {
 	client   Client
 	via      netip.AddrPort  // who speaks: the client, or one who speaks for it by XCLIENT
 	key      netip.Addr      // what the client is counted by, which Server.mu guards
-	behind   bool            // via is a proxy that begins with a header
 	heloTold string          // what XCLIENT has said in place of the name in EHLO
 	proto    string          // and of the verb
 	base     context.Context // ends when the server stops at once
+	ended    *sync.WaitGroup // knows of the connection until it has ended
+	ctx      context.Context // of the session
 	cancel   context.CancelFunc
 	session  Session
 	state    state
-	upgrade  *tls.Config // STARTTLS was answered 220
 
-	in       *bufio.Reader // of desk; nil: the connection waits for a command
-	desk     *desk
+	*desk    // nil: the connection is at rest
 	first    [firstSize]byte
-	begun    bool   // the wait for the next line has begun, and its deadline stands
-	pre      []byte // read already by a content reader: comes before the connection
-	line     []byte // a command line that did not come in one piece
-	deadline time.Time
-	again    []byte    // a command line that ended a content, and is yet to be answered
-	chunks   *chunks   // the content that comes by BDAT
-	content  bool      // reading content, where the deadline is per read
-	pace     pace      // of the content
+	have     int       // octets of first that are the beginning of a line
+	deadline time.Time // of the client; zero: it begins with the next wait
+	due      time.Time // when reads are woken, if that is known
+	writeBy  time.Time // when writes fail, if that is known
 	since    time.Time // when we last had a message of this client, or met it
 
-	out      []byte // replies that wait to be sent
-	utf8     bool   // the reply to the command at hand may hold UTF-8
-	dead     error  // why there is nothing more to read, or to write
-	deaf     bool   // the client does not take what we write
-	quitting bool   // QUIT was said
-	closing  bool   // a 421 was said
-	hopeless bool   // nobody can tell what comes next from commands
-	chunky   bool   // the line at hand begins as a BDAT does
+	dead     error // why there is nothing more to read, or to write
+	behind   bool  // via is a proxy that begins with a header
+	resting  bool  // at rest, and not at an end
+	deaf     bool  // the client does not take what we write
+	quitting bool  // QUIT was said
+	closing  bool  // a 421 was said
 
 	idle atomic.Bool // waiting for a command outside of a transaction
 }
 
-// serve speaks with the client to the end.
-func (c *conn) serve(ctx context.Context) {
-	defer c.close()
-	ctx, c.cancel = context.WithCancel(ctx)
-	defer c.cancel()
-	c.since = time.Now()
-	if c.guard(func() { c.talk(ctx) }) {
+// run speaks with the client until it is at rest, and goes on in a goroutine of its
+// own when it is not, one with as small a stack as there is; or to the end.
+func (c *conn) run() {
+	if c.resting {
+		c.rest()
+	}
+	if c.work() {
+		go c.run()
+		return
+	}
+	c.end()
+	c.server.forget(c)
+	c.ended.Done()
+}
+
+// work speaks with the client, and reports whether the connection is at rest then.
+func (c *conn) work() (resting bool) {
+	if c.guard(c.talk) {
+		c.resting = false
 		c.bye(4, 3, 0, "Something went wrong here, try again later")
 	}
-	c.guard(c.closeSession)
+	return c.resting
+}
+
+// end is the end of a connection.
+func (c *conn) end() {
+	defer c.close()
+	defer c.cancel()
 	defer c.stand()
+	c.guard(c.closeSession)
 	// Nothing is left to flush after a handshake that failed, but for its alert.
 	if c.flush() == nil && !c.quitting {
 		c.linger()
@@ -122,77 +129,26 @@ func (c *conn) guard(f func()) (panicked bool) {
 	return false
 }
 
-func (c *conn) talk(ctx context.Context) {
-	if c.behind && !c.proxy() || c.server.Implicit && !c.implicit() || !c.greet(ctx) {
-		return
-	}
-	for c.await() && c.next(ctx) {
-	}
-}
-
-// A desk is what a connection needs while it has something to do.
-type desk struct {
-	in  *bufio.Reader
-	out []byte
-}
-
-// sit takes a desk.
-func (c *conn) sit() {
-	d, ok := c.server.desks.Get().(*desk)
-	if !ok {
-		d = &desk{in: bufio.NewReaderSize(nil, readSize)}
-	}
-	d.in.Reset(c)
-	c.desk, c.in, c.out = d, d.in, append(d.out[:0], c.out...)
-}
-
-// stand gives the desk back, with all that is on it.
-func (c *conn) stand() {
-	if d := c.desk; d != nil {
-		d.in.Reset(nil)
-		if d.out = c.out[:0]; cap(d.out) > 2*gatherMax {
-			d.out = nil
+func (c *conn) talk() {
+	if c.ctx == nil {
+		c.ctx, c.cancel = context.WithCancel(c.base)
+		c.since = time.Now()
+		if c.behind && !c.proxy() || c.server.Implicit && !c.implicit() || !c.greet(c.ctx) {
+			return
 		}
-		c.server.desks.Put(d)
-	}
-	c.desk, c.in, c.out, c.line = nil, nil, nil, nil
-}
-
-// await waits until there is something to read, and reports whether there is. Most
-// connections of a server wait most of the time, so that what one has while it waits
-// is what the server needs memory for: no buffer, and, because this is called from
-// near the bottom of the stack, no more than the least of stacks.
-func (c *conn) await() bool {
-	if c.desk == nil {
-		c.sit()
-	}
-	if c.again != nil || len(c.pre) > 0 || c.in.Buffered() > 0 {
-		return true
-	}
-	if c.flush() != nil {
-		return false
-	}
-	c.stand()
-	c.deadline, c.begun = time.Time{}, true
-	n, err := 0, error(nil)
-	// A client that sends an octet now and then costs no more than one that is silent.
-	for more := true; more && err == nil; {
-		var k int
-		k, err = c.Read(c.first[n:])
-		more = n+k < len(c.first) && bytes.IndexByte(c.first[n:n+k], '\n') < 0
-		n += k
 	}
 	c.sit()
-	if err != nil {
-		c.lost(err)
-		return false
+	if c.resting = false; c.dead != nil {
+		c.lost(c.dead)
+		return
 	}
-	c.pre = c.first[:n]
-	return true
+	for c.await() && c.next(c.ctx) {
+	}
 }
 
 // greet opens the session and sends the greeting.
 func (c *conn) greet(ctx context.Context) bool {
+	c.sit()
 	r := c.openSession(ctx)
 	if r.IsZero() {
 		c.state.phase = greeted
@@ -307,6 +263,7 @@ func (c *conn) lost(err error) {
 // bye puts a 421 into the last replies.
 func (c *conn) bye(class uint8, subject, detail uint16, text string) {
 	c.closing = true
+	c.sit()
 	c.out = c.farewell(class, subject, detail, text).AppendTo(c.out)
 }
 
@@ -319,43 +276,6 @@ func (c *conn) farewell(class uint8, subject, detail uint16, text string) smtp.R
 	}
 }
 
-// answer gathers a reply. It is sent now unless it is of a group, and else with
-// those after it just before we would wait for the client: RFC 2920 3.2: the
-// server "MUST send all pending responses immediately whenever the local TCP
-// input buffer is emptied".
-func (c *conn) answer(r smtp.Reply, group bool) {
-	if c.utf8 {
-		c.out, c.utf8 = r.AppendUTF8(c.out), false
-	} else {
-		c.out = r.AppendTo(c.out)
-	}
-	if !group || len(c.out) > gatherMax {
-		_ = c.flush() // c.dead has it
-	}
-}
-
-// flush sends what was gathered. A client that does not read is given up after
-// the write timeout.
-func (c *conn) flush() error {
-	if c.deaf {
-		return c.dead
-	}
-	if len(c.out) == 0 {
-		return nil
-	}
-	_ = c.raw.SetWriteDeadline(time.Now().Add(c.server.writeTimeout()))
-	if c.base.Err() != nil {
-		_ = c.raw.SetWriteDeadline(time.Now().Add(lingerTime))
-	}
-	_, err := c.nc.Write(c.out)
-	c.out = c.out[:0]
-	if err != nil {
-		c.deaf = true
-		return c.die(err)
-	}
-	return nil
-}
-
 // die notes why the connection can no longer be used, and ends the context of
 // the session.
 func (c *conn) die(err error) error {
@@ -364,98 +284,6 @@ func (c *conn) die(err error) error {
 		c.cancel()
 	}
 	return err
-}
-
-// readLine reads a line and returns it without its CRLF, valid until the next
-// read. It may have limit octets with the CRLF, and authMax if it is an AUTH
-// command. Only CRLF ends it. The deadline is that of the whole line, so
-// that a client which sends an octet now and then gains nothing by it.
-func (c *conn) readLine(limit int) ([]byte, error) {
-	if !c.begun {
-		c.deadline = time.Time{}
-	}
-	c.begun = false
-	c.line = c.line[:0]
-	tooLong, cr := false, false
-	for size := 0; ; {
-		part, err := c.in.ReadSlice('\n')
-		if err != nil && err != bufio.ErrBufferFull {
-			return nil, err
-		}
-		n := len(part)
-		if size == 0 {
-			c.chunky = isChunk(part)
-			if limit == lineMax && c.isAuth(part) {
-				limit = authMax
-			}
-		}
-		size += n
-		end := err == nil && (n > 1 && part[n-2] == '\r' || n == 1 && cr)
-		cr = part[n-1] == '\r'
-		tooLong = tooLong || size > limit
-		switch {
-		case end && tooLong:
-			c.line = nil
-			if limit == authMax {
-				return nil, errAuthTooLong
-			}
-			return nil, errTooLong
-		case end && size == n:
-			return part[:n-2], nil
-		case size > swallowMax:
-			return nil, errEndless
-		case !tooLong:
-			c.line = append(c.line, part...)
-		}
-		if end {
-			return c.line[:len(c.line)-2], nil
-		}
-	}
-}
-
-// Read is the source of c.in. It is called when there is nothing left to work
-// on, and that is when the gathered replies go out.
-func (c *conn) Read(p []byte) (int, error) {
-	if len(c.pre) > 0 {
-		n := copy(p, c.pre)
-		c.pre = c.pre[n:]
-		return n, nil
-	}
-	if err := c.flush(); err != nil {
-		return 0, err
-	}
-	if c.dead != nil {
-		return 0, c.dead
-	}
-	idle := !c.content && !c.state.open()
-	for {
-		if c.content {
-			c.deadline = time.Now().Add(c.pace.patience(c.server.dataTimeout()))
-		} else if c.deadline.IsZero() {
-			c.deadline = time.Now().Add(c.server.commandTimeout())
-		}
-		// TLS may have to write in order to read.
-		_ = c.raw.SetDeadline(c.deadline)
-		c.idle.Store(idle)
-		if c.base.Err() != nil || idle && c.server.draining() {
-			return 0, c.die(errDraining)
-		}
-		begin := time.Now()
-		n, err := c.nc.Read(p)
-		c.idle.Store(false)
-		if c.content {
-			c.pace.read(n, time.Since(begin))
-		}
-		if err == nil || n > 0 {
-			return n, nil
-		}
-		// A deadline that is not ours wakes a connection to look at what it waits
-		// for; it may have come late, to a transaction.
-		if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(c.deadline) {
-			continue
-		}
-		return 0, c.die(err)
-	}
 }
 
 // close ends the connection; TLS with a close_notify, unless the client is known

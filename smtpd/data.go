@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -9,9 +8,6 @@ import (
 
 	"github.com/postrider/postrider/smtp"
 )
-
-// contentSize is the buffer that content is read through.
-const contentSize = 32 << 10
 
 // data answers DATA, takes the content, and answers that.
 func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
@@ -32,11 +28,11 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 	// The transaction ends here, whatever comes: RFC 5321 4.1.1.4: "on the
 	// completion of this command these buffers are cleared".
 	c.state.reset()
-	c.content, c.pace = true, c.server.pace()
+	c.begin()
 	r := c.openContent()
 	replies := c.session.Data(ctx, r)
-	_, _ = io.Copy(io.Discard, r)
-	c.closeContent(r)
+	_, _ = r.WriteTo(io.Discard)
+	r.close()
 	c.content = false
 
 	var bad *ContentError
@@ -49,6 +45,11 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 		return smtp.Reply{}
 	}
 	return c.verdicts(replies, want, each)
+}
+
+// begin is before the first read of a content.
+func (c *conn) begin() {
+	c.content, c.pace, c.deadline = true, c.server.pace(), time.Time{}
 }
 
 // verdicts answers a content so many times, each time for so many recipients, and
@@ -71,65 +72,97 @@ func (c *conn) verdicts(replies []smtp.Reply, want, each int) (last smtp.Reply) 
 	return last
 }
 
-// A content is the reader that Session.Data is given.
+// A content is the reader that Session.Data is given. What it gives out stands in
+// the buffer of the connection: nothing is copied for a session that lets it write.
 type content struct {
-	in    *bufio.Reader
-	dots  *smtp.DotReader
-	limit int64 // 0: none
+	c     *conn
+	dots  smtp.DotReader
+	have  []byte // taken from the buffer, and not given out yet
+	limit int64  // 0: none
 	size  int64
 	err   error // lasts
 }
 
-// openContent lays a larger buffer over c.in for as long as the content comes,
+// errOver is of a content that is read when Data has returned.
+var errOver = errors.New("smtpd: the content is read after its time")
+
+// openContent lays a larger buffer on the desk for as long as the content comes,
 // so that only connections with mail in hand need one.
 func (c *conn) openContent() *content {
-	in, ok := c.server.buffers.Get().(*bufio.Reader)
-	if !ok {
-		in = bufio.NewReaderSize(nil, contentSize)
-	}
-	in.Reset(c.in)
-	return &content{in: in, dots: smtp.NewDotReader(in), limit: c.server.MaxSize}
+	c.resize(contentSize)
+	return &content{c: c, limit: c.server.MaxSize}
 }
 
-// closeContent puts back what was read after the end of the content. Nothing of
-// it is lost: RFC 2920 3.2: a server "MUST NOT flush or otherwise lose the
+// close takes the connection from a content. What was read after the end of the
+// content is the next command. RFC 2920 3.2: a server "MUST NOT flush or otherwise lose the
 // contents of the TCP input buffer under any circumstances whatsoever".
-func (c *conn) closeContent(r *content) {
-	// The larger buffer has emptied c.in whenever it was filled.
-	rest, _ := r.in.Peek(r.in.Buffered())
-	c.pre = append(append([]byte(nil), rest...), c.pre...)
-	r.in.Reset(nil)
-	c.server.buffers.Put(r.in)
-	r.in, r.dots = nil, nil
+func (r *content) close() {
+	r.c, r.have = nil, nil
+	if r.err == nil {
+		r.err = errOver
+	}
 }
 
 // Read implements io.Reader.
 func (r *content) Read(p []byte) (int, error) {
-	if r.err != nil {
+	if len(r.have) == 0 {
+		r.have = r.next()
+	}
+	if len(r.have) == 0 {
 		return 0, r.err
 	}
-	n, err := r.dots.Read(p)
-	if r.size += int64(n); r.limit > 0 && r.size > r.limit {
-		// Nothing more goes to the session; the rest is read away to the true end.
-		n = 0
-		if err == nil {
-			_, err = io.Copy(io.Discard, r.dots)
+	n := copy(p, r.have)
+	r.have = r.have[n:]
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo.
+func (r *content) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		if len(r.have) == 0 {
+			r.have = r.next()
 		}
-		if err == nil || err == io.EOF || contentReply(err) != nil {
-			r.err = &ContentError{tooLarge(r.limit)}
-			return 0, r.err
+		if len(r.have) == 0 {
+			if r.err == io.EOF {
+				return total, nil
+			}
+			return total, r.err
+		}
+		n, err := w.Write(r.have)
+		r.have = nil
+		if total += int64(n); err != nil {
+			return total, err
 		}
 	}
-	if err != nil {
-		r.err = err
-		if reply := contentReply(err); reply != nil {
+}
+
+// next returns the next octets of the content. There are none when r.err is set.
+func (r *content) next() []byte {
+	for r.err == nil {
+		c := r.c
+		if c.r == c.w {
+			if r.err = c.fill(); errors.Is(r.err, io.EOF) {
+				r.err = io.ErrUnexpectedEOF
+			}
+			if r.err != nil {
+				break
+			}
+		}
+		part, used, err := r.dots.Next(c.buf[c.r:c.w])
+		c.r += used
+		r.size += int64(len(part))
+		tooMuch := r.limit > 0 && r.size > r.limit
+		if r.err = err; err != nil && tooMuch {
+			r.err = &ContentError{tooLarge(r.limit)}
+		} else if reply := contentReply(err); reply != nil {
 			r.err = &ContentError{*reply}
 		}
+		// What is too much does not go to the session, and is read away to the true end.
+		if len(part) > 0 && !tooMuch {
+			return part
+		}
 	}
-	if n > 0 {
-		return n, nil
-	}
-	return 0, r.err
+	return nil
 }
 
 // contentReply is what the client hears of a content that a DotReader refused,

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -24,11 +25,13 @@ import (
 func converse(t *testing.T, in []byte, n int, lmtp bool) (out []byte, calls []string) {
 	h := &recorder{auth: []string{"PLAIN", "LOGIN", "LOOP", "WEAK", "NONE"}}
 	s := &Server{Handler: h, Hostname: "foo.com", MaxSize: 200, MaxRcpts: 3, MaxErrors: 10, LMTP: lmtp}
+	s.init()
 	client, server := net.Pipe()
-	c := &conn{server: s, raw: server, nc: server, base: context.Background(), state: state{lmtp: lmtp},
+	var served sync.WaitGroup
+	served.Add(1)
+	c := &conn{server: s, raw: server, nc: server, base: context.Background(), ended: &served, state: state{lmtp: lmtp},
 		client: Client{LMTP: lmtp, TLS: &tls.ConnectionState{Version: tls.VersionTLS13}}}
-	served := make(chan struct{})
-	go func() { defer close(served); c.serve(context.Background()) }()
+	go c.run()
 	// The server takes in before it gives out only what it has room for, so the
 	// two directions run beside each other.
 	said := make(chan []byte, 1)
@@ -54,7 +57,7 @@ func converse(t *testing.T, in []byte, n int, lmtp bool) (out []byte, calls []st
 	}
 	out = <-said
 	client.Close()
-	<-served
+	served.Wait()
 	return out, h.log()
 }
 

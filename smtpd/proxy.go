@@ -146,6 +146,7 @@ func (c *conn) proxy() bool {
 		p, err = readProxy(c.raw)
 	}
 	c.idle.Store(false)
+	c.disarm()
 	if err != nil {
 		// A proxy that only looks whether we are there says nothing at all.
 		if !errors.Is(err, errDraining) && !(errors.Is(err, io.EOF) && !errors.Is(err, errProxy)) && c.base.Err() == nil && !c.server.draining() {
@@ -167,6 +168,7 @@ func (c *conn) become(peer, local netip.AddrPort) bool {
 	c.client.Peer, c.client.Local = peer, local
 	if r := c.server.move(c); r != nil {
 		if !c.server.Implicit || c.client.TLS != nil {
+			c.sit()
 			c.out = r.AppendTo(c.out)
 		}
 		c.closing = true

@@ -79,10 +79,11 @@ type Server struct {
 	// works again. Nil: nobody is told.
 	Alarm func(error)
 
-	buffers sync.Pool // *bufio.Reader for content
-	desks   sync.Pool // *desk
-	stop    atomic.Bool
-	turned  atomic.Int32 // connections that are being turned away
+	desks  sync.Pool // *desk
+	small  sync.Pool // *[readSize]byte
+	large  sync.Pool // *[contentSize]byte
+	stop   atomic.Bool
+	turned atomic.Int32 // connections that are being turned away
 
 	mu      sync.Mutex    // guards what follows; never held across I/O or a call out
 	stopped chan struct{} // closed by Shutdown
@@ -200,7 +201,7 @@ func (s *Server) accept(base context.Context, l net.Listener, wg *sync.WaitGroup
 
 // start serves a new connection, or turns it away.
 func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
-	c := &conn{server: s, raw: nc, nc: nc, base: base, state: state{lmtp: s.LMTP},
+	c := &conn{server: s, raw: nc, nc: nc, base: base, ended: wg, state: state{lmtp: s.LMTP},
 		client: Client{Peer: addrOf(nc.RemoteAddr()), Local: addrOf(nc.LocalAddr()), LMTP: s.LMTP}}
 	c.via = c.client.Peer
 	c.behind = s.Proxy != nil && s.Proxy(c.via.Addr())
@@ -218,10 +219,8 @@ func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
 		})
 		return
 	}
-	wg.Go(func() {
-		defer s.forget(c)
-		c.serve(base)
-	})
+	wg.Add(1)
+	go c.run()
 }
 
 // keyOf is what a client is counted by; the zero Addr: it is not.
@@ -313,7 +312,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		_ = sv.listener.Close()
 	}
 	for _, c := range conns {
-		// See conn.Read: it looks for draining after it has declared itself idle.
+		// See conn.receive: it looks for draining after it has declared itself idle.
 		if c.idle.Load() {
 			_ = c.raw.SetReadDeadline(time.Unix(1, 0))
 		}

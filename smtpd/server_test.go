@@ -524,7 +524,7 @@ func TestRepliesGather(t *testing.T) {
 		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\n":                 2,
 		"NOOP\r\nNOOP\r\nNOOP\r\n":                                          3,
 		"RSET\r\nFOO\r\nRSET\r\n":                                           2,
-		strings.Repeat("RSET\r\n", 500):                                     3, // what fits firstSize, and the bound of what is gathered
+		strings.Repeat("RSET\r\n", 500):                                     2, // the bound of what is gathered
 		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n.\r\nRSET\r\nQUIT\r\n": 3,
 		// The replies to chunks wait for the last.
 		"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 2\r\n\r\nBDAT 2\r\n\r\nBDAT 0 LAST\r\n":                        1,

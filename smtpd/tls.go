@@ -63,9 +63,11 @@ func (c *conn) startTLS(context.Context, string) smtp.Reply {
 func (c *conn) secure(ctx context.Context) bool {
 	c.closeSession()
 	config := c.upgrade
-	c.upgrade, c.pre, c.line = nil, nil, nil
-	c.in.Reset(c)
-	if c.handshake(config) != nil {
+	c.upgrade, c.r, c.w = nil, 0, 0
+	c.resize(0)
+	err := c.handshake(config)
+	c.resize(readSize)
+	if err != nil {
 		return false
 	}
 	c.state.secured()
@@ -92,7 +94,7 @@ func (c *conn) implicit() bool {
 // more to say or to hear on it.
 func (c *conn) handshake(config *tls.Config) error {
 	t := tls.Server(c.raw, harden(config))
-	// As in Read: the deadline first, then a look whether it is to be cut short.
+	// As in receive: the deadline first, then a look whether it is to be cut short.
 	_ = c.raw.SetDeadline(time.Now().Add(c.server.handshakeTimeout()))
 	c.idle.Store(true)
 	err := errDraining
@@ -100,6 +102,7 @@ func (c *conn) handshake(config *tls.Config) error {
 		err = t.Handshake()
 	}
 	c.idle.Store(false)
+	c.disarm()
 	if err != nil {
 		return c.die(err)
 	}
