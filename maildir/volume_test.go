@@ -102,7 +102,7 @@ func TestGroups(t *testing.T) {
 // whoever asked for it: all of them are put off, and come again.
 func TestFailedGroup(t *testing.T) {
 	const many = 50
-	for bad := range 4 {
+	for bad := range 3 {
 		synctest.Test(t, func(t *testing.T) {
 			m := vfs.NewMem()
 			tr := transport(m)

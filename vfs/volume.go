@@ -38,6 +38,10 @@ type Volume struct {
 	syncs
 }
 
+// volumeRest is the longest time between two syncs of a file system. In it more come
+// whom the next one serves, and the disk is left to others, such as a spool.
+const volumeRest = 20 * time.Millisecond
+
 // A sync of a file system also writes what others have written there. One that
 // takes slowSync has much of that to write, and for slowTime it is better not asked
 // for again.
@@ -52,7 +56,7 @@ var ErrVolume = errors.New("a sync of the file system has failed meanwhile")
 // NewVolume returns the Volume of a Device.
 func NewVolume(dev Device) *Volume {
 	v := &Volume{dev: dev}
-	v.do = v.syncAll
+	v.do, v.rest = v.syncAll, volumeRest
 	return v
 }
 
