@@ -23,7 +23,7 @@ func (r *reader) listener(block *hcl.Block) Listener {
 	}
 	in.listenerTLS(&l)
 	in.clientCA(&l)
-	in.networks("relay_from", &l.RelayFrom)
+	relays := in.networks("relay_from", &l.RelayFrom)
 	if attr, ok := in.attrs["relay_from"]; ok && l.Role != RoleMX && l.Role != "" {
 		help := "Take it away, or use a listener of role mx."
 		if l.Role == RoleSubmission {
@@ -36,11 +36,28 @@ func (r *reader) listener(block *hcl.Block) Listener {
 	l.Announce, _ = in.flag("announce")
 	in.solicit(&l)
 	in.networks("proxy_from", &l.ProxyFrom)
-	in.networks("xclient_from", &l.XClientFrom)
+	speaks := in.networks("xclient_from", &l.XClientFrom)
+	in.unnamed(l.ProxyFrom, l.RelayFrom, relays, "relay_from lets it relay")
+	in.unnamed(l.ProxyFrom, l.XClientFrom, speaks, "xclient_from lets it say whom it speaks for")
 	if _, port, _ := net.SplitHostPort(l.Address); l.Role == RoleLMTP && port == strconv.Itoa(smtpPort) {
 		r.say(l.Pos, `Write another port, such as "127.0.0.1:24".`, "port 25 is for SMTP and never for LMTP (RFC 2033 5)")
 	}
 	return l
+}
+
+// unnamed warns of proxies that may do what a list grants. The header of a proxy that
+// speaks for itself (LOCAL), or cannot tell for whom (UNKNOWN), leaves the connection its
+// own address, and what comes then is a stranger's as easily as its own.
+func (b body) unnamed(proxies, granted []netip.Prefix, places []hcl.Range, grant string) {
+	for i, g := range granted {
+		for _, p := range proxies {
+			if g.Overlaps(p) {
+				b.warnf(places[i], "Leave the proxy out of the network, unless it names every client that it lets in.",
+					"a client that the proxy at %s does not name counts as the proxy, and %s", p, grant)
+				break
+			}
+		}
+	}
 }
 
 // verify reads the key "verify".

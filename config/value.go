@@ -216,17 +216,17 @@ func (b body) size(key string, low int64, to *int64) {
 	}
 }
 
-// networks reads a list of networks in CIDR form; an address alone is a
-// network of one.
-func (b body) networks(key string, to *[]netip.Prefix) {
+// networks reads a list of networks in CIDR form, and says where each stands; an
+// address alone is a network of one.
+func (b body) networks(key string, to *[]netip.Prefix) (places []hcl.Range) {
 	list, ok := b.list(key)
 	if !ok {
-		return
+		return nil
 	}
 	*to = nil
 	for _, t := range list {
 		if addr, err := netip.ParseAddr(t.s); err == nil && addr.Zone() == "" {
-			*to = append(*to, netip.PrefixFrom(addr, addr.BitLen()))
+			*to, places = append(*to, netip.PrefixFrom(addr, addr.BitLen())), append(places, t.rng)
 			continue
 		}
 		p, err := netip.ParsePrefix(t.s)
@@ -238,7 +238,8 @@ func (b body) networks(key string, to *[]netip.Prefix) {
 			b.errorf(t.rng, `Did you mean "`+p.Masked().String()+`", or the one address "`+p.Addr().String()+`"?`,
 				"%s: %q has bits beyond its prefix length", key, t.s)
 		default:
-			*to = append(*to, p)
+			*to, places = append(*to, p), append(places, t.rng)
 		}
 	}
+	return places
 }
