@@ -18,7 +18,10 @@ type Event struct {
 	// Of EventAccepted, and of EventRefused as far as it is known.
 	Source   Source
 	HeaderID string
-	Tos      []smtp.Path
+	Tos      []smtp.Path // recipients, and what they were before an alias
+	// Of EventAccepted: how many recipients the message was for, and how many it has since
+	// aliases stand for others.
+	Given, Has int
 	// Of EventRecipient: one event for each recipient that an attempt touched.
 	Rcpt    int
 	To      smtp.Path

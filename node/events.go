@@ -102,9 +102,12 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 	switch e.Kind {
 	case postrider.EventAccepted:
 		attrs := []slog.Attr{slog.String("id", string(e.ID)), slog.String("from", from),
-			slog.Int("rcpts", len(e.Tos)), slog.Int64("size", e.Size), slog.String("listener", e.Source.Listener),
+			slog.Int("rcpts", e.Given), slog.Int64("size", e.Size), slog.String("listener", e.Source.Listener),
 			slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello), slog.String("proto", e.Source.Protocol),
 			slog.String("account", e.Source.Account)}
+		if e.Has != e.Given {
+			attrs = append(attrs, slog.Int("expanded", e.Has)) // aliases stand for so many
+		}
 		if e.Priority != 0 {
 			attrs = append(attrs, slog.Int("priority", int(e.Priority))) // RFC 6710 4.1: it "SHOULD be logged"
 		}

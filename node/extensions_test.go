@@ -149,6 +149,7 @@ func TestExpansionIsReported(t *testing.T) {
 	if reply, _ := res.Decides(0); !reply.Positive() {
 		t.Fatal(reply)
 	}
+	b.wait(map[string]string{"msg": "accepted", "rcpts": "1", "expanded": "2"})
 	b.wait(map[string]string{"msg": "reported"})
 	_, n := b.held()
 	if len(n.Recipients) != 1 || n.Recipients[0].Action != dsn.Expanded || n.Recipients[0].Final != mailbox(t, "team@b.example") {

@@ -107,16 +107,56 @@ func (a *accepted) tos() []smtp.Path {
 func (a *accepted) named() []smtp.Path {
 	all := a.tos()
 	for i := range a.msg.Recipients {
-		kind, text, _ := strings.Cut(a.msg.Recipients[i].ORcpt, ";")
-		given, ok := smtp.DecodeXtext(text)
-		if !ok || !strings.EqualFold(kind, "rfc822") {
-			continue
-		}
-		if p, err := smtp.ParsePath(given); err == nil && !slices.Contains(all, p) {
+		if p, ok := before(&a.msg.Recipients[i]); ok && !slices.Contains(all, p) {
 			all = append(all, p)
 		}
 	}
 	return all
+}
+
+// before is the ORCPT of a recipient, if that is an address.
+func before(r *postrider.Recipient) (smtp.Path, bool) {
+	kind, text, _ := strings.Cut(r.ORcpt, ";")
+	given, ok := smtp.DecodeXtext(text)
+	if !ok || !strings.EqualFold(kind, "rfc822") {
+		return smtp.Path{}, false
+	}
+	p, err := smtp.ParsePath(given)
+	return p, err == nil
+}
+
+// has is how many recipients a message has, without aliases that stood for several.
+func (a *accepted) has() int {
+	n := 0
+	for i := range a.msg.Recipients {
+		if !a.msg.Recipients[i].Expanded {
+			n++
+		}
+	}
+	return n
+}
+
+// given is how many recipients a message was for: those that have the same ORCPT, and
+// another address, were one.
+func (a *accepted) given() int {
+	n := 0
+	var seen map[smtp.Path]bool
+	for i := range a.msg.Recipients {
+		r := &a.msg.Recipients[i]
+		p, ok := before(r)
+		switch {
+		case r.Expanded:
+		case !ok || p == r.To:
+			n++
+		case !seen[p]:
+			if seen == nil {
+				seen = map[smtp.Path]bool{}
+			}
+			seen[p] = true
+			n++
+		}
+	}
+	return n
 }
 
 func (a *accepted) encode() []byte {

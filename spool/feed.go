@@ -189,7 +189,7 @@ func events(rec *scanned) []postrider.Event {
 		if a, err := decodeAccepted(rec.meta); err == nil {
 			m := a.msg
 			return []postrider.Event{{LSN: rec.lsn, Time: m.Arrived, Kind: postrider.EventAccepted, ID: m.ID, From: m.From, Priority: m.Priority,
-				Size: m.Size, Source: m.Source, HeaderID: m.HeaderID, Tos: a.named(), Arrived: m.Arrived}}
+				Size: m.Size, Source: m.Source, HeaderID: m.HeaderID, Tos: a.named(), Given: a.given(), Has: a.has(), Arrived: m.Arrived}}
 		}
 	case kindState:
 		if st, err := decodeState(rec.meta); err == nil {

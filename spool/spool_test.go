@@ -505,4 +505,8 @@ func TestFeedNamesWhatAnAliasWas(t *testing.T) {
 	if got := fmt.Sprint(a.named()); got != want {
 		t.Errorf("named %s, want %s", got, want)
 	}
+	a.msg.Recipients = append(a.msg.Recipients, postrider.Recipient{To: addr("both+1@x.example"), Expanded: true})
+	if a.given() != 3 || a.has() != 4 {
+		t.Errorf("%d were given and there are %d, want 3 and 4", a.given(), a.has())
+	}
 }
