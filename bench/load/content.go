@@ -93,11 +93,14 @@ func chance(seed, n uint64) float64 { return float64(mix(seed, n)>>11) / (1 << 5
 // A pattern is an address in which each "%d" is a number.
 type pattern []string
 
-// appendTo writes the address with its number.
-func (p pattern) appendTo(b []byte, n int) []byte {
+// appendTo writes the address with its numbers: the first, and those after it.
+func (p pattern) appendTo(b []byte, first, others int) []byte {
 	for i, s := range p {
-		if i > 0 {
-			b = strconv.AppendInt(b, int64(n), 10)
+		switch {
+		case i == 1:
+			b = strconv.AppendInt(b, int64(first), 10)
+		case i > 1:
+			b = strconv.AppendInt(b, int64(others), 10)
 		}
 		b = append(b, s...)
 	}

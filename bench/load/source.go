@@ -32,9 +32,11 @@ type Source struct {
 	Size     int64 // octets of a content, header and all; 0: 4,096. A content may be one octet shorter, where else it would end within a CR LF
 	Rcpts    int   // of each message; 0: 1
 	// From and To are addresses. A "%d" in From is the number of the message from 0 on,
-	// in To that of the recipient, which begins again after Spread where that is not 0.
+	// in To that of the recipient, which begins again after Spread where that is not 0;
+	// another "%d" behind it begins again after Domains.
 	From, To string
 	Spread   int
+	Domains  int
 	Reuse    bool // of a connection, for many messages
 	Uses     int  // messages on one connection that is reused; 0: all
 	Pipeline bool // MAIL, RCPT and DATA go in one group (RFC 2920)
@@ -159,7 +161,7 @@ func (r *run) left() error {
 
 func (r *run) mail(b []byte, n int) []byte {
 	b = append(b, "MAIL FROM:<"...)
-	b = r.from.appendTo(b, n)
+	b = r.from.appendTo(b, n, n)
 	return append(b, ">\r\n"...)
 }
 
@@ -167,8 +169,12 @@ func (r *run) rcpt(b []byte, n int) []byte {
 	if r.Spread > 0 {
 		n %= r.Spread
 	}
+	domain := n
+	if r.Domains > 0 {
+		domain %= r.Domains
+	}
 	b = append(b, "RCPT TO:<"...)
-	b = r.to.appendTo(b, n)
+	b = r.to.appendTo(b, n, domain)
 	return append(b, ">\r\n"...)
 }
 

@@ -25,6 +25,7 @@ type benchCmd struct {
 	From     string        `help:"The reverse-path. %d is the number of the message." default:"load@bench.example" placeholder:"ADDRESS"`
 	To       string        `help:"The recipient. %d is its number." default:"load@localhost" placeholder:"ADDRESS"`
 	Spread   int           `help:"Count recipients to so many, and then again from 0." placeholder:"N"`
+	Domains  int           `help:"The same for the second %d in --to, such as that of r%d@d%d.example." placeholder:"N"`
 	Seed     uint64        `help:"What the bodies are made from."`
 
 	NotLoopback bool `name:"yes-not-loopback" help:"Load a server that is not on this machine. Do so to your own ones alone."`
@@ -44,8 +45,8 @@ func (c benchCmd) source(a *app) (*load.Source, error) {
 		return nil, usagef("--sessions %d: write a number from 1 to %d", c.Sessions, load.SessionsMax)
 	case c.Rcpts < 1 || c.Rcpts > load.RcptsMax:
 		return nil, usagef("--rcpts %d: write a number from 1 to %d", c.Rcpts, load.RcptsMax)
-	case c.Rate < 0 || c.For < 0 || c.Spread < 0:
-		return nil, usagef("--rate, --for and --spread are not negative: leave out what is not wanted")
+	case c.Rate < 0 || c.For < 0 || c.Spread < 0 || c.Domains < 0:
+		return nil, usagef("--rate, --for, --spread and --domains are not negative: leave out what is not wanted")
 	case c.To == "" || strings.ContainsAny(c.To+c.From, "<>\r\n"):
 		return nil, usagef("--from %q, --to %q: write addresses without < and >", c.From, c.To)
 	}
@@ -55,7 +56,7 @@ func (c benchCmd) source(a *app) (*load.Source, error) {
 		}
 	}
 	return &load.Source{
-		Server: c.Server, Messages: c.Messages, Sessions: c.Sessions, Size: size, Rcpts: c.Rcpts, From: c.From, To: c.To, Spread: c.Spread,
+		Server: c.Server, Messages: c.Messages, Sessions: c.Sessions, Size: size, Rcpts: c.Rcpts, From: c.From, To: c.To, Spread: c.Spread, Domains: c.Domains,
 		Reuse: c.Reuse, Pipeline: c.Pipeline, Rate: c.Rate, For: c.For, Seed: c.Seed, Sent: new(atomic.Int64),
 	}, nil
 }

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/bench/load"
+)
+
+const overloadMessages = 5_000
+
+// overload sends faster than a sink takes which also misbehaves: all that was
+// accepted must arrive.
+func overload(b *bench) ([]row, error) {
+	var rows []row
+	for _, k := range []struct {
+		what string
+		sink *load.Sink
+	}{
+		{"reads 40 KiB/s on a connection", &load.Sink{Slow: 40 << 10}},
+		{"resets 20 % of messages in their middle", &load.Sink{Reset: 0.2}},
+		{"takes 20 % of messages and resets instead of a reply", &load.Sink{Lost: 0.2}},
+		{"falls silent for 1 s in the middle of 5 % of messages", &load.Sink{Silent: 0.05, Silence: time.Second}},
+		{"refuses 30 % of messages with 451", &load.Sink{Refuse: 0.3}},
+	} {
+		n := b.n(overloadMessages)
+		k.sink.Track = n
+		lost, extra, err := b.overloaded(k.sink, n)
+		if err != nil {
+			return rows, fmt.Errorf("a sink that %s: %w", k.what, err)
+		}
+		r := row{Work: "a sink that " + k.what + ": accepted and not arrived", Unit: "messages of " + number(float64(n)), Order: []string{ours, "arrived twice:"},
+			Figures: map[string]spread{ours: spreadOf([]float64{lost}), "arrived twice:": spreadOf([]float64{extra})}}
+		r.Checks = append(r.Checks, atMost("#", lost, 0))
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// overloaded returns how many messages were accepted and have not come, and how
+// many came more than once.
+func (b *bench) overloaded(s *load.Sink, n int) (lost, extra float64, err error) {
+	h, err := b.sink(s, "")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer h.stop()
+	i, err := startPostrider(b, mode{next: h.addr, extra: "queue {\n  retry = [\"1s\"]\n  delay_notice = \"0s\"\n}\n"})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer i.end()
+	src := load.Source{Server: i.addr, Messages: n, Sessions: 100, From: "s%d@bench.example", To: "r@sink.example", Reuse: true, Pipeline: true}
+	t, err := src.Run(b.ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	last, since := h.Unique(), time.Now()
+	for h.Unique() < t.Messages && time.Since(since) < 2*patience && b.ctx.Err() == nil {
+		if now := h.Unique(); now != last {
+			last, since = now, time.Now()
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	// What goes twice comes a moment later.
+	for was, since := h.Arrived(), time.Now(); time.Since(since) < settleTime*2 && b.ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if now := h.Arrived(); now != was {
+			was, since = now, time.Now()
+		}
+	}
+	return float64(max(0, t.Messages-h.Unique())), float64(max(0, int(h.Arrived())-h.Unique())), b.ctx.Err()
+}
