@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/postrider/postrider"
@@ -22,13 +23,11 @@ type wanted struct {
 }
 
 func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
-	s.mu.Lock()
-	e := s.entries[want.ID]
-	s.mu.Unlock()
-	if e == nil {
-		return nil, postrider.ErrNotFound
+	h, err := s.lookup(want.ID)
+	if err != nil {
+		return nil, err
 	}
-	m, err := s.read(e)
+	m, err := s.read(h)
 	if err != nil {
 		return nil, err
 	}
@@ -40,28 +39,35 @@ func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
 	}
 	for _, n := range want.Rcpts {
 		if n < 0 || n >= len(m.Recipients) {
-			return nil, fmt.Errorf("spool: message %s has no recipient %d", e.id, n)
+			return nil, fmt.Errorf("spool: message %s has no recipient %d", want.ID, n)
 		}
 	}
-	a := &amendment{id: e.id, at: s.now().UnixNano(), from: m.From, arrived: nanos(m.Arrived), do: want.Do,
+	a := &amendment{id: want.ID, at: s.now().UnixNano(), from: m.From, arrived: nanos(m.Arrived), do: want.Do,
 		due: nanos(want.Due), reply: want.Reply, tos: make([]smtp.Path, len(m.Recipients))}
 	for i := range m.Recipients {
 		a.tos[i] = m.Recipients[i].To
 	}
-	return &item{kind: kindAmend, amend: a, rcpts: want.Rcpts, e: e}, nil
+	return &item{kind: kindAmend, amend: a, rcpts: want.Rcpts, e: h}, nil
 }
 
 // A forecast is what the records of a group will have done that were begun
 // before, and that the index does not know yet.
 type forecast struct {
 	adding map[postrider.ID]bool
-	closes map[*entry]int                 // recipients that are settled and reported
+	closes map[ref]int                    // recipients that are settled and reported
 	wants  map[*rcptState]*amendment      // bounces and drops of what is under way
 	freed  map[*rcptState]postrider.State // whose lease has ended, or whose waiting, and what they are then
 }
 
-func newForecast() *forecast {
-	return &forecast{map[postrider.ID]bool{}, map[*entry]int{}, map[*rcptState]*amendment{}, map[*rcptState]postrider.State{}}
+func (f *forecast) adds(id postrider.ID) { put(&f.adding, id, true) }
+func (f *forecast) close(e *entry)       { put(&f.closes, e.self, f.closes[e.self]+1) }
+
+// put is m[k] = v of a map that is made when the first comes.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[k] = v
 }
 
 // beginAmend writes down which recipients wait now, and which of them are under
@@ -74,8 +80,10 @@ func (s *Spool) beginAmend(it *item, f *forecast) {
 	}
 	all := a.tos
 	a.tos = nil
-	for i := range it.e.rcpts {
-		r := &it.e.rcpts[i]
+	e := s.slab.at(it.e)
+	rcpts := s.rcpts(e)
+	for i := range rcpts {
+		r := &rcpts[i]
 		state, freed := f.freed[r]
 		if !freed {
 			state = r.state
@@ -83,47 +91,48 @@ func (s *Spool) beginAmend(it *item, f *forecast) {
 		if state != postrider.Waiting || it.rcpts != nil && !asked[i] {
 			continue
 		}
-		leased := r.leased && !freed
+		leased := r.is.has(isLeased) && !freed
 		a.rcpts = append(a.rcpts, int32(i))
 		a.tos = append(a.tos, all[i])
 		a.leased = append(a.leased, leased)
 		switch {
 		case !a.ends():
 		case leased:
-			f.wants[r] = a
+			put(&f.wants, r, a)
 		default:
-			f.freed[r] = postrider.Failed
+			put(&f.freed, r, postrider.Failed)
 			if a.do == postrider.AmendDrop {
-				f.closes[it.e]++
+				f.close(e)
 				a.last = true
 			}
 		}
 	}
-	a.last = a.last && int(it.e.open) == f.closes[it.e]
+	a.last = a.last && int(e.open) == f.closes[e.self]
 	it.meta = a.encode()
 }
 
 // fulfil says what a settlement does, at the end of its lease, for an operator:
 // to those recipients that still wait then.
-func (l *lease) fulfil(st *state, f *forecast) {
+func (s *Spool) fulfil(e *entry, l *lease, st *state, f *forecast) {
+	all, wants := s.rcpts(e), s.wants[e.self]
 	for _, i := range l.rcpts {
-		r := &l.e.rcpts[i]
+		r := &all[i]
 		state := r.state
 		if j := slices.IndexFunc(st.changes, func(c postrider.Change) bool { return c.Rcpt == int(i) }); j >= 0 {
 			state = st.changes[j].State
 		}
 		a := f.wants[r]
-		if a == nil && r.want != nil {
-			a = r.want.a
+		if a == nil && wants[i] != nil {
+			a = wants[i].a
 		}
 		if a != nil && state == postrider.Waiting && r.state == postrider.Waiting {
 			state = postrider.Failed
 			st.done = append(st.done, fulfilled{i, a.tos[slices.Index(a.rcpts, i)], a.do, a.reply})
 			if a.do == postrider.AmendDrop {
-				f.closes[l.e]++
+				f.close(e)
 			}
 		}
-		f.freed[r] = state
+		put(&f.freed, r, state)
 	}
 }
 
@@ -133,9 +142,10 @@ func (l *lease) fulfil(st *state, f *forecast) {
 // At recovery nothing is leased any more; but a settlement may follow that came
 // before the wish could be done, so that it waits as it did then.
 func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
+	all := s.rcpts(e)
 	for i, n := range a.rcpts {
-		r := &e.rcpts[n]
-		if recovery && a.ends() && r.last.seg == nil && r.state != postrider.Waiting {
+		r := &all[n]
+		if recovery && a.ends() && r.last.seg == 0 && r.state != postrider.Waiting {
 			// A snapshot that was taken after the record of its mark knows the end of
 			// what waited here, and not which record said so.
 			s.change(e, &postrider.Change{Rcpt: int(n), Tries: int(r.tries)}, location{})
@@ -143,60 +153,80 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 		if r.state != postrider.Waiting {
 			continue // a settlement of the same group was first
 		}
+		s.detach(e, n)
+		s.count(e, r, -1)
 		switch a.do {
 		case postrider.AmendHold:
-			r.held = true
+			r.is.set(isHeld, true)
 		case postrider.AmendRelease:
-			r.held, r.due = false, a.at
+			r.is.set(isHeld, false)
+			r.due = a.at
 		case postrider.AmendPass:
-			r.held, r.passed, r.due = false, true, a.at
-			if r.dest != nil {
-				r.dest = s.dest(r.dest.key.Past(a.tos[i]))
+			r.is.set(isHeld, false)
+			r.is.set(isPassed, true)
+			r.due = a.at
+			if d := s.queues[r.dest]; d != nil {
+				s.setDest(r, s.dest(d.key.Past(a.tos[i])))
 			}
 		case postrider.AmendDue:
-			if !r.leased {
+			if !r.is.has(isLeased) {
 				r.due = a.due
 			}
 		case postrider.AmendBounce, postrider.AmendDrop:
-			r.want = &wanted{a, at}
+			s.want(e, n, &wanted{a, at})
 		}
-		if r.leased || recovery && a.leased[i] {
+		s.count(e, r, 1)
+		if r.is.has(isLeased) || recovery && a.leased[i] {
 			continue
 		}
-		if r.parcel != nil {
-			s.detach(r.parcel)
-		}
-		s.applyWant(e, int(n))
+		s.applyWant(e, n)
 	}
 	if s.keyOf != nil {
-		s.enqueue(e, everyRcpt(e))
+		every := make([]int32, len(all))
+		for i := range every {
+			every[i] = int32(i)
+		}
+		s.enqueue(e, every)
 	}
 }
 
-func everyRcpt(e *entry) []int32 {
-	all := make([]int32, len(e.rcpts))
-	for i := range all {
-		all[i] = int32(i)
+// want keeps what is wanted of a recipient until its lease ends.
+func (s *Spool) want(e *entry, i int32, w *wanted) {
+	if !e.wanted {
+		e.wanted = true
+		s.wants[e.self] = map[int32]*wanted{}
 	}
-	return all
+	s.wants[e.self][i] = w
 }
 
 // applyWants does what was wanted of recipients that were under way.
 func (s *Spool) applyWants(e *entry) {
-	for i := range e.rcpts {
-		if e.rcpts[i].want != nil && !e.rcpts[i].leased {
+	if !e.wanted {
+		return
+	}
+	all := s.rcpts(e)
+	for _, i := range slices.Sorted(maps.Keys(s.wants[e.self])) {
+		if !all[i].is.has(isLeased) {
 			s.applyWant(e, i)
 		}
 	}
 }
 
-func (s *Spool) applyWant(e *entry, i int) {
-	r := &e.rcpts[i]
-	w := r.want
-	if r.want = nil; w == nil || r.state != postrider.Waiting {
+func (s *Spool) applyWant(e *entry, i int32) {
+	w := s.wants[e.self][i]
+	if w == nil {
 		return
 	}
-	c := w.a.change(int32(i), e.rcpts)
+	delete(s.wants[e.self], i)
+	if len(s.wants[e.self]) == 0 {
+		e.wanted = false
+		delete(s.wants, e.self)
+	}
+	all := s.rcpts(e)
+	if all[i].state != postrider.Waiting {
+		return
+	}
+	c := w.a.change(i, all)
 	s.change(e, &c, w.at)
 	if w.a.do == postrider.AmendBounce {
 		s.wakeBy(e, w.a.at) // whoever bounces by hand does not wait for other recipients
@@ -212,15 +242,4 @@ func (a *amendment) ends() bool {
 func (a *amendment) change(n int32, rcpts []rcptState) postrider.Change {
 	return postrider.Change{Rcpt: int(n), State: postrider.Failed, Reported: a.do == postrider.AmendDrop,
 		Tries: int(rcpts[n].tries), Settled: fromNanos(a.at), Reply: a.reply}
-}
-
-// wanted reports whether a recipient that is under way is to be bounced or
-// dropped. The message is not moved meanwhile: its new record could not say so.
-func (e *entry) wanted() bool {
-	for i := range e.rcpts {
-		if e.rcpts[i].want != nil {
-			return true
-		}
-	}
-	return false
 }

@@ -42,7 +42,7 @@ func TestHoldSurvivesAndReleases(t *testing.T) {
 		b.noClaim()
 		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendRelease})
 		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
-		if len(b.s.entries) != 0 {
+		if b.s.slab.n != 0 {
 			t.Fatal("the message is not forgotten")
 		}
 		b.s.Close(context.Background())
@@ -71,7 +71,7 @@ func TestBounceAndDrop(t *testing.T) {
 			c.Reported = true
 			b.settle(lw, c)
 			b.noClaim()
-			if len(b.s.entries) != 0 || b.s.waiting != 0 {
+			if b.s.slab.n != 0 || b.s.waiting != 0 {
 				t.Fatal("the message is not forgotten")
 			}
 			b.s.Close(context.Background())
@@ -190,7 +190,7 @@ func TestFeedTellsTheEndOfWhatIsDropped(t *testing.T) {
 			} else {
 				b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop})
 			}
-			if len(b.s.entries) != 0 {
+			if b.s.slab.n != 0 {
 				t.Fatal("the message is not forgotten")
 			}
 			time.Sleep(time.Second)
@@ -322,11 +322,11 @@ func TestOrderedAsTheAttemptEnds(t *testing.T) {
 				t.Error(err)
 			}
 			time.Sleep(time.Second)
-			if got := b.told(id); got != c.want || b.s.entries[id] != nil {
-				t.Errorf("%s, want %s; left: %v", got, c.want, b.s.entries[id])
+			if got := b.told(id); got != c.want || b.s.entryOf(id) != nil {
+				t.Errorf("%s, want %s; left: %v", got, c.want, b.s.entryOf(id))
 			}
 			b.reopen()
-			if b.s.entries[id] != nil {
+			if b.s.entryOf(id) != nil {
 				t.Error("the message is back")
 			}
 			b.s.Close(context.Background())

@@ -126,7 +126,7 @@ func TestLargeContentOfADamagedRecord(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
 		id := b.add(large, "a@x.example")
 		b.add([]byte("x"), "a@x.example")
-		at := b.s.entries[id].loc
+		at := b.s.placeOf(id)
 		at.seg.f.WriteAt([]byte{0xff, 0xff}, at.off+headerLen+5)
 		b.reopen()
 		if got, err := vfs.ReadFile(b.fs, "data/spool/damaged/"+string(id)); err != nil || !bytes.Equal(got, large) {

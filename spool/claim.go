@@ -2,9 +2,8 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -13,10 +12,12 @@ import (
 
 // A lease is one that is out.
 type lease struct {
-	e        *entry
+	e        handle
+	id       postrider.ID
 	why      postrider.Why
 	rcpts    []int32
-	settling bool // a batch with its settlement is being written
+	one      [1]int32 // what rcpts is of, mostly
+	settling bool     // a batch with its settlement is being written
 }
 
 // recheckAfter bounds every wait for a due time: the wall clock may be set
@@ -33,11 +34,17 @@ func (s *Spool) Claim(ctx context.Context, maxRcpts int) (postrider.Lease, error
 		}
 		now := s.now().UnixNano()
 		l, ok := s.take(now, max(1, maxRcpts))
-		next, changed := s.nextTime(), s.changed
-		s.mu.Unlock()
 		if ok {
+			s.mu.Unlock()
 			return l, nil
 		}
+		next := s.nextTime()
+		if s.sooner == nil {
+			s.sooner, s.awaited = make(chan struct{}), next
+		}
+		s.awaited = max(s.awaited, next) // of all who wait, and of some who have left
+		changed := s.sooner
+		s.mu.Unlock()
 		if err := waitUntil(ctx, next, now, changed); err != nil {
 			return postrider.Lease{}, err
 		}
@@ -68,10 +75,10 @@ func (s *Spool) nextTime() int64 {
 		return 0
 	}
 	if len(s.ready.items) > 0 {
-		next = s.ready.items[0].next()
+		next = s.next(s.ready.items[0])
 	}
 	if len(s.wakes.items) > 0 {
-		next = min(next, s.wakes.items[0].wake)
+		next = min(next, s.slab.get(s.wakes.items[0]).wake)
 	}
 	return next
 }
@@ -82,9 +89,13 @@ func (s *Spool) take(now int64, maxRcpts int) (postrider.Lease, bool) {
 		return postrider.Lease{}, false
 	}
 	s.mature(now)
-	wakes := len(s.wakes.items) > 0 && s.wakes.items[0].wake <= now
+	wake := int64(never)
+	if len(s.wakes.items) > 0 {
+		wake = s.slab.get(s.wakes.items[0]).wake
+	}
+	wakes := wake <= now
 	switch {
-	case len(s.ripe.items) > 0 && (!wakes || s.ripe.items[0].rank() <= s.wakes.items[0].wake):
+	case len(s.ripe.items) > 0 && (!wakes || s.rank(s.ripe.items[0]) <= wake):
 		return s.takeParcel(maxRcpts), true
 	case wakes:
 		return s.takeWake(), true
@@ -92,51 +103,75 @@ func (s *Spool) take(now int64, maxRcpts int) (postrider.Lease, bool) {
 	return postrider.Lease{}, false
 }
 
+// takeParcel leases the first of what a parcel holds. The rest keeps its place.
 func (s *Spool) takeParcel(maxRcpts int) postrider.Lease {
-	p := s.ripe.items[0].ripe.items[0]
-	e, dest := p.e, p.dest.key
-	s.detach(p)
-	all := p.rcpts()
-	rcpts := all[:min(maxRcpts, len(all))]
-	tried := false
-	for _, i := range rcpts {
-		e.rcpts[i].leased = true
-		tried = tried || e.rcpts[i].tries > 0
+	d := s.ripe.items[0]
+	p := d.ripe.items[0]
+	e := s.slab.get(p.e)
+	all := s.rcpts(e)
+	var few [1]int32
+	rcpts, tried := few[:0], false
+	i := p.i
+	for {
+		r := &all[i]
+		rcpts = append(rcpts, i)
+		tried = tried || r.tries > 0
+		s.count(e, r, -1)
+		r.is.set(isRipe, false)
+		r.is.set(isLeased, true)
+		s.count(e, r, 1)
+		i, r.sib, r.pos = r.sib, 0, posNone
+		if i == 0 || len(rcpts) == maxRcpts {
+			break
+		}
 	}
-	s.enqueue(e, all[len(rcpts):])
+	if i == 0 {
+		d.ripe.remove(0)
+	} else {
+		all[i].is.set(isRipe, true)
+		all[i].pos = 0
+		d.ripe.items[0] = parcel{p.e, i}
+		d.ripe.fix(0)
+	}
+	s.settleDest(d)
 	l := s.lease(e, postrider.Attempt, rcpts)
-	l.Dest, l.Again = dest, tried || e.again
+	l.Dest, l.Again = d.key, tried || e.again
 	return l
 }
 
 func (s *Spool) takeWake() postrider.Lease {
-	e := s.wakes.items[0]
+	e := s.slab.get(s.wakes.items[0])
 	s.setWake(e, never)
 	var rcpts []int32
-	for i := range e.rcpts {
-		r := &e.rcpts[i]
-		if r.leased || r.closed() {
+	all := s.rcpts(e)
+	for i := range all {
+		r := &all[i]
+		if r.is.has(isLeased) || r.closed() {
 			continue
 		}
-		if r.parcel != nil {
-			s.detach(r.parcel)
-		}
-		r.leased = true
+		s.detach(e, int32(i))
+		s.count(e, r, -1)
+		r.is.set(isLeased, true)
+		s.count(e, r, 1)
 		rcpts = append(rcpts, int32(i))
 	}
 	l := s.lease(e, postrider.Wake, rcpts)
-	e.out.waking, e.out.wakeToken, e.out.later = true, l.Token, never
+	o := s.outing(e)
+	o.waking, o.wakeToken, o.later = true, l.Token, never
 	return l
 }
 
 func (s *Spool) lease(e *entry, why postrider.Why, rcpts []int32) postrider.Lease {
 	s.token++
-	if e.out == nil {
-		e.out = &outing{}
+	if !e.out {
+		e.out = true
+		s.outings[e.self] = &outing{}
 	}
-	e.out.leases++
-	s.leases[s.token] = &lease{e: e, why: why, rcpts: rcpts}
-	l := postrider.Lease{ID: e.id, Token: s.token, Why: why, Rcpts: make([]int, len(rcpts))}
+	s.outings[e.self].leases++
+	out := &lease{e: e.handle(), id: e.id.name(), why: why}
+	out.rcpts = append(out.one[:0], rcpts...)
+	s.leases[s.token] = out
+	l := postrider.Lease{ID: out.id, Token: s.token, Why: why, Rcpts: make([]int, len(rcpts))}
 	for i, r := range rcpts {
 		l.Rcpts[i] = int(r)
 	}
@@ -147,14 +182,20 @@ func (s *Spool) lease(e *entry, why postrider.Why, rcpts []int32) postrider.Leas
 // operator has wanted otherwise meanwhile.
 func (s *Spool) release(token uint64, l *lease) {
 	delete(s.leases, token)
-	e := l.e
+	e := s.slab.at(l.e)
+	all := s.rcpts(e)
 	for _, i := range l.rcpts {
-		e.rcpts[i].leased = false
+		r := &all[i]
+		s.count(e, r, -1)
+		r.is.set(isLeased, false)
+		s.count(e, r, 1)
 	}
 	s.applyWants(e)
 	s.enqueue(e, l.rcpts)
-	if e.out.leases--; e.out.leases == 0 {
-		e.out = nil
+	o := s.outings[e.self]
+	if o.leases--; o.leases == 0 {
+		e.out = false
+		delete(s.outings, e.self)
 	}
 }
 
@@ -171,6 +212,7 @@ func (s *Spool) Pause(key postrider.Dest, until time.Time) {
 		s.unripe(d)
 	}
 	s.settleDest(d)
+	s.dropDest(d, 0)
 	s.sweepPauses()
 	s.kick()
 }
@@ -189,10 +231,8 @@ func (s *Spool) sweepPauses() {
 		return
 	}
 	now := s.now().UnixNano()
-	for key, d := range s.dests {
-		if d.len() == 0 && d.paused <= now {
-			delete(s.dests, key)
-		}
+	for _, d := range s.dests {
+		s.dropDest(d, now)
 	}
 	s.sweptDests = len(s.dests)
 }
@@ -207,36 +247,34 @@ func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) {
 	s.mu.Lock()
 	first := s.keyOf == nil
 	s.keyOf = key
-	recovered := s.recovered
-	s.recovered = nil
-	var rest []*entry
-	if !first {
-		for _, e := range s.entries {
-			rest = append(rest, e)
+	was := s.recovered
+	s.recovered = recovered{}
+	was.each(func(h handle, tos []smtp.Path) {
+		if e := s.slab.at(h); e != nil {
+			s.key(e, tos)
 		}
-	}
-	for _, u := range recovered {
-		if u.e.loc.seg != nil {
-			s.key(u.e, u.tos)
-		}
-	}
-	if len(recovered) >= returnAfter && !s.closed {
+	})
+	if len(was.all) >= returnAfter && !s.closed {
 		s.snapshots.Go(debug.FreeOSMemory)
 	}
 	s.kick()
 	s.mu.Unlock()
-	// In order of age, which is that of the log, and so of the disk.
-	slices.SortFunc(rest, func(a, b *entry) int { return strings.Compare(string(a.id), string(b.id)) })
-	for _, e := range rest {
-		s.rekeyEntry(e)
+	if first {
+		return
+	}
+	for _, o := range s.ordered(nil) { // in order of age, which is that of the log, and so of the disk
+		s.rekeyEntry(o.e)
 	}
 }
 
 // rekeyEntry reads the addresses of one message again to give it new queues.
-func (s *Spool) rekeyEntry(e *entry) {
-	m, err := s.read(e)
+func (s *Spool) rekeyEntry(h handle) {
+	m, err := s.read(h)
+	if errors.Is(err, postrider.ErrNotFound) {
+		return
+	}
 	if err != nil {
-		s.alarm("spool: message %s keeps its old queues: %v", e.id, err)
+		s.alarm("spool: a message keeps its old queues: %v", err)
 		return
 	}
 	tos := make([]smtp.Path, len(m.Recipients))
@@ -245,14 +283,36 @@ func (s *Spool) rekeyEntry(e *entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.entries[e.id] == e {
+	if e := s.slab.at(h); e != nil {
 		s.key(e, tos)
 		s.kick()
 	}
 }
 
-// kick wakes every Claim and every reader of the feed that waits.
+// kick wakes every Claim that waits, if there is something for it earlier than it
+// knew, and everybody who waits for what is durable, if there is more of it.
 func (s *Spool) kick() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+	if s.sooner != nil && (s.closed || s.nextTime() < s.awaited) {
+		close(s.sooner)
+		s.sooner = nil
+	}
+	if told := (durable{s.synced, s.abandons, s.closed}); s.changed != nil && told != s.told {
+		close(s.changed)
+		s.changed, s.told = nil, told
+	}
+}
+
+// A durable is what changes when more has become durable, or will not.
+type durable struct {
+	synced   uint64
+	abandons int
+	closed   bool
+}
+
+// watch returns what is closed when more has become durable than is now.
+func (s *Spool) watch() <-chan struct{} {
+	if s.changed == nil {
+		s.changed, s.told = make(chan struct{}), durable{s.synced, s.abandons, s.closed}
+	}
+	return s.changed
 }

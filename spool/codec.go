@@ -93,11 +93,10 @@ func (d *decoder) reply() smtp.Reply {
 	}
 }
 
-// tos returns the addresses of the recipients.
-func (a *accepted) tos() []smtp.Path {
-	tos := make([]smtp.Path, len(a.msg.Recipients))
-	for i := range tos {
-		tos[i] = a.msg.Recipients[i].To
+// appendTos appends the addresses of the recipients.
+func appendTos(tos []smtp.Path, m *postrider.Message) []smtp.Path {
+	for i := range m.Recipients {
+		tos = append(tos, m.Recipients[i].To)
 	}
 	return tos
 }
@@ -105,7 +104,7 @@ func (a *accepted) tos() []smtp.Path {
 // named returns the addresses by which people may look for a message: those of
 // its recipients, and what they were before an alias (ORCPT, RFC 3461 4.2).
 func (a *accepted) named() []smtp.Path {
-	all := a.tos()
+	all := appendTos(make([]smtp.Path, 0, len(a.msg.Recipients)), a.msg)
 	for i := range a.msg.Recipients {
 		if p, ok := before(&a.msg.Recipients[i]); ok && !slices.Contains(all, p) {
 			all = append(all, p)
@@ -159,9 +158,15 @@ func (a *accepted) given() int {
 	return n
 }
 
+// What the meta of most messages, and of most recipients, has room in.
+const (
+	metaMost = 384
+	rcptMost = 80
+)
+
 func (a *accepted) encode() []byte {
 	m := a.msg
-	e := encoder{b: make([]byte, 0, 256+len(a.head))}
+	e := encoder{b: make([]byte, 0, metaMost+len(a.head)+rcptMost*len(m.Recipients))}
 	e.str(string(m.ID))
 	e.path(m.From)
 	e.str(m.EnvID)
@@ -170,7 +175,8 @@ func (a *accepted) encode() []byte {
 	e.int(nanos(m.Arrived))
 	e.int(m.Size)
 	e.str(m.Source.Listener)
-	peer, _ := m.Source.Peer.MarshalBinary()
+	var few [32]byte
+	peer, _ := m.Source.Peer.AppendBinary(few[:0])
 	e.bytes(peer)
 	e.str(m.Source.Hello)
 	e.str(m.Source.Protocol)
@@ -269,7 +275,7 @@ func decodeAccepted(meta []byte) (*accepted, error) {
 		apply(r, &c)
 	}
 	d.asked(m)
-	if d.bad || len(d.b) != 0 || m.ID == "" {
+	if _, ok := packID(m.ID); d.bad || len(d.b) != 0 || !ok {
 		return nil, fmt.Errorf("message record does not decode")
 	}
 	return a, nil

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
 )
 
 // One goroutine writes the log: run. It takes every batch that has gathered
@@ -17,6 +19,7 @@ const (
 	groupMax     = 4 << 20 // octets of content and envelopes gathered for one group
 	requestsMax  = 1024    // batches that wait for the committer
 	lazySyncTime = 50 * time.Millisecond
+	cursorsMost  = 4 // positions of readers that go with most groups
 )
 
 // A request is a batch on its way to the committer.
@@ -25,6 +28,22 @@ type request struct {
 	items []*item
 	wrote bool // an error now means that nobody knows
 	done  chan error
+	// What most batches need, so that they need nothing more of memory.
+	one  [1]*item
+	item item
+	add  accepted
+	st   state
+}
+
+// newItem returns an item of req.
+func (req *request) newItem() *item {
+	if len(req.items) == 0 {
+		req.items = req.one[:0]
+		req.items = append(req.items, &req.item)
+	} else {
+		req.items = append(req.items, &item{})
+	}
+	return req.items[len(req.items)-1]
 }
 
 // An item is one record of a batch, with what it does to the index.
@@ -39,7 +58,7 @@ type item struct {
 	rcpts  []int // that amend is asked for; nil: all
 	cursor *cursor
 	token  uint64   // of the lease that state ends
-	e      *entry   // of state, amend and move
+	e      handle   // of state, amend and move
 	again  bool     // written a second time, because the first could not be made durable
 	was    location // where it was then
 	at     location
@@ -54,11 +73,13 @@ func (s *Spool) Commit(ctx context.Context, b postrider.Batch) error {
 		return postrider.ErrClosed
 	}
 	defer s.commits.Done()
-	req := &request{batch: &b, done: make(chan error, 1)}
+	req := &request{batch: &b}
 	err := s.prepare(req)
 	if err == nil && len(req.items) > 0 {
+		req.done = s.answers.Get().(chan error)
 		s.requests <- req
 		err = <-req.done
+		s.answers.Put(req.done)
 	}
 	for i := range b.Add {
 		d := b.Add[i].Draft.(*draft)
@@ -90,21 +111,18 @@ func (s *Spool) prepare(req *request) error {
 		return errors.New("spool: a batch that adds cannot be lazy")
 	}
 	for i := range b.Add {
-		it, err := s.prepareAdd(&b.Add[i])
-		if err != nil {
+		if err := s.prepareAdd(req, &b.Add[i]); err != nil {
 			return err
 		}
-		req.items = append(req.items, it)
 	}
 	for i := range b.Settle {
-		it, err := s.prepareSettle(&b.Settle[i])
+		st, err := s.prepareSettle(req, &b.Settle[i])
 		if err != nil {
 			return err
 		}
 		if len(b.Add) > 0 {
-			it.state.report = b.Add[0].Message.ID
+			st.report = b.Add[0].Message.ID
 		}
-		req.items = append(req.items, it)
 	}
 	for i := range b.Amend {
 		it, err := s.prepareAmend(&b.Amend[i])
@@ -116,33 +134,38 @@ func (s *Spool) prepare(req *request) error {
 	return nil
 }
 
-func (s *Spool) prepareAdd(add *postrider.Addition) (*item, error) {
+func (s *Spool) prepareAdd(req *request, add *postrider.Addition) error {
 	d, ok := add.Draft.(*draft)
 	if !ok || d.s != s {
-		return nil, errors.New("spool: a draft of another spool")
+		return errors.New("spool: a draft of another spool")
 	}
 	if add.Message.ID != d.id {
-		return nil, fmt.Errorf("spool: draft %s committed as message %s", d.id, add.Message.ID)
+		return fmt.Errorf("spool: draft %s committed as message %s", d.id, add.Message.ID)
 	}
 	if len(add.Message.Recipients) == 0 {
-		return nil, fmt.Errorf("spool: message %s has no recipient", d.id)
+		return fmt.Errorf("spool: message %s has no recipient", d.id)
 	}
 	if err := d.finish(); err != nil {
-		return nil, err
+		return err
 	}
-	a := &accepted{msg: add.Message, head: add.Head, wake: nanos(add.Wake), big: d.file != nil, size: d.size, sums: d.sums}
-	return &item{kind: kindAccept, add: a, meta: a.encode(), body: d.buf}, nil
+	it, a := req.newItem(), &req.add
+	if len(req.items) > 1 {
+		a = &accepted{}
+	}
+	*a = accepted{msg: add.Message, head: add.Head, wake: nanos(add.Wake), big: d.file != nil, size: d.size, sums: d.sums}
+	*it = item{kind: kindAccept, add: a, meta: a.encode(), body: d.buf}
+	return nil
 }
 
-func (s *Spool) prepareSettle(set *postrider.Settlement) (*item, error) {
+func (s *Spool) prepareSettle(req *request, set *postrider.Settlement) (*state, error) {
 	s.mu.Lock()
 	l := s.leases[set.Lease.Token]
 	var msg *postrider.Message
 	if l != nil {
-		msg = l.e.out.msg
+		msg = s.outings[l.e.at].msg
 	}
 	s.mu.Unlock()
-	if l == nil || l.e.id != set.Lease.ID {
+	if l == nil || l.id != set.Lease.ID {
 		return nil, postrider.ErrLeaseLost
 	}
 	switch {
@@ -159,15 +182,21 @@ func (s *Spool) prepareSettle(set *postrider.Settlement) (*item, error) {
 		}
 		msg = m
 	}
-	st := &state{id: l.e.id, at: s.now().UnixNano(), from: msg.From, arrived: nanos(msg.Arrived), wake: nanos(set.Wake), changes: set.Changes}
+	it, st := req.newItem(), &req.st
+	if len(req.items) > 1 {
+		st = &state{}
+	}
+	*st = state{id: l.id, at: s.now().UnixNano(), from: msg.From, arrived: nanos(msg.Arrived), wake: nanos(set.Wake), changes: set.Changes}
+	st.tos = make([]smtp.Path, 0, len(set.Changes))
 	for i := range set.Changes {
 		n := set.Changes[i].Rcpt
 		if n < 0 || n >= len(msg.Recipients) {
-			return nil, fmt.Errorf("spool: message %s has no recipient %d", l.e.id, n)
+			return nil, fmt.Errorf("spool: message %s has no recipient %d", l.id, n)
 		}
 		st.tos = append(st.tos, msg.Recipients[n].To)
 	}
-	return &item{kind: kindState, state: st, token: set.Lease.Token, e: l.e}, nil
+	*it = item{kind: kindState, state: st, token: set.Lease.Token, e: l.e}
+	return st, nil
 }
 
 // run is the committer.
@@ -209,7 +238,8 @@ func (s *Spool) run() {
 
 // gather takes what waits behind req, up to the bound of a group.
 func (s *Spool) gather(req *request) []*request {
-	group, octets := []*request{req}, req.octets()
+	group, octets := append(s.group[:0], req), req.octets()
+	defer func() { s.group = group }()
 	for octets < groupMax {
 		select {
 		case next := <-s.requests:
@@ -232,15 +262,18 @@ func (r *request) octets() int {
 
 // writeGroup makes the batches of a group true, each whole or not at all.
 func (s *Spool) writeGroup(group []*request) {
+	defer clear(group)
 	items, lazy := s.admit(group)
 	if len(items) == 0 {
 		return
 	}
 	err := s.write(items, !lazy, group)
-	if mail, rest := splitMail(group); full(err) && len(mail) > 0 && len(rest) > 0 {
-		s.finish(mail, err) // what empties the queue goes on
-		group, items = rest, itemsOf(rest)
-		err = s.write(items, !lazy, group)
+	if full(err) {
+		if mail, rest := splitMail(group); len(mail) > 0 && len(rest) > 0 {
+			s.finish(mail, err) // what empties the queue goes on
+			group, items = rest, itemsOf(rest)
+			err = s.write(items, !lazy, group)
+		}
 	}
 	s.finish(group, err)
 	s.emptyTrash()
@@ -275,10 +308,10 @@ func (s *Spool) finish(group []*request, err error) {
 // admit checks each batch against the index as it is now, answers those that
 // cannot be, and returns the records of the rest.
 func (s *Spool) admit(group []*request) (items []*item, lazy bool) {
-	lazy = true
+	lazy, items = true, make([]*item, 0, len(group)+cursorsMost)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := newForecast()
+	f := &forecast{}
 	rcpts := s.waiting
 	for _, req := range group {
 		n, err := s.check(req, f.adding, rcpts)
@@ -303,7 +336,7 @@ func (s *Spool) check(req *request, adding map[postrider.ID]bool, rcpts int) (in
 	for _, it := range req.items {
 		switch it.kind {
 		case kindAccept:
-			if s.entries[it.add.msg.ID] != nil || adding[it.add.msg.ID] {
+			if s.slab.find(it.add.msg.ID) != nil || adding[it.add.msg.ID] {
 				return 0, postrider.ErrExists
 			}
 			added += len(it.add.msg.Recipients)
@@ -316,7 +349,7 @@ func (s *Spool) check(req *request, adding map[postrider.ID]bool, rcpts int) (in
 				return 0, err
 			}
 		case kindAmend:
-			if s.entries[it.e.id] != it.e {
+			if s.slab.at(it.e) == nil {
 				return 0, postrider.ErrNotFound
 			}
 		}
@@ -330,12 +363,15 @@ func (s *Spool) check(req *request, adding map[postrider.ID]bool, rcpts int) (in
 
 // covers checks that changes are of recipients that the lease holds, each once.
 func (l *lease) covers(changes []postrider.Change) error {
+	if len(changes) == 0 || len(changes) == 1 && slices.Contains(l.rcpts, int32(changes[0].Rcpt)) {
+		return nil
+	}
 	seen := make(map[int]bool, len(changes))
 	for i := range changes {
 		seen[changes[i].Rcpt] = true
 	}
 	if len(seen) != len(changes) {
-		return fmt.Errorf("spool: message %s: a recipient is settled twice in one settlement", l.e.id)
+		return fmt.Errorf("spool: message %s: a recipient is settled twice in one settlement", l.id)
 	}
 	for _, i := range l.rcpts {
 		delete(seen, int(i))
@@ -351,31 +387,33 @@ func (l *lease) covers(changes []postrider.Change) error {
 func (s *Spool) begin(it *item, f *forecast) {
 	switch it.kind {
 	case kindAccept:
-		f.adding[it.add.msg.ID] = true
+		f.adds(it.add.msg.ID)
 	case kindState:
 		l := s.leases[it.token]
 		l.settling = true
-		st, closed := it.state, false
+		e, st, closed := s.slab.at(it.e), it.state, false
+		all := s.rcpts(e)
+		st.dests, st.news = make([]postrider.Dest, 0, len(st.changes)), make([]bool, 0, len(st.changes))
 		for i := range st.changes {
 			c := &st.changes[i]
-			r := &it.e.rcpts[c.Rcpt]
+			r := &all[c.Rcpt]
 			key := postrider.Dest("")
-			if r.dest != nil {
-				key = r.dest.key
+			if d := s.queues[r.dest]; d != nil {
+				key = d.key
 			}
 			st.dests = append(st.dests, key)
-			st.news = append(st.news, r.state != c.State || r.tries != uint32(c.Tries))
+			st.news = append(st.news, r.state != c.State || r.tries != triesOf(c.Tries))
 			if !r.closed() && c.State != postrider.Waiting && c.Reported {
-				f.closes[it.e]++
+				f.close(e)
 				closed = true
 			}
 		}
-		before := f.closes[it.e]
-		l.fulfil(st, f) // which release does
-		closed = closed || f.closes[it.e] > before
-		st.last = closed && int(it.e.open) == f.closes[it.e]
+		before := f.closes[e.self]
+		s.fulfil(e, l, st, f) // which release does
+		closed = closed || f.closes[e.self] > before
+		st.last = closed && int(e.open) == f.closes[e.self]
 		st.woke = l.why == postrider.Wake
-		it.e.out.askWake(st)
+		s.outing(e).askWake(st)
 		it.meta = st.encode()
 	case kindAmend:
 		s.beginAmend(it, f)
@@ -388,27 +426,30 @@ func (s *Spool) applyItem(it *item) {
 	case kindAccept:
 		e := s.insert(it.add, it.at, it.size)
 		if s.keyOf != nil {
-			s.key(e, it.add.tos())
+			var few [4]smtp.Path
+			s.key(e, appendTos(few[:0], it.add.msg))
 		} else {
-			s.keepTos(e, it.add.tos())
+			s.keepTos(e, it.add.msg)
 		}
 	case kindState:
 		l := s.leases[it.token]
 		if l == nil { // another settlement of this group was the last of the message
 			return
 		}
-		s.applyState(it.e, it.state, it.at)
+		e := s.slab.at(it.e)
+		s.applyState(e, it.state, it.at)
 		s.release(it.token, l)
 		if l.why == postrider.Attempt {
-			s.ripen(it.e, it.state.at)
+			s.ripen(e, it.state.at)
 		}
-		s.forgetDone(it.e)
+		s.forgetDone(e)
 	case kindAmend:
-		if s.entries[it.e.id] != it.e { // a settlement of this group was its last
+		e := s.slab.at(it.e)
+		if e == nil { // a settlement of this group was its last
 			return
 		}
-		s.applyAmend(it.e, it.amend, it.at, false)
-		s.forgetDone(it.e)
+		s.applyAmend(e, it.amend, it.at, false)
+		s.forgetDone(e)
 	}
 }
 
@@ -418,8 +459,8 @@ func (s *Spool) applyState(e *entry, st *state, at location) {
 	}
 	if st.woke {
 		later := int64(never)
-		if e.waking() {
-			e.out.waking, later = false, e.out.later
+		if o := s.outing(e); o != nil && o.waking {
+			o.waking, later = false, o.later
 		}
 		s.setWake(e, later)
 	}

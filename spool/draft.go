@@ -24,7 +24,8 @@ type draft struct {
 	since int // Folder.Mark before it was made
 	size  int64
 	sums  []uint32
-	block uint32 // CRC of the block that is not full yet, of a file
+	few   [4]uint32 // what sums is of, mostly
+	block uint32    // CRC of the block that is not full yet, of a file
 	fill  int
 	err   error
 	state draftState
@@ -47,6 +48,8 @@ func (s *Spool) Create(ctx context.Context, id postrider.ID) (postrider.Draft, e
 	}
 	if id == "" {
 		id = s.newID()
+	} else if _, ok := packID(id); !ok {
+		return nil, fmt.Errorf("spool: %q is no ID", id)
 	}
 	return &draft{s: s, id: id}, nil
 }
@@ -67,6 +70,9 @@ func (d *draft) Write(p []byte) (int, error) {
 		}
 	}
 	if d.file == nil {
+		if d.buf == nil {
+			d.buf = *d.s.bufs.Get().(*[]byte)
+		}
 		d.buf = append(d.buf, p...)
 	} else if d.err = d.writeFile(p); d.err != nil {
 		return 0, d.err
@@ -83,6 +89,12 @@ func (d *draft) reserve(n int) bool {
 	}
 	return true
 }
+
+// The capacities of buffers that are used again for other drafts.
+const (
+	draftLeast = 8 << 10
+	draftMost  = 64 << 10
+)
 
 func (d *draft) path() string { return path.Join(d.s.dir, "big", string(d.id)) }
 
@@ -105,6 +117,10 @@ func (d *draft) spill() error {
 
 func (d *draft) freeBuf() {
 	d.s.draftBytes.Add(int64(-len(d.buf)))
+	if c := cap(d.buf); c >= draftLeast && c <= draftMost {
+		b := d.buf[:0]
+		d.s.bufs.Put(&b)
+	}
 	d.buf = nil
 }
 
@@ -135,7 +151,7 @@ func (d *draft) finish() error {
 	}
 	d.state = draftCommitting
 	if d.file == nil {
-		d.sums = blockSums(d.buf)
+		d.sums = blockSums(d.few[:0], d.buf)
 		return nil
 	}
 	if d.fill > 0 {
@@ -187,7 +203,11 @@ func (s *Spool) newID() postrider.ID {
 		old := s.idClock.Load()
 		next := max(old+1, now<<idCountBits)
 		if s.idClock.CompareAndSwap(old, next) {
-			return postrider.ID(base36(uint64(next>>idCountBits), 9) + base36(uint64(next&(1<<idCountBits-1)), 4) + s.bootID)
+			var b [idLen]byte
+			putBase36(b[:9], uint64(next>>idCountBits))
+			putBase36(b[9:13], uint64(next&(1<<idCountBits-1)))
+			copy(b[13:], s.bootID)
+			return postrider.ID(b[:])
 		}
 	}
 }
@@ -198,9 +218,13 @@ const idCountBits = 20
 // base36 prints the lowest n digits of v.
 func base36(v uint64, n int) string {
 	b := make([]byte, n)
-	for i := n - 1; i >= 0; i-- {
-		b[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[v%36]
+	putBase36(b, v)
+	return string(b)
+}
+
+func putBase36(b []byte, v uint64) {
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i] = idDigits[v%36]
 		v /= 36
 	}
-	return string(b)
 }

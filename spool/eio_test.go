@@ -71,7 +71,7 @@ func TestEIOAtEveryOperation(t *testing.T) {
 					}
 				}
 				for id := range refused {
-					if after.s.entries[id] != nil && last.Load() > int64(fail)+8 {
+					if after.s.entryOf(id) != nil && last.Load() > int64(fail)+8 {
 						t.Errorf("failure at %d: message %s was refused, and is back", fail, id)
 					}
 				}

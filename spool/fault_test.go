@@ -56,7 +56,7 @@ func TestDamageIsSetAsideAndTold(t *testing.T) {
 		for range 5 {
 			ids = append(ids, b.add(bytes.Repeat([]byte("0123456789"), 50), "a@x.example"))
 		}
-		off := b.s.entries[ids[2]].loc.off
+		off := b.s.placeOf(ids[2]).off
 		b.s.Close(context.Background())
 		f, err := b.fs.OpenFile("data/spool/seg/0000000001.seg", 2, 0)
 		if err != nil {
@@ -84,8 +84,8 @@ func TestDamagedBodyIsAReadError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
 		id := b.add(bytes.Repeat([]byte("0123456789"), 50), "a@x.example")
-		at := b.s.entries[id].loc
-		at.seg.f.WriteAt([]byte("X"), at.off+b.s.entries[id].recLen-20)
+		at := b.s.placeOf(id)
+		at.seg.f.WriteAt([]byte("X"), at.off+int64(b.s.entryOf(id).recLen)<<3-20)
 		c, err := b.s.Open(context.Background(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -170,8 +170,8 @@ func TestWakeLeaseEndsWithItsMessage(t *testing.T) {
 			}
 			b.reopen()
 			readBody(t, b.s, other)
-			if len(b.s.entries) != 1 {
-				t.Fatalf("%d messages", len(b.s.entries))
+			if b.s.slab.n != 1 {
+				t.Fatalf("%d messages", b.s.slab.n)
 			}
 			b.s.Close(context.Background())
 		})
@@ -227,7 +227,7 @@ func TestFullDiskEmpties(t *testing.T) {
 			t.Error("room without inodes")
 		}
 		b.reopen()
-		if n := len(b.s.entries); n != late+1 {
+		if n := b.s.slab.n; n != late+1 {
 			t.Errorf("%d messages, want %d", n, late+1)
 		}
 		b.s.Close(context.Background())
@@ -256,7 +256,7 @@ func TestWakeAskedForDuringAWakeLease(t *testing.T) {
 				}
 			}
 			for _, when := range []string{"before", "after"} {
-				if got := b.s.entries[id].wake; got != at.UnixNano() {
+				if got := b.s.entryOf(id).wake; got != at.UnixNano() {
 					t.Errorf("together %v: %s a start it wakes at %d, want %d", together, when, got, at.UnixNano())
 				}
 				b.reopen()

@@ -108,13 +108,14 @@ func (s *Spool) feed(ctx context.Context, name string, most int) iter.Seq2[[]pos
 
 // A follower walks along the log as it grows.
 type follower struct {
-	s    *Spool
-	read uint64 // LSN up to which the log was read
-	seg  *segment
-	sc   *scanner
-	max  uint64 // LSN up to which sc may read
-	off  int64  // in seg, of the first record that was not read
-	lsn  uint64 // of that record, at least
+	s       *Spool
+	read    uint64 // LSN up to which the log was read
+	seg     *segment
+	sc      *scanner // nil: no segment is open
+	scanner scanner
+	max     uint64 // LSN up to which sc may read
+	off     int64  // in seg, of the first record that was not read
+	lsn     uint64 // of that record, at least
 }
 
 // batch returns the events of the next records: at least most, unless the log
@@ -173,13 +174,14 @@ func (f *follower) open() (changed <-chan struct{}, err error) {
 		}
 		g.hold()
 		f.seg, f.max, f.off, f.lsn = g, limit, off, lsn
-		f.sc = &scanner{f: g.f, epoch: g.epoch, off: off, lsn: lsn, size: g.end}
+		f.scanner = scanner{f: g.f, epoch: g.epoch, off: off, lsn: lsn, size: g.end, buf: f.scanner.buf[:0], lend: true}
+		f.sc = &f.scanner
 		return nil, nil
 	}
 	if s.opt.ReadOnly {
 		return nil, io.EOF
 	}
-	return s.changed, nil
+	return s.watch(), nil
 }
 
 // events returns what a record tells.

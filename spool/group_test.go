@@ -215,12 +215,12 @@ func TestMoveKeepsEverything(t *testing.T) {
 				}
 			}
 		}
-		first := b.s.entries[id].loc.seg
+		first := b.s.placeOf(id).seg
 		for i := range 100 {
 			b.add(make([]byte, 600), fmt.Sprintf("a@d%d.example", i))
 			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
 		}
-		if b.s.entries[id].loc.seg == first || b.s.entries[woken].loc.seg == first {
+		if b.s.placeOf(id).seg == first || b.s.placeOf(woken).seg == first {
 			t.Fatal("nothing was moved")
 		}
 		for _, what := range []string{"after the move", "after a start"} {

@@ -67,13 +67,16 @@ func full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// mail reports whether a batch brings new mail.
+func (req *request) mail() bool { return len(req.batch.Add) > 0 && len(req.batch.Settle) == 0 }
+
 // splitMail parts the batches that bring new mail from those that settle.
 // A report comes with the settlement of what it is about.
 func splitMail(group []*request) (mail, rest []*request) {
 	for _, req := range group {
 		switch {
 		case req.items == nil:
-		case len(req.batch.Add) > 0 && len(req.batch.Settle) == 0:
+		case req.mail():
 			mail = append(mail, req)
 		default:
 			rest = append(rest, req)

@@ -4,9 +4,17 @@ package spool
 // item can be moved or removed from the middle.
 type heap[T any] struct {
 	items []T
+	by    *order[T]
+}
+
+// An order is what heaps of one kind share.
+type order[T any] struct {
 	less  func(a, b T) bool
 	place func(item T, i int)
 }
+
+// heapKept is how many places a heap keeps that has become empty.
+const heapKept = 16
 
 func (h *heap[T]) push(item T) {
 	h.items = append(h.items, item)
@@ -18,7 +26,9 @@ func (h *heap[T]) remove(i int) {
 	h.items[i] = h.items[last]
 	var zero T
 	h.items[last] = zero
-	h.items = h.items[:last]
+	if h.items = h.items[:last]; last == 0 && cap(h.items) > heapKept {
+		h.items = nil
+	}
 	if i < last {
 		h.fix(i)
 	}
@@ -35,7 +45,7 @@ func (h *heap[T]) up(i int) int {
 	item := h.items[i]
 	for i > 0 {
 		parent := (i - 1) / 2
-		if !h.less(item, h.items[parent]) {
+		if !h.by.less(item, h.items[parent]) {
 			break
 		}
 		h.put(h.items[parent], i)
@@ -52,10 +62,10 @@ func (h *heap[T]) down(i int) {
 		if child >= len(h.items) {
 			break
 		}
-		if child+1 < len(h.items) && h.less(h.items[child+1], h.items[child]) {
+		if child+1 < len(h.items) && h.by.less(h.items[child+1], h.items[child]) {
 			child++
 		}
-		if !h.less(h.items[child], item) {
+		if !h.by.less(h.items[child], item) {
 			break
 		}
 		h.put(h.items[child], i)
@@ -66,5 +76,5 @@ func (h *heap[T]) down(i int) {
 
 func (h *heap[T]) put(item T, i int) {
 	h.items[i] = item
-	h.place(item, i)
+	h.by.place(item, i)
 }

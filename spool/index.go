@@ -2,6 +2,7 @@ package spool
 
 import (
 	"math"
+	"strings"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -21,25 +22,52 @@ type location struct {
 	off int64
 }
 
-// An entry is one message. There may be millions: what is here is kept small.
+// A spot is a location in 8 octets. Records begin at multiples of 8.
+type spot struct {
+	seg uint32 // segment.slot; 0: none
+	off uint32 // in units of 8
+}
+
+func (s *Spool) location(at spot) location {
+	if at.seg == 0 {
+		return location{}
+	}
+	return location{s.slots[at.seg], int64(at.off) << 3}
+}
+
+func (at location) spot() spot {
+	if at.seg == nil {
+		return spot{}
+	}
+	return spot{at.seg.slot, uint32(at.off >> 3)}
+}
+
+// An entry is one message. There may be millions: it is 128 octets with its first
+// recipient, and has no pointer (slab.go).
 type entry struct {
-	id       postrider.ID
-	loc      location // its kindAccept or kindMove record
-	prev     *entry   // of the messages of loc.seg
-	next     *entry
-	recLen   int64 // of that record, for the balance of live octets
+	id       key
 	arrived  int64
-	wake     int64 // never: nothing to look at
-	rcpts    []rcptState
-	out      *outing // nil: no lease of it is out
-	wakePos  int32   // in Spool.wakes; -1: not there
-	open     int32   // recipients that are not yet settled and reported
-	untried  int32   // recipients in, or before, their first attempt
-	owed     int32   // recipients settled and not reported
-	priority int8    // MT-PRIORITY (RFC 6710)
-	again    bool    // accepted before the spool was opened
+	wake     int64  // never: nothing to look at
+	at       spot   // its kindAccept or kindMove record
+	recLen   uint32 // of that record in units of 8, for the balance of live octets
+	prev     ref    // of the messages of its segment
+	next     ref
+	link     ref // of those that share a bucket, or of free slots
+	self     ref // 0: free
+	gen      uint32
+	wakePos  int32 // in Spool.wakes; -1: not there
+	open     int32 // recipients that are not yet settled and reported
+	untried  int32 // recipients in, or before, their first attempt
+	owed     int32 // recipients settled and not reported
+	priority int8  // MT-PRIORITY (RFC 6710)
+	again    bool  // accepted before the spool was opened
 	big      bool
-	stuck    bool // its records cannot be read to be moved; the committer's own
+	stuck    bool // its records cannot be read to be moved
+	out      bool // it has an outing
+	wanted   bool // it stands in Spool.wants
+	future   bool // it stands in Spool.futures
+	many     bool // its recipients are in Spool.many
+	one      [1]rcptState
 }
 
 // An outing is what is kept of a message while leases of it are out.
@@ -64,30 +92,85 @@ func (o *outing) askWake(st *state) {
 	}
 }
 
-// waking reports whether a Wake lease of e is out.
-func (e *entry) waking() bool { return e.out != nil && e.out.waking }
-
-// A rcptState is one recipient of an entry.
-type rcptState struct {
-	due      int64
-	dest     *destQueue
-	parcel   *parcel  // nil: settled, or leased
-	last     location // the newest record about it; zero: the entry's own
-	tries    uint32
-	state    postrider.State
-	reported bool
-	leased   bool
-	held     bool
-	passed   bool
-	want     *wanted // asked for while leased: to bounce or to drop; nil: nothing
+// outing returns the outing of e; nil: no lease of it is out.
+func (s *Spool) outing(e *entry) *outing {
+	if !e.out {
+		return nil
+	}
+	return s.outings[e.self]
 }
 
-func (r *rcptState) closed() bool { return r.state != postrider.Waiting && r.reported }
-func (r *rcptState) owes() bool   { return r.state != postrider.Waiting && !r.reported }
+// waking reports whether a Wake lease of e is out.
+func (s *Spool) waking(e *entry) bool { return e.out && s.outings[e.self].waking }
+
+// A rcptState is one recipient of an entry. Its parcel, if it waits in one, is a
+// list by sib, ascending; the first of it stands in the heap.
+type rcptState struct {
+	due    int64
+	dest   uint32 // destQueue.num; 0: none yet
+	domain uint32 // in Spool.domains
+	why    uint32 // in Spool.replies: what was heard last
+	sib    int32  // the next one of its parcel; 0: none
+	pos    int32  // in destQueue.parcels or destQueue.ripe, or one of the values below
+	last   spot   // the newest record about it; zero: the entry's own
+	tries  uint16 // as far as they can be counted so
+	state  postrider.State
+	is     traits
+}
+
+// What stands in rcptState.pos of a recipient that is not the first of a parcel.
+const (
+	posNone   = -1 // in none: settled, held or leased
+	posBehind = -2 // behind the first
+)
+
+// Traits are what a recipient may be.
+type traits uint8
+
+const (
+	isReported traits = 1 << iota
+	isLeased
+	isHeld
+	isPassed
+	isRipe // first of a parcel in destQueue.ripe
+)
+
+func (t traits) has(what traits) bool { return t&what != 0 }
+
+func (t *traits) set(what traits, on bool) {
+	*t &^= what
+	if on {
+		*t |= what
+	}
+}
+
+func (r *rcptState) closed() bool { return r.state != postrider.Waiting && r.is.has(isReported) }
+func (r *rcptState) owes() bool   { return r.state != postrider.Waiting && !r.is.has(isReported) }
 func (r *rcptState) fresh() bool  { return r.state == postrider.Waiting && r.tries == 0 }
 
-// count adds what r contributes to the counters of its entry, n times.
-func (e *entry) count(r *rcptState, n int32) {
+// triesOf is a number of tries as an entry counts it.
+func triesOf(n int) uint16 { return uint16(min(max(n, 0), math.MaxUint16)) }
+
+// rcpts are the recipients of e.
+func (s *Spool) rcpts(e *entry) []rcptState {
+	if e.many {
+		return s.many[e.self]
+	}
+	return e.one[:]
+}
+
+// Where waiting recipients stand, for those who count them.
+const (
+	standQueued = iota // not tried yet
+	standActive
+	standDeferred
+	standHeld
+	stands // how many there are
+)
+
+// count adds what r contributes to the counters, n times. Whoever changes a
+// recipient takes it off before and adds it after.
+func (s *Spool) count(e *entry, r *rcptState, n int32) {
 	if !r.closed() {
 		e.open += n
 	}
@@ -97,160 +180,80 @@ func (e *entry) count(r *rcptState, n int32) {
 	if r.fresh() {
 		e.untried += n
 	}
-}
-
-// A parcel is recipients of one entry that wait for one destination until one
-// time.
-type parcel struct {
-	e    *entry
-	dest *destQueue
-	due  int64
-	many *[]int32 // nil: it is one recipient
-	one  [1]int32
-	pos  int32 // in destQueue.parcels, or destQueue.ripe
-	ripe bool  // in the latter
-}
-
-// rcpts are the recipients, ascending.
-func (p *parcel) rcpts() []int32 {
-	if p.many != nil {
-		return *p.many
+	if r.state != postrider.Waiting {
+		return
 	}
-	return p.one[:]
-}
-
-func (p *parcel) add(i int32) {
-	all := append(p.rcpts(), i)
-	p.many = &all
-}
-
-// A destQueue is what waits for one destination.
-type destQueue struct {
-	key     postrider.Dest
-	parcels heap[*parcel] // what is not due, or was not when last looked at: earliest first
-	ripe    heap[*parcel] // what is due, by rank (rank.go)
-	paused  int64         // until when; 0: not
-	pos     int           // in Spool.ready; -1: nothing waits
-	ripePos int           // in Spool.ripe; -1: nothing is due, or it is paused
-}
-
-// len is how many parcels wait.
-func (d *destQueue) len() int { return len(d.parcels.items) + len(d.ripe.items) }
-
-// next is when more of the destination can be claimed: something of it ripens, or
-// its pause ends.
-func (d *destQueue) next() int64 {
+	s.waiting += int(n)
+	d := s.queues[r.dest]
+	where := standQueued
 	switch {
-	case d.len() == 0 || d.key == postrider.DestHold:
-		return never
-	case d.ripePos < 0 && len(d.ripe.items) > 0:
-		return d.paused
-	case len(d.parcels.items) == 0:
-		return never
+	case r.is.has(isLeased):
+		where = standActive
+	case r.is.has(isHeld) || d != nil && d.key == postrider.DestHold:
+		where = standHeld
+	case r.tries > 0:
+		where = standDeferred
 	}
-	return max(d.parcels.items[0].due, d.paused)
-}
-
-func parcelLess(a, b *parcel) bool {
-	if a.due != b.due {
-		return a.due < b.due
-	}
-	if a.e != b.e {
-		return a.e.id < b.e.id
-	}
-	return a.rcpts()[0] < b.rcpts()[0]
-}
-
-func destLess(a, b *destQueue) bool {
-	if an, bn := a.next(), b.next(); an != bn {
-		return an < bn
-	}
-	return a.key < b.key
-}
-
-func wakeLess(a, b *entry) bool {
-	if a.wake != b.wake {
-		return a.wake < b.wake
-	}
-	return a.id < b.id
-}
-
-// dest returns the queue of a key, made if need be.
-func (s *Spool) dest(key postrider.Dest) *destQueue {
-	d := s.dests[key]
-	if d == nil {
-		d = &destQueue{key: key, pos: -1, ripePos: -1}
-		place := func(p *parcel, i int) { p.pos = int32(i) }
-		d.parcels = heap[*parcel]{less: parcelLess, place: place}
-		d.ripe = heap[*parcel]{less: rankLess, place: place}
-		s.dests[key] = d
-	}
-	return d
-}
-
-// settleDest puts d where it belongs after its parcels or its pause changed,
-// and forgets it when nothing is left of it.
-func (s *Spool) settleDest(d *destQueue) {
-	if d.ripePos >= 0 {
-		if len(d.ripe.items) == 0 {
-			s.unripe(d)
-		} else {
-			s.ripe.fix(d.ripePos)
-		}
-	}
-	switch {
-	case d.len() == 0 && d.pos >= 0:
-		s.ready.remove(d.pos)
-		d.pos = -1
-	case d.len() > 0 && d.pos < 0:
-		s.ready.push(d)
-	case d.pos >= 0:
-		s.ready.fix(d.pos)
-	}
-	if d.len() == 0 && d.paused == 0 {
-		delete(s.dests, d.key)
+	s.stand[where] += int(n)
+	if d != nil {
+		d.stand[where] += n
 	}
 }
 
-// detach takes a waiting recipient's whole parcel out of its queue.
-func (s *Spool) detach(p *parcel) {
-	if p.ripe {
-		p.dest.ripe.remove(int(p.pos))
-	} else {
-		p.dest.parcels.remove(int(p.pos))
+func (s *Spool) wakeLess(a, b ref) bool {
+	ae, be := s.slab.get(a), s.slab.get(b)
+	if ae.wake != be.wake {
+		return ae.wake < be.wake
 	}
-	for _, i := range p.rcpts() {
-		p.e.rcpts[i].parcel = nil
-	}
-	s.settleDest(p.dest)
+	return ae.id.less(be.id)
 }
 
-// enqueue forms parcels of those of the given recipients that wait and are not
-// leased, and puts them into their queues.
-func (s *Spool) enqueue(e *entry, rcpts []int32) {
-	var made []*parcel
-next:
-	for _, i := range rcpts {
-		r := &e.rcpts[i]
-		if r.state != postrider.Waiting || r.leased || r.held || r.parcel != nil {
-			continue
-		}
-		for _, p := range made {
-			if p.dest.key == r.dest.key && p.due == r.due {
-				p.add(i)
-				r.parcel = p
-				continue next
-			}
-		}
-		r.dest = s.dest(r.dest.key)
-		p := &parcel{e: e, dest: r.dest, due: r.due, one: [1]int32{i}}
-		r.parcel = p
-		made = append(made, p)
+// initIndex makes an index of nothing.
+func (s *Spool) initIndex() {
+	s.slab = slab{}
+	s.many, s.outings = map[ref][]rcptState{}, map[ref]*outing{}
+	s.wants = map[ref]map[int32]*wanted{}
+	s.futures, s.futureOf = map[string]map[ref]int64{}, map[ref]string{}
+	s.dests, s.queues, s.freeQueues = map[postrider.Dest]*destQueue{}, make([]*destQueue, 1), nil
+	s.leases = map[uint64]*lease{}
+	s.domains, s.replies = interner{}, interner{}
+	s.waiting, s.liveBytes, s.stand = 0, 0, [stands]int{}
+	place := func(p parcel, i int) { _, r := s.first(p); r.pos = int32(i) }
+	s.byDue = &order[parcel]{s.parcelLess, place}
+	s.byRank = &order[parcel]{s.rankLess, place}
+	s.ready = heap[*destQueue]{by: &order[*destQueue]{s.destLess, func(d *destQueue, i int) { d.pos = int32(i) }}}
+	s.ripe = heap[*destQueue]{by: &order[*destQueue]{s.ripeDestLess, func(d *destQueue, i int) { d.ripePos = int32(i) }}}
+	s.wakes = heap[ref]{by: &order[ref]{s.wakeLess, func(at ref, i int) { s.slab.get(at).wakePos = int32(i) }}}
+}
+
+// Bounds of the texts that the index keeps, in octets.
+const (
+	replyMax   = 200     // of the text of a reply; the log has all of it
+	repliesMax = 4 << 20 // of all of them; beyond it a reply is its numbers
+)
+
+// setWhy keeps what was heard last about r.
+func (s *Spool) setWhy(r *rcptState, reply smtp.Reply) {
+	s.replies.drop(r.why)
+	r.why = 0
+	if reply.Code == 0 {
+		return
 	}
-	for _, p := range made {
-		p.dest.parcels.push(p)
-		s.settleDest(p.dest)
+	reply.Text = reply.Text[:min(len(reply.Text), replyMax)]
+	e := encoder{s.scratch[:0]}
+	e.reply(reply)
+	if r.why = s.replies.add(e.b, repliesMax); r.why == 0 {
+		reply.Text, e.b = "", e.b[:0]
+		e.reply(reply)
+		r.why = s.replies.add(e.b, math.MaxInt)
 	}
+	s.scratch = e.b
+}
+
+// setDomain keeps the domain of r.
+func (s *Spool) setDomain(r *rcptState, domain string) {
+	s.scratch = append(s.scratch[:0], strings.ToLower(domain)...)
+	r.domain = s.domains.add(s.scratch, math.MaxInt)
 }
 
 // setWake places e among the messages that want to be looked at.
@@ -261,7 +264,7 @@ func (s *Spool) setWake(e *entry, at int64) {
 		s.wakes.remove(int(e.wakePos))
 		e.wakePos = -1
 	case at != never && e.wakePos < 0:
-		s.wakes.push(e)
+		s.wakes.push(e.self)
 	case at != never:
 		s.wakes.fix(int(e.wakePos))
 	}
@@ -270,8 +273,9 @@ func (s *Spool) setWake(e *entry, at int64) {
 // wakeBy sees to it that e is looked at by the given time.
 func (s *Spool) wakeBy(e *entry, at int64) {
 	switch {
-	case e.waking():
-		e.out.later = min(e.out.later, at)
+	case s.waking(e):
+		o := s.outing(e)
+		o.later = min(o.later, at)
 	case at < e.wake:
 		s.setWake(e, at)
 	}
@@ -285,92 +289,152 @@ func (s *Spool) ripen(e *entry, now int64) {
 	}
 }
 
+// newEntry adds a message of n recipients. It is of no segment and counted
+// nowhere yet.
+func (s *Spool) newEntry(k key, n int) *entry {
+	e := s.slab.add(k)
+	if e.many = n != 1; e.many {
+		s.many[e.self] = make([]rcptState, n)
+	}
+	all := s.rcpts(e)
+	for i := range all {
+		all[i].pos = posNone
+	}
+	return e
+}
+
 // insert adds a message to the index. Its recipients have no queue before
 // Rekey was called.
 func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
 	m := a.msg
-	e := &entry{id: m.ID, arrived: nanos(m.Arrived), wake: never, wakePos: -1, big: a.big, priority: m.Priority}
-	e.rcpts = make([]rcptState, len(m.Recipients))
+	k, _ := packID(m.ID)
+	e := s.newEntry(k, len(m.Recipients))
+	e.arrived, e.big, e.priority = nanos(m.Arrived), a.big, m.Priority
+	all := s.rcpts(e)
 	for i := range m.Recipients {
-		r := &m.Recipients[i]
-		e.rcpts[i] = rcptState{due: nanos(r.Due), state: r.State, reported: r.Reported, tries: uint32(r.Tries), held: r.Held, passed: r.Passed}
-		e.count(&e.rcpts[i], 1)
-		if r.State == postrider.Waiting {
-			s.waiting++
-		}
+		from, r := &m.Recipients[i], &all[i]
+		r.due, r.state, r.tries = nanos(from.Due), from.State, triesOf(from.Tries)
+		r.is.set(isReported, from.Reported)
+		r.is.set(isHeld, from.Held)
+		r.is.set(isPassed, from.Passed)
+		s.setDomain(r, from.To.Domain)
+		s.setWhy(r, from.Reply)
+		s.count(e, r, 1)
 	}
-	s.entries[m.ID] = e
 	s.place(e, loc, recLen)
+	s.setFuture(e, m.Source.Account, nanos(m.Release))
 	if a.wake > 0 {
 		s.setWake(e, a.wake)
 	}
 	return e
 }
 
+// setFuture notes that an account has sent a message that waits for its release.
+func (s *Spool) setFuture(e *entry, account string, release int64) {
+	if release == 0 || account == "" {
+		return
+	}
+	e.future = true
+	s.futureOf[e.self] = account
+	all := s.futures[account]
+	if all == nil {
+		all = map[ref]int64{}
+		s.futures[account] = all
+	}
+	all[e.self] = release
+}
+
 // place says where the record of a message lies now.
 func (s *Spool) place(e *entry, loc location, recLen int64) {
-	if e.loc.seg != nil {
-		e.loc.seg.unlink(e)
-		s.liveBytes -= e.recLen
+	if e.at.seg != 0 {
+		s.unlink(e)
 	}
-	e.loc, e.recLen = loc, recLen
-	loc.seg.link(e)
-	s.liveBytes += recLen
+	e.at, e.recLen = loc.spot(), uint32(recLen>>3)
+	s.link(e)
 }
 
-// key gives every waiting recipient its queue, and joins those that share one.
-func (s *Spool) key(e *entry, tos []smtp.Path) {
-	all := make([]int32, 0, len(e.rcpts))
-	for i := range e.rcpts {
-		r := &e.rcpts[i]
-		if r.state != postrider.Waiting {
-			continue
-		}
-		if r.parcel != nil {
-			s.detach(r.parcel)
-		}
-		key := s.keyOf(tos[i])
-		if r.passed {
-			key = key.Past(tos[i])
-		}
-		r.dest = s.dest(key)
-		all = append(all, int32(i))
-	}
-	s.enqueue(e, all)
-}
-
-// change makes recipient c.Rcpt what c says.
+// change makes recipient c.Rcpt what c says. It waits in no parcel.
 func (s *Spool) change(e *entry, c *postrider.Change, loc location) {
-	r := &e.rcpts[c.Rcpt]
-	e.count(r, -1)
-	if r.state == postrider.Waiting {
-		s.waiting--
-	}
-	if c.State == postrider.Waiting {
-		s.waiting++
-	}
-	r.state, r.reported, r.tries = c.State, c.Reported, uint32(c.Tries)
+	r := &s.rcpts(e)[c.Rcpt]
+	s.count(e, r, -1)
+	r.state, r.tries = c.State, triesOf(c.Tries)
+	r.is.set(isReported, c.Reported)
 	r.due = nanos(c.Due)
-	r.last = loc
-	e.count(r, 1)
+	r.last = loc.spot()
+	s.setWhy(r, c.Reply)
+	s.count(e, r, 1)
 }
 
 // forgetDone forgets e if nothing is left of it to do.
 func (s *Spool) forgetDone(e *entry) {
 	if e.open == 0 {
+		if e.big {
+			s.discardBig(e.id.name())
+		}
 		s.forget(e)
-		s.discardBig(e)
 	}
 }
 
 // forget drops a message of which nothing is left to do. A Wake lease that is
 // still out holds nothing any more, and ends.
 func (s *Spool) forget(e *entry) {
-	if e.waking() {
-		delete(s.leases, e.out.wakeToken)
+	if s.waking(e) {
+		delete(s.leases, s.outing(e).wakeToken)
 	}
 	s.setWake(e, never)
-	e.loc.seg.unlink(e)
-	s.liveBytes -= e.recLen
-	delete(s.entries, e.id)
+	if e.at.seg != 0 {
+		s.unlink(e)
+	}
+	all := s.rcpts(e)
+	for i := range all {
+		r := &all[i]
+		s.detach(e, int32(i))
+		s.count(e, r, -1)
+		s.setDest(r, nil)
+		s.domains.drop(r.domain)
+		s.replies.drop(r.why)
+	}
+	delete(s.outings, e.self)
+	delete(s.wants, e.self)
+	if e.many {
+		delete(s.many, e.self)
+	}
+	if e.future {
+		account := s.futureOf[e.self]
+		if delete(s.futures[account], e.self); len(s.futures[account]) == 0 {
+			delete(s.futures, account)
+		}
+		delete(s.futureOf, e.self)
+	}
+	s.slab.remove(e)
+}
+
+// link adds e, whose record was just written, to the messages of its segment.
+func (s *Spool) link(e *entry) {
+	g := s.slots[e.at.seg]
+	e.prev, e.next = g.tail, 0
+	if g.tail != 0 {
+		s.slab.get(g.tail).next = e.self
+	} else {
+		g.head = e.self
+	}
+	g.tail = e.self
+	s.liveBytes += int64(e.recLen) << 3
+}
+
+// unlink takes e out of the messages of its segment.
+func (s *Spool) unlink(e *entry) {
+	g := s.slots[e.at.seg]
+	if e.prev != 0 {
+		s.slab.get(e.prev).next = e.next
+	} else {
+		g.head = e.next
+	}
+	if e.next != 0 {
+		s.slab.get(e.next).prev = e.prev
+	} else {
+		g.tail = e.prev
+	}
+	e.prev, e.next, e.at = 0, 0, spot{}
+	s.liveBytes -= int64(e.recLen) << 3
 }

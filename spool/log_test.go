@@ -20,7 +20,7 @@ func TestLostFirstGroupIsTold(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
 		first := b.add([]byte("x"), "a@x.example")
 		second := b.add([]byte("y"), "a@x.example")
-		at, end := b.s.entries[first].loc, b.s.entries[second].loc.off
+		at, end := b.s.placeOf(first), b.s.placeOf(second).off
 		at.seg.f.WriteAt(make([]byte, end-at.off), at.off)
 		b.reopen()
 		readBody(t, b.s, second)
@@ -102,7 +102,7 @@ func TestGiveBackWhatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
 		id := b.add([]byte("x"), "a@x.example")
-		at := b.s.entries[id].loc
+		at := b.s.placeOf(id)
 		at.seg.f.WriteAt([]byte{0xff, 0xff}, at.off+headerLen+5)
 		b.settle(b.mustClaim(postrider.Attempt, 0))
 		b.mustClaim(postrider.Attempt, 0)
@@ -127,7 +127,7 @@ func TestLazySyncFails(t *testing.T) {
 		}
 		time.Sleep(2 * lazySyncTime)
 		synctest.Wait()
-		if g := b.s.entries[id].rcpts[0].last.seg; g.n == 1 {
+		if g := b.s.location(b.s.rcpts(b.s.entryOf(id))[0].last).seg; g.n == 1 {
 			t.Error("the index points to what was given up")
 		}
 		dead := b.s

@@ -16,22 +16,24 @@ const rankStep = 10 * time.Minute
 func (e *entry) lead() int64 { return int64(e.priority) * int64(rankStep) }
 
 // rankLess orders the parcels of one destination that are due.
-func rankLess(a, b *parcel) bool {
-	if ar, br := a.due-a.e.lead(), b.due-b.e.lead(); ar != br {
+func (s *Spool) rankLess(a, b parcel) bool {
+	ae, ar := s.first(a)
+	be, br := s.first(b)
+	if ar, br := ar.due-ae.lead(), br.due-be.lead(); ar != br {
 		return ar < br
 	}
-	return parcelLess(a, b)
+	return s.parcelLess(a, b)
 }
 
 // rank orders the destinations of which something is due. Where one was paused, its
 // time counts from the end of that.
-func (d *destQueue) rank() int64 {
-	p := d.ripe.items[0]
-	return max(p.due, d.paused) - p.e.lead()
+func (s *Spool) rank(d *destQueue) int64 {
+	e, r := s.first(d.ripe.items[0])
+	return max(r.due, d.paused) - e.lead()
 }
 
-func ripeDestLess(a, b *destQueue) bool {
-	if ar, br := a.rank(), b.rank(); ar != br {
+func (s *Spool) ripeDestLess(a, b *destQueue) bool {
+	if ar, br := s.rank(a), s.rank(b); ar != br {
 		return ar < br
 	}
 	return a.key < b.key
@@ -42,27 +44,31 @@ func ripeDestLess(a, b *destQueue) bool {
 func (s *Spool) mature(now int64) {
 	for len(s.ready.items) > 0 {
 		d := s.ready.items[0]
-		if d.next() > now {
+		if s.next(d) > now {
 			return
 		}
-		for len(d.parcels.items) > 0 && d.parcels.items[0].due <= now {
+		for len(d.parcels.items) > 0 {
 			p := d.parcels.items[0]
+			_, r := s.first(p)
+			if r.due > now {
+				break
+			}
 			d.parcels.remove(0)
-			p.ripe = true
+			r.is.set(isRipe, true)
 			d.ripe.push(p)
 		}
 		if d.ripePos < 0 {
 			s.ripe.push(d)
 		} else {
-			s.ripe.fix(d.ripePos)
+			s.ripe.fix(int(d.ripePos))
 		}
-		s.ready.fix(d.pos)
+		s.ready.fix(int(d.pos))
 	}
 }
 
 // unripe takes a destination out of those that can be claimed from.
 func (s *Spool) unripe(d *destQueue) {
-	s.ripe.remove(d.ripePos)
+	s.ripe.remove(int(d.ripePos))
 	d.ripePos = -1
 }
 

@@ -14,19 +14,18 @@ import (
 // ranked is a spool of memory alone, of which the index is used.
 func ranked(now *time.Time) *Spool {
 	s := &Spool{
-		entries: map[postrider.ID]*entry{}, dests: map[postrider.Dest]*destQueue{}, leases: map[uint64]*lease{},
-		changed: make(chan struct{}), now: func() time.Time { return *now },
+		now:   func() time.Time { return *now },
 		keyOf: func(to smtp.Path) postrider.Dest { return postrider.Dest(to.Domain) },
 	}
-	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
-	s.ripe = heap[*destQueue]{less: ripeDestLess, place: func(d *destQueue, i int) { d.ripePos = i }}
-	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = int32(i) }}
+	s.initIndex()
 	return s
 }
 
 func (s *Spool) put(id string, due time.Time, priority int8, domain string) *entry {
-	e := &entry{id: postrider.ID(id), wake: never, wakePos: -1, priority: priority, rcpts: []rcptState{{due: due.UnixNano()}}}
-	s.entries[e.id] = e
+	k, _ := packID(postrider.ID(id))
+	e := s.newEntry(k, 1)
+	e.priority, e.one[0].due = priority, due.UnixNano()
+	s.count(e, &e.one[0], 1)
 	s.key(e, []smtp.Path{{Local: "x", Domain: domain}})
 	return e
 }
@@ -77,11 +76,11 @@ func TestPriorityStarvesNobody(t *testing.T) {
 		s.put(fmt.Sprintf("urgent%06d", i), now, 9, "x")
 		s.put(fmt.Sprintf("another%06d", i), now, 9, "x")
 		e := s.ripeTop(now)
-		if e.id == "low" {
+		if e.id.name() == "low" {
 			return
 		}
-		if due := e.rcpts[0].due; due > start.Add(18*rankStep).UnixNano() {
-			t.Fatalf("%s, due after %v, goes first", e.id, time.Duration(due-start.UnixNano()))
+		if due := e.one[0].due; due > start.Add(18*rankStep).UnixNano() {
+			t.Fatalf("%s, due after %v, goes first", e.id.name(), time.Duration(due-start.UnixNano()))
 		}
 		s.take(now.UnixNano(), 10)
 		now = now.Add(time.Minute)
@@ -91,7 +90,7 @@ func TestPriorityStarvesNobody(t *testing.T) {
 
 func (s *Spool) ripeTop(now time.Time) *entry {
 	s.mature(now.UnixNano())
-	return s.ripe.items[0].ripe.items[0].e
+	return s.slab.get(s.ripe.items[0].ripe.items[0].e)
 }
 
 // Whatever is put, paused, moved and taken in whatever order, a claim gives the best
@@ -117,7 +116,7 @@ func TestRankAgainstSearch(t *testing.T) {
 		default:
 			want := s.search(now.UnixNano(), live)
 			l, ok := s.take(now.UnixNano(), 10)
-			if ok != (want != nil) || ok && l.ID != want.id {
+			if ok != (want != nil) || ok && l.ID != want.id.name() {
 				t.Fatalf("step %d: took %q (%v), want %v", step, l.ID, ok, want)
 			}
 			delete(live, l.ID)
@@ -129,19 +128,18 @@ func TestRankAgainstSearch(t *testing.T) {
 }
 
 func (s *Spool) search(now int64, live map[postrider.ID]*entry) (best *entry) {
+	parcelOf := func(e *entry) parcel { return parcel{e.self, 0} }
 	rank := func(e *entry) (int64, postrider.Dest) {
-		p := e.rcpts[0].parcel
-		best := p
+		best, d := e, s.queues[e.one[0].dest]
 		for _, other := range live { // the destination ranks by its best
-			if q := other.rcpts[0].parcel; q.dest == p.dest && q.due <= now && rankLess(q, best) {
-				best = q
+			if r := &other.one[0]; r.dest == d.num && r.due <= now && s.rankLess(parcelOf(other), parcelOf(best)) {
+				best = other
 			}
 		}
-		return max(best.due, p.dest.paused) - best.e.lead(), p.dest.key
+		return max(best.one[0].due, d.paused) - best.lead(), d.key
 	}
 	for _, e := range live {
-		p := e.rcpts[0].parcel
-		if p.due > now || p.dest.paused > now {
+		if r := &e.one[0]; r.due > now || s.queues[r.dest].paused > now {
 			continue
 		}
 		if best == nil {
@@ -150,7 +148,7 @@ func (s *Spool) search(now int64, live map[postrider.ID]*entry) (best *entry) {
 		}
 		er, ek := rank(e)
 		br, bk := rank(best)
-		if er < br || er == br && ek < bk || ek == bk && rankLess(p, best.rcpts[0].parcel) {
+		if er < br || er == br && ek < bk || ek == bk && s.rankLess(parcelOf(e), parcelOf(best)) {
 			best = e
 		}
 	}
@@ -171,11 +169,17 @@ func TestPriorityIsStored(t *testing.T) {
 		if p != 0 && (a.msg.Priority != p || a.msg.HoldFor != time.Hour) || !a.msg.Recipients[0].Expanded || a.msg.Recipients[1].Uncertain != "mx" {
 			t.Errorf("%+v comes back as %+v", m, a.msg)
 		}
-		var e encoder
-		e.message(&entry{id: "x", loc: location{seg: &segment{}}, priority: p, big: p > 0, wake: never}, a, mark{seg: &segment{}})
-		l := &loaded{}
-		if err := l.decodeMessages(e.b); err != nil || l.messages[0].e.priority != p || l.messages[0].e.big != (p > 0) {
-			t.Errorf("a snapshot says %v of priority %d", l.messages, p)
+		now := time.Now()
+		s, g := ranked(&now), &segment{n: 3}
+		s.enlist(g)
+		k, _ := packID("x")
+		var e messageEncoder
+		e.message(&standing{entry: entry{id: k, priority: p, big: p > 0, wake: never}, loc: location{seg: g}, rcpts: make([]rcptState, 2),
+			last: make([]location, 2), whys: []string{"why", "why"}}, a, mark{seg: g})
+		d := &messageDecoder{s: s, segments: map[uint64]*segment{3: g}}
+		d.b = e.b
+		if err := d.message(); err != nil || len(d.b) > 0 || s.entryOf("x").priority != p || s.entryOf("x").big != (p > 0) {
+			t.Errorf("a snapshot says %v, %v of priority %d", s.entryOf("x"), err, p)
 		}
 	}
 }

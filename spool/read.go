@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/vfs"
@@ -20,37 +18,90 @@ import (
 // not those that were written.
 var ErrDamaged = errors.New("spool: damaged on disk")
 
+// How many octets of a record are read at once, in the hope that its meta is among
+// them.
+const (
+	readFirst = 1 << 10  // where the body is not wanted, or is long
+	readWhole = 16 << 10 // of a record that is no longer: all of it
+)
+
 // readRecord reads the header and the meta of the record at a place that the
-// index knows. Its segment is held by the caller.
-func readRecord(at location) (header, []byte, error) {
-	var b [headerLen]byte
-	if _, err := at.seg.f.ReadAt(b[:], at.off); err != nil {
-		return header{}, nil, fmt.Errorf("spool: read record: %w", err)
+// index knows, and returns as much of the body as came with them: want octets are
+// read if the record has them. Its segment is held by the caller.
+func readRecord(at location, want int) (h header, meta, body []byte, err error) {
+	b := make([]byte, max(want, headerLen))
+	n, err := at.seg.f.ReadAt(b, at.off)
+	if err != nil && !(err == io.EOF && n >= headerLen) {
+		return header{}, nil, nil, fmt.Errorf("spool: read record: %w", err)
 	}
-	h, err := parseHeader(b[:], at.seg.epoch)
+	h, err = parseHeader(b[:n], at.seg.epoch)
 	if err != nil {
-		return header{}, nil, fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(at.seg.n), at.off)
+		return header{}, nil, nil, fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(at.seg.n), at.off)
 	}
-	meta := make([]byte, h.metaLen)
-	if _, err := at.seg.f.ReadAt(meta, at.off+headerLen); err != nil {
-		return header{}, nil, fmt.Errorf("spool: read record: %w", err)
+	if headerLen+h.metaLen > n {
+		b = append(b[:n], make([]byte, headerLen+h.metaLen-n)...)
+		if _, err := at.seg.f.ReadAt(b[n:], at.off+int64(n)); err != nil {
+			return header{}, nil, nil, fmt.Errorf("spool: read record: %w", err)
+		}
+		n = len(b)
 	}
+	meta = b[headerLen : headerLen+h.metaLen : headerLen+h.metaLen]
 	if checksum(meta) != h.metaCRC {
-		return header{}, nil, fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(at.seg.n), at.off)
+		return header{}, nil, nil, fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(at.seg.n), at.off)
 	}
-	return h, meta, nil
+	return h, meta, b[headerLen+h.metaLen : min(n, headerLen+h.metaLen+h.bodyLen)], nil
 }
 
 // A reading is what the records of a message say, with their segments held.
 type reading struct {
 	*accepted
-	body location   // where the body begins, of a message in the log
-	held []*segment // that of the body is the first
+	body  location // where the body begins, of a message in the log
+	whole []byte   // the body, where it was read with the record
+	held  []*segment
+	one   [1]*segment // what held is of, mostly; that of the body is the first
+}
+
+// A plan is what is to be read of a message: its records as they lie at one moment.
+type plan struct {
+	at    location
+	size  int // of the record at that place
+	rcpts []rcptState
+	one   [1]rcptState
+	lasts []location // of each recipient its newest record; nil: of none
+}
+
+// plan says what is to be read of e, and holds the segments. Spool.mu is held.
+func (s *Spool) plan(e *entry, p *plan, r *reading) {
+	p.at, p.size = s.location(e.at), int(e.recLen)<<3
+	p.rcpts = append(p.one[:0], s.rcpts(e)...)
+	p.at.seg.hold()
+	r.held = append(r.one[:0], p.at.seg)
+	for i := range p.rcpts {
+		if p.rcpts[i].last == (spot{}) {
+			continue
+		}
+		if p.lasts == nil {
+			p.lasts = make([]location, len(p.rcpts))
+		}
+		p.lasts[i] = s.location(p.rcpts[i].last)
+		p.lasts[i].seg.hold()
+		r.held = append(r.held, p.lasts[i].seg)
+	}
+}
+
+// lookup returns the handle of a message.
+func (s *Spool) lookup(id postrider.ID) (handle, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.slab.find(id); e != nil {
+		return e.handle(), nil
+	}
+	return handle{}, postrider.ErrNotFound
 }
 
 // read returns a message as it stands now.
-func (s *Spool) read(e *entry) (*postrider.Message, error) {
-	r, err := s.readAll(e)
+func (s *Spool) read(h handle) (*postrider.Message, error) {
+	r, err := s.readAll(h)
 	if err != nil {
 		return nil, err
 	}
@@ -59,33 +110,33 @@ func (s *Spool) read(e *entry) (*postrider.Message, error) {
 }
 
 // readAll is read that leaves the segments held, for the reading of the body.
-func (s *Spool) readAll(e *entry) (*reading, error) {
+func (s *Spool) readAll(h handle) (*reading, error) {
 	s.mu.Lock()
-	if s.entries[e.id] != e || e.loc.seg.gone {
+	e := s.slab.at(h)
+	if e == nil || s.slots[e.at.seg].gone {
 		s.mu.Unlock()
 		return nil, postrider.ErrNotFound
 	}
-	at := e.loc
-	at.seg.hold()
-	r := &reading{held: []*segment{at.seg}}
-	rcpts := slices.Clone(e.rcpts)
-	for i := range rcpts {
-		if g := rcpts[i].last.seg; g != nil {
-			g.hold()
-			r.held = append(r.held, g)
-		}
-	}
+	r, p := &reading{}, &plan{}
+	s.plan(e, p, r)
+	id := e.id
 	s.mu.Unlock()
-	if err := r.readEntry(at, rcpts); err != nil {
+	return r, s.carryOut(r, p, id.name(), readFirst)
+}
+
+// carryOut reads what a plan says, and lets go of its segments after an error.
+func (s *Spool) carryOut(r *reading, p *plan, id postrider.ID, want int) error {
+	if err := r.readEntry(p, want); err != nil {
 		s.dropSegments(r.held)
-		return nil, fmt.Errorf("message %s: %w", e.id, err)
+		return fmt.Errorf("message %s: %w", id, err)
 	}
-	return r, nil
+	return nil
 }
 
 // readEntry reads the record of a message and what its later records say.
-func (r *reading) readEntry(at location, rcpts []rcptState) error {
-	h, meta, err := readRecord(at)
+func (r *reading) readEntry(p *plan, want int) error {
+	at, rcpts, lasts := p.at, p.rcpts, p.lasts
+	h, meta, body, err := readRecord(at, min(want, p.size))
 	if err != nil {
 		return err
 	}
@@ -94,11 +145,17 @@ func (r *reading) readEntry(at location, rcpts []rcptState) error {
 		return fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(at.seg.n), at.off)
 	}
 	r.accepted, r.body = a, location{at.seg, at.off + headerLen + int64(h.metaLen)}
+	if len(body) == h.bodyLen {
+		r.whole = body
+	}
 	for i := range rcpts {
-		a.msg.Recipients[i].Held, a.msg.Recipients[i].Passed = rcpts[i].held, rcpts[i].passed
-		last := rcpts[i].last
-		if last.seg == nil {
+		a.msg.Recipients[i].Held, a.msg.Recipients[i].Passed = rcpts[i].is.has(isHeld), rcpts[i].is.has(isPassed)
+		if rcpts[i].last == (spot{}) {
 			a.msg.Recipients[i].Due = fromNanos(rcpts[i].due)
+		}
+	}
+	for i, last := range lasts {
+		if last.seg == nil {
 			continue
 		}
 		changes, err := readChanges(last, rcpts)
@@ -106,22 +163,22 @@ func (r *reading) readEntry(at location, rcpts []rcptState) error {
 			return err
 		}
 		for j := range changes {
-			if n := changes[j].Rcpt; n < len(rcpts) && rcpts[n].last == last {
+			if n := changes[j].Rcpt; n < len(rcpts) && lasts[n] == last {
 				apply(&a.msg.Recipients[n], &changes[j])
 				a.msg.Recipients[n].Due = fromNanos(rcpts[n].due)
 				if n != i {
-					rcpts[n].last = location{} // read already
+					lasts[n] = location{} // read already
 				}
 			}
 		}
-		rcpts[i].last = location{}
+		lasts[i] = location{}
 	}
 	return nil
 }
 
 // readChanges reads what a later record says of recipients.
 func readChanges(at location, rcpts []rcptState) ([]postrider.Change, error) {
-	h, meta, err := readRecord(at)
+	h, meta, _, err := readRecord(at, readFirst)
 	if err != nil {
 		return nil, err
 	}
@@ -146,21 +203,27 @@ func readChanges(at location, rcpts []rcptState) ([]postrider.Change, error) {
 // Open implements postrider.Spool.
 func (s *Spool) Open(ctx context.Context, id postrider.ID) (postrider.Content, error) {
 	s.mu.Lock()
-	e := s.entries[id]
-	closed := s.closed
-	s.mu.Unlock()
+	e := s.slab.find(id)
 	switch {
-	case closed:
+	case s.closed:
+		s.mu.Unlock()
 		return nil, postrider.ErrClosed
 	case e == nil:
+		s.mu.Unlock()
 		return nil, postrider.ErrNotFound
 	}
-	r, err := s.readAll(e)
-	if err != nil {
+	r, p := &reading{}, &plan{}
+	s.plan(e, p, r)
+	h := e.handle()
+	s.mu.Unlock()
+	want := p.size
+	if want > readWhole {
+		want = readFirst
+	}
+	if err := s.carryOut(r, p, id, want); err != nil {
 		return nil, err
 	}
-	s.dropSegments(r.held[1:])
-	c := &content{s: s, a: r.accepted, seg: r.held[0], file: r.body.seg.f, off: r.body.off}
+	c := &content{s: s, a: r.accepted, seg: r.held[0], file: r.body.seg.f, off: r.body.off, whole: r.whole}
 	if r.big {
 		f, err := s.fs.OpenFile(path.Join(s.dir, "big", string(id)), os.O_RDONLY, 0)
 		switch {
@@ -169,27 +232,30 @@ func (s *Spool) Open(ctx context.Context, id postrider.ID) (postrider.Content, e
 		case errors.Is(err, fs.ErrNotExist):
 			c.gone = err // the sender can still be told
 		default:
-			c.Close()
+			s.dropSegments(r.held)
 			return nil, fmt.Errorf("spool: message %s: %w", id, err)
 		}
 	}
 	s.mu.Lock()
-	if e.out != nil {
-		e.out.msg = r.msg
+	if e := s.slab.at(h); e != nil && e.out {
+		s.outings[h.at].msg = r.msg
 	}
+	files := dropAll(r.held[1:])
 	s.mu.Unlock()
+	closeAll(files)
 	return c, nil
 }
 
 // A content is an open message.
 type content struct {
-	s    *Spool
-	a    *accepted
-	seg  *segment // held
-	file vfs.File // where the body is
-	off  int64    // and where in it
-	own  bool     // file is its own, to be closed
-	gone error    // why there is no file
+	s     *Spool
+	a     *accepted
+	seg   *segment // held
+	file  vfs.File // where the body is
+	off   int64    // and where in it
+	own   bool     // file is its own, to be closed
+	whole []byte   // the body of a message in the log, if it was read with its record
+	gone  error    // why there is no file
 }
 
 // Message implements postrider.Content.
@@ -256,6 +322,10 @@ func (r *contentReader) fill() {
 	}
 	off := int64(r.block) * blockLen
 	n := min(blockLen, a.size-off)
+	if whole := r.c.whole; int64(len(whole)) == a.size && a.size <= blockLen && !a.big {
+		r.take(whole)
+		return
+	}
 	if r.buf == nil {
 		r.buf = make([]byte, n)
 	}
@@ -264,36 +334,16 @@ func (r *contentReader) fill() {
 		r.err = fmt.Errorf("spool: message %s: %w", a.msg.ID, err)
 		return
 	}
+	r.take(b)
+}
+
+// take gives out the next block, if it is what was written.
+func (r *contentReader) take(b []byte) {
+	a := r.c.a
 	if checksum(b) != a.sums[r.block] {
-		r.err = fmt.Errorf("message %s: %w: content at octet %d", a.msg.ID, ErrDamaged, off)
+		r.err = fmt.Errorf("message %s: %w: content at octet %d", a.msg.ID, ErrDamaged, r.block*blockLen)
 		return
 	}
 	r.block++
 	r.rest = b
-}
-
-// Scan implements postrider.Spool.
-func (s *Spool) Scan(ctx context.Context) iter.Seq2[*postrider.Message, error] {
-	return func(yield func(*postrider.Message, error) bool) {
-		s.mu.Lock()
-		all := make([]*entry, 0, len(s.entries))
-		for _, e := range s.entries {
-			all = append(all, e)
-		}
-		s.mu.Unlock()
-		slices.SortFunc(all, func(a, b *entry) int { return strings.Compare(string(a.id), string(b.id)) })
-		for _, e := range all {
-			if err := ctx.Err(); err != nil {
-				yield(nil, err)
-				return
-			}
-			m, err := s.read(e)
-			if errors.Is(err, postrider.ErrNotFound) {
-				continue
-			}
-			if !yield(m, err) {
-				return
-			}
-		}
-	}
 }

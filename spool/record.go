@@ -102,9 +102,8 @@ func parseHeader(b []byte, epoch uint32) (header, error) {
 	return h, nil
 }
 
-// blockSums returns a CRC for each block of body.
-func blockSums(body []byte) []uint32 {
-	sums := make([]uint32, 0, (len(body)+blockLen-1)/blockLen)
+// blockSums appends a CRC for each block of body.
+func blockSums(sums []uint32, body []byte) []uint32 {
 	for len(body) > 0 {
 		n := min(len(body), blockLen)
 		sums = append(sums, checksum(body[:n]))

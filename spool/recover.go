@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider"
-	"github.com/postrider/postrider/smtp"
 )
 
 // Recovery reads the log in one pass and builds the index. Two things can be
@@ -73,23 +72,21 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err := r.finish(); err != nil {
 		return err
 	}
-	for _, e := range s.entries {
-		s.applyWants(e) // before the contents are looked for: what was dropped needs none
-	}
+	s.slab.each(s.applyWants) // before the contents are looked for: what was dropped needs none
 	if err := s.checkBig(r); err != nil {
 		return err
 	}
 	now := s.now().UnixNano()
-	for _, e := range s.entries {
+	s.slab.each(func(e *entry) {
 		if e.owed > 0 {
 			// The log does not tell when what is owed wanted a look, as a Wake lease may
 			// have been out when that was written down.
 			s.wakeBy(e, now)
 		}
 		if e.open == 0 {
-			s.drop(e)
+			s.forget(e)
 		}
-	}
+	})
 	if s.opt.ReadOnly {
 		return nil
 	}
@@ -133,10 +130,10 @@ func (s *Spool) forgetAll() {
 	for _, g := range s.segments {
 		g.f.Close()
 	}
-	s.segments, s.waiting, s.liveBytes, s.remover.left = nil, 0, 0, nil
-	s.entries, s.recovered = map[postrider.ID]*entry{}, nil
+	s.segments, s.slots, s.freeSlots, s.remover.left = nil, make([]*segment, 1), nil, nil
+	s.recovered = recovered{}
 	s.readers, s.readerNames = map[string]*feedReader{}, nil
-	s.wakes.items = nil
+	s.initIndex()
 }
 
 func (r *recovery) segments(ctx context.Context, numbers []uint64) error {
@@ -167,7 +164,7 @@ func (r *recovery) segment(n uint64) error {
 		return fmt.Errorf("spool: open segment: %w", err)
 	}
 	g := &segment{n: n, f: f, end: segmentHeaderLen}
-	s.segments = append(s.segments, g)
+	s.enlist(g)
 	st, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("spool: open segment: %w", err)
@@ -227,6 +224,7 @@ func (r *recovery) border(g *segment) {
 func (r *recovery) leave(g *segment) error {
 	s := r.s
 	s.segments = s.segments[:len(s.segments)-1]
+	s.unslot(g)
 	s.remover.left = append(s.remover.left, g.n)
 	return g.f.Close()
 }
@@ -437,48 +435,48 @@ func (r *recovery) apply(g *segment, rec *scanned) error {
 		if err != nil {
 			return err
 		}
-		if old := s.entries[a.msg.ID]; old != nil {
-			s.drop(old)
+		if old := s.slab.find(a.msg.ID); old != nil {
+			s.forget(old)
 		}
 		e := s.insert(a, at, rec.size())
 		e.again = true
-		s.keepTos(e, a.tos())
+		s.keepTos(e, a.msg)
 	case kindState:
 		st, err := decodeState(rec.meta)
 		if err != nil {
 			return err
 		}
-		e := s.entries[st.id]
+		e := s.slab.find(st.id)
 		if e == nil {
 			return nil // forgotten since: its segment was removed
 		}
 		for i := range st.changes {
-			if st.changes[i].Rcpt >= len(e.rcpts) {
+			if st.changes[i].Rcpt >= len(s.rcpts(e)) {
 				return fmt.Errorf("message %s has no recipient %d", st.id, st.changes[i].Rcpt)
 			}
 		}
-		st.changes = slices.DeleteFunc(st.changes, func(c postrider.Change) bool { return st.overtaken(e, &c) })
+		st.changes = slices.DeleteFunc(st.changes, func(c postrider.Change) bool { return s.overtaken(e, st, &c) })
 		s.applyState(e, st, at)
 		if e.open == 0 {
-			s.drop(e)
+			s.forget(e)
 		}
 	case kindAmend:
 		a, err := decodeAmendment(rec.meta)
 		if err != nil {
 			return err
 		}
-		e := s.entries[a.id]
+		e := s.slab.find(a.id)
 		if e == nil {
 			return nil
 		}
 		for _, n := range a.rcpts {
-			if int(n) >= len(e.rcpts) {
+			if int(n) >= len(s.rcpts(e)) {
 				return fmt.Errorf("message %s has no recipient %d", a.id, n)
 			}
 		}
 		s.applyAmend(e, a, at, true)
 		if e.open == 0 {
-			s.drop(e)
+			s.forget(e)
 		}
 	case kindCursor:
 		c, err := decodeCursor(rec.meta)
@@ -497,36 +495,9 @@ func (r *recovery) apply(g *segment, rec *scanned) error {
 // overtaken reports whether the change says of a recipient that it still waits,
 // whom an operator had ended meanwhile, and the snapshot knows that end already:
 // its amendment lies before the mark, and is not read again.
-func (st *state) overtaken(e *entry, c *postrider.Change) bool {
-	return c.State == postrider.Waiting && e.rcpts[c.Rcpt].state != postrider.Waiting &&
+func (s *Spool) overtaken(e *entry, st *state, c *postrider.Change) bool {
+	return c.State == postrider.Waiting && s.rcpts(e)[c.Rcpt].state != postrider.Waiting &&
 		slices.ContainsFunc(st.done, func(f fulfilled) bool { return int(f.rcpt) == c.Rcpt })
-}
-
-// drop forgets a message during recovery.
-func (s *Spool) drop(e *entry) {
-	for i := range e.rcpts {
-		if e.rcpts[i].state == postrider.Waiting {
-			s.waiting--
-		}
-	}
-	s.forget(e)
-	e.loc = location{}
-}
-
-// An unkeyed is a message whose recipients have no queue yet, with their
-// addresses.
-type unkeyed struct {
-	e   *entry
-	tos []smtp.Path
-}
-
-// keepTos keeps addresses for the first Rekey. Those of messages that were
-// dropped go when they are as many as the others.
-func (s *Spool) keepTos(e *entry, tos []smtp.Path) {
-	if len(s.recovered) >= 2*len(s.entries)+1024 {
-		s.recovered = slices.DeleteFunc(s.recovered, func(u unkeyed) bool { return u.e.loc.seg == nil })
-	}
-	s.recovered = append(s.recovered, unkeyed{e, tos})
 }
 
 // damaged notes damage, and sets the segment aside as it is.
@@ -572,20 +543,20 @@ func (s *Spool) checkBig(r *recovery) error {
 	for _, de := range entries {
 		id := postrider.ID(de.Name())
 		there[id] = true
-		if e := s.entries[id]; (e == nil || !e.big) && !s.opt.ReadOnly {
+		if e := s.slab.find(id); (e == nil || !e.big) && !s.opt.ReadOnly {
 			if err := r.orphan(de.Name()); err != nil {
 				return fmt.Errorf("spool: remove a content without message: %w", err)
 			}
 		}
 	}
-	for _, e := range s.entries {
+	s.slab.each(func(e *entry) {
 		switch {
-		case !e.big || there[e.id]:
+		case !e.big || there[e.id.name()]:
 		case e.open == 0:
 			e.big = false // it went when all was settled
 		default:
-			r.damage = append(r.damage, fmt.Sprintf("the content of message %s is gone from %s", e.id, dir))
+			r.damage = append(r.damage, fmt.Sprintf("the content of message %s is gone from %s", e.id.name(), dir))
 		}
-	}
+	})
 	return nil
 }

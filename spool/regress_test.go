@@ -66,11 +66,11 @@ func TestSnapshotKnowsWhatWasWanted(t *testing.T) {
 			if err := b.s.snapshot(at); err != nil {
 				t.Fatal(err)
 			}
-			want := b.s.entries[id].rcpts[0]
+			want := b.s.rcpts(b.s.entryOf(id))[0]
 			b.next(b.fs.Kill())
-			got := b.s.entries[id].rcpts[0]
-			if got.state != postrider.Failed || got.reported != want.reported || len(b.alarms) > 0 {
-				t.Errorf("%v: state %v, reported %v; it was %v, %v; alarms %q", do, got.state, got.reported, want.state, want.reported, b.alarms)
+			got := b.s.rcpts(b.s.entryOf(id))[0]
+			if got.state != postrider.Failed || got.is != want.is || len(b.alarms) > 0 {
+				t.Errorf("%v: state %v, %v; it was %v, %v; alarms %q", do, got.state, got.is, want.state, want.is, b.alarms)
 			}
 			b.s.Close(context.Background())
 		})
@@ -88,18 +88,20 @@ func TestSegmentStaysUntilItsEndIsDurable(t *testing.T) {
 			b.add(bytes.Repeat([]byte("y"), 1000), "b@held.example")
 		}
 		first := b.s.segments[0]
-		for e := first.head; e != nil; e = first.head {
-			if e.id == id {
-				if e = e.next; e == nil {
+		for at := first.head; at != 0; at = first.head {
+			e := b.s.slab.get(at)
+			if e.id.name() == id {
+				if e.next == 0 {
 					break
 				}
+				e = b.s.slab.get(e.next)
 			}
-			b.amend(postrider.Amendment{ID: e.id, Do: postrider.AmendDrop, Reply: bounceReply})
+			b.amend(postrider.Amendment{ID: e.id.name(), Do: postrider.AmendDrop, Reply: bounceReply})
 		}
 		b.settle(l, delivered(0)) // lazy
 		synctest.Wait()
 		b.next(b.fs.Crash(vfs.KeepNone))
-		if b.s.entries[id] == nil {
+		if b.s.entryOf(id) == nil {
 			t.Errorf("the message went with its segment, its end did not come: alarms %q", b.alarms)
 		}
 		b.s.Close(context.Background())
@@ -172,7 +174,7 @@ func TestStartAfterAFailedSyncAndAKill(t *testing.T) {
 		ids := []postrider.ID{a.Message.ID, b.add([]byte("third"), "a@held.example")}
 		b.next(b.fs.Crash(vfs.KeepNone))
 		for _, id := range ids {
-			if b.s.entries[id] == nil {
+			if b.s.entryOf(id) == nil {
 				t.Errorf("message %s, which a start had taken, is gone", id)
 			}
 		}

@@ -19,6 +19,7 @@ type scanner struct {
 	lsn   uint64
 	buf   []byte // of the file, from at on
 	at    int64
+	lend  bool // the meta of a record is good until the next
 }
 
 // windowLen is how much a scanner reads at once.
@@ -78,7 +79,10 @@ func (sc *scanner) record(off int64) (scanned, error) {
 	if checksum(b) != h.metaCRC {
 		return scanned{}, errNoRecord
 	}
-	return scanned{header: h, off: off, meta: bytes.Clone(b)}, nil
+	if !sc.lend {
+		b = bytes.Clone(b)
+	}
+	return scanned{header: h, off: off, meta: b}, nil
 }
 
 // findMagic returns the next place from off on that may begin a record.

@@ -28,8 +28,9 @@ type segment struct {
 	// Guarded by Spool.mu.
 	end  int64  // octets that count
 	last uint64 // LSN of the last record that counts; first-1: none
-	head *entry // messages whose record lies here, in the order of their records
-	tail *entry
+	slot uint32 // in Spool.slots; 0: not there
+	head ref    // messages whose record lies here, in the order of their records
+	tail ref
 	refs int  // readers
 	gone bool // removed: close f when refs is 0
 
@@ -145,40 +146,42 @@ func (g *segment) drop() vfs.File {
 
 // dropSegments ends holds, and closes what nobody reads any more.
 func (s *Spool) dropSegments(held []*segment) {
-	var files []vfs.File
 	s.mu.Lock()
+	files := dropAll(held)
+	s.mu.Unlock()
+	closeAll(files)
+}
+
+// dropAll ends holds, and returns the files to be closed. Spool.mu is held.
+func dropAll(held []*segment) (files []vfs.File) {
 	for _, g := range held {
 		if f := g.drop(); f != nil {
 			files = append(files, f)
 		}
 	}
-	s.mu.Unlock()
+	return files
+}
+
+func closeAll(files []vfs.File) {
 	for _, f := range files {
 		f.Close()
 	}
 }
 
-// link adds e, whose record was just written, to the messages of g.
-func (g *segment) link(e *entry) {
-	e.prev, e.next = g.tail, nil
-	if g.tail != nil {
-		g.tail.next = e
-	} else {
-		g.head = e
+// enlist adds g at the end of the log.
+func (s *Spool) enlist(g *segment) {
+	s.segments = append(s.segments, g)
+	if n := len(s.freeSlots); n > 0 {
+		g.slot, s.freeSlots = s.freeSlots[n-1], s.freeSlots[:n-1]
+		s.slots[g.slot] = g
+		return
 	}
-	g.tail = e
+	g.slot = uint32(len(s.slots))
+	s.slots = append(s.slots, g)
 }
 
-func (g *segment) unlink(e *entry) {
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		g.head = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
-		g.tail = e.prev
-	}
-	e.prev, e.next = nil, nil
+// unslot is for a segment that no location names any more.
+func (s *Spool) unslot(g *segment) {
+	s.slots[g.slot] = nil
+	s.freeSlots = append(s.freeSlots, g.slot)
 }

@@ -9,8 +9,6 @@ import (
 	"path"
 	"slices"
 
-	"github.com/postrider/postrider"
-	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -101,8 +99,9 @@ type snapshotWriter struct {
 	off      int64
 	lsn      uint64
 	abandons int // of segments, before the first message was read
-	group    encoder
-	n        int // messages written
+	group    messageEncoder
+	now      standing // the message in hand
+	n        int      // messages written
 }
 
 // awaitSynced waits until all that the snapshot may have seen is durable. What a
@@ -114,7 +113,7 @@ func (w *snapshotWriter) awaitSynced() error {
 	s.mu.Unlock()
 	for {
 		s.mu.Lock()
-		done, void, changed := s.synced >= seen, s.closed || s.abandons != w.abandons, s.changed
+		done, void, changed := s.synced >= seen, s.closed || s.abandons != w.abandons, s.watch()
 		s.mu.Unlock()
 		if void {
 			return errSnapshotVoid
@@ -138,7 +137,7 @@ func (w *snapshotWriter) record(kind uint8, meta []byte) error {
 
 // snapshotEpoch stands in the records of every snapshot: its file is written
 // from its beginning, and has no other life to be confused with.
-const snapshotEpoch = 1
+const snapshotEpoch = 2
 
 func (w *snapshotWriter) all() error {
 	s := w.s
@@ -151,8 +150,8 @@ func (w *snapshotWriter) all() error {
 		return err
 	}
 	for _, g := range segments {
-		for _, e := range s.entriesOf(g) {
-			if err := w.message(e); err != nil {
+		for _, h := range s.entriesOf(g) {
+			if err := w.message(h); err != nil {
 				return err
 			}
 		}
@@ -188,12 +187,14 @@ func (w *snapshotWriter) head(segments []*segment) []byte {
 }
 
 // entriesOf returns the messages whose record lies in g.
-func (s *Spool) entriesOf(g *segment) []*entry {
+func (s *Spool) entriesOf(g *segment) []handle {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []*entry
-	for e := g.head; e != nil; e = e.next {
-		all = append(all, e)
+	var all []handle
+	for at := g.head; at != 0; {
+		e := s.slab.get(at)
+		all = append(all, e.handle())
+		at = e.next
 	}
 	return all
 }
@@ -209,29 +210,26 @@ func (w *snapshotWriter) flush() error {
 
 // message writes one message as it stands now; none if it is gone by now, or
 // lies beyond the mark, from where the log will be read.
-func (w *snapshotWriter) message(e *entry) error {
+func (w *snapshotWriter) message(h handle) error {
 	s := w.s
 	s.mu.Lock()
+	e := s.slab.at(h)
 	switch {
 	case s.closed:
 		s.mu.Unlock()
 		return errSnapshotVoid
-	case s.entries[e.id] != e || w.at.before(e.loc):
+	case e == nil || w.at.before(s.location(e.at)):
 		s.mu.Unlock()
 		return nil
-	case e.wanted(): // soon over, and not worth a form of its own
+	case e.wanted: // soon over, and not worth a form of its own
 		s.mu.Unlock()
 		return errSnapshotVoid
 	}
-	now := *e
-	now.rcpts = slices.Clone(e.rcpts)
-	if e.waking() {
-		now.wake = s.now().UnixNano()
-	}
+	now := w.standing(e)
 	now.loc.seg.hold()
 	s.mu.Unlock()
 	defer s.dropSegments([]*segment{now.loc.seg})
-	_, meta, err := readRecord(now.loc)
+	_, meta, _, err := readRecord(now.loc, min(readFirst, int(now.recLen)<<3))
 	if err != nil {
 		return err
 	}
@@ -240,7 +238,7 @@ func (w *snapshotWriter) message(e *entry) error {
 		return fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(now.loc.seg.n), now.loc.off)
 	}
 	w.n++
-	w.group.message(&now, a, w.at)
+	w.group.message(now, a, w.at)
 	if len(w.group.b) < snapshotGroup {
 		return nil
 	}
@@ -252,49 +250,15 @@ func (m mark) before(at location) bool {
 	return at.seg.n > m.seg.n || at.seg.n == m.seg.n && at.off >= m.off
 }
 
-func (e *encoder) message(m *entry, a *accepted, at mark) {
-	e.str(string(m.id))
-	e.uint(m.loc.seg.n)
-	e.int(m.loc.off)
-	e.int(m.recLen)
-	e.int(a.msg.Size)
-	e.int(m.arrived)
-	e.int(m.wake)
-	e.uint(flags(m.big) | zigzag(m.priority)<<1)
-	e.uint(uint64(len(m.rcpts)))
-	for i := range m.rcpts {
-		r := &m.rcpts[i]
-		e.path(a.msg.Recipients[i].To)
-		e.int(r.due)
-		e.uint(uint64(r.tries))
-		e.uint(uint64(r.state))
-		last := r.last
-		if last.seg != nil && at.before(last) {
-			last = location{} // the log tells it again
-		}
-		e.uint(flags(r.reported, r.held, r.passed, last.seg != nil))
-		if last.seg != nil {
-			e.uint(last.seg.n)
-			e.int(last.off)
-		}
-	}
-}
-
-// A loaded is a snapshot that was read.
+// A loaded is a snapshot that was read, with its messages as they were written.
 type loaded struct {
 	at       mark // its seg is nil
 	n        uint64
 	oldest   uint64             // segment
 	segments map[uint64]segment // what was known of them: epoch, last and end
 	readers  []cursor
-	messages []loadedMessage
-}
-
-type loadedMessage struct {
-	e    *entry
-	seg  uint64
-	last []uint64 // of each recipient: the segment of rcptState.last; 0: none. nil: of none
-	tos  []smtp.Path
+	messages [][]byte
+	count    uint64 // of messages
 }
 
 // loadSnapshot reads the snapshot; nil: there is none, or none that is whole.
@@ -325,13 +289,11 @@ func (s *Spool) loadSnapshot() (*loaded, error) {
 				return nil, err
 			}
 		case rec.kind == kindSnapMessages && l != nil:
-			if err := l.decodeMessages(rec.meta); err != nil {
-				return nil, err
-			}
+			l.messages = append(l.messages, rec.meta)
 		case rec.kind == kindSnapEnd && l != nil:
 			d := decoder{b: rec.meta}
-			if n := d.uint(); d.bad || n != uint64(len(l.messages)) {
-				return nil, errors.New("messages are missing from it")
+			if l.count = d.uint(); d.bad {
+				return nil, errors.New("its end does not decode")
 			}
 			return l, nil
 		default:
@@ -360,39 +322,6 @@ func decodeSnapHead(meta []byte) (*loaded, error) {
 	return l, nil
 }
 
-func (l *loaded) decodeMessages(meta []byte) error {
-	d := decoder{b: meta}
-	for len(d.b) > 0 {
-		m := loadedMessage{e: &entry{wakePos: -1, again: true}}
-		m.e.id, m.seg = postrider.ID(d.str()), d.uint()
-		m.e.loc.off, m.e.recLen = d.int(), d.int()
-		d.int() // the size, which the record has too
-		m.e.arrived, m.e.wake = d.int(), d.int()
-		f := d.uint()
-		m.e.big, m.e.priority = f&1 != 0, unzigzag(f>>1)
-		n := d.count()
-		m.e.rcpts, m.tos = make([]rcptState, n), make([]smtp.Path, n)
-		for i := range n {
-			r := &m.e.rcpts[i]
-			m.tos[i] = d.path()
-			r.due, r.tries, r.state = d.int(), uint32(d.uint()), postrider.State(d.uint())
-			f := d.uint()
-			r.reported, r.held, r.passed = f&1 != 0, f&2 != 0, f&4 != 0
-			if f&8 != 0 {
-				if m.last == nil {
-					m.last = make([]uint64, n)
-				}
-				m.last[i], r.last.off = d.uint(), d.int()
-			}
-		}
-		l.messages = append(l.messages, m)
-	}
-	if d.bad {
-		return errors.New("a message of it does not decode")
-	}
-	return nil
-}
-
 // reaches reports whether the segments of the log go without a hole up to the
 // one with the mark. Where they do not, the log is to be read, which tells of it.
 func (l *loaded) reaches(numbers []uint64) bool {
@@ -416,51 +345,4 @@ func (l *loaded) reaches(numbers []uint64) bool {
 func (l *loaded) fits(g *segment) bool {
 	known, ok := l.segments[g.n]
 	return ok && known.epoch == g.epoch
-}
-
-// put builds the index out of a snapshot. The segments up to the mark are open;
-// what lay in others is gone, or has moved beyond the mark.
-func (r *recovery) put(l *loaded) error {
-	s := r.s
-	s.entries = make(map[postrider.ID]*entry, len(l.messages))
-	s.recovered = make([]unkeyed, 0, len(l.messages))
-	byNumber := map[uint64]*segment{}
-	for _, g := range s.segments {
-		byNumber[g.n] = g
-	}
-	for i := range l.messages {
-		m := &l.messages[i]
-		g := byNumber[m.seg]
-		if g == nil {
-			continue
-		}
-		e, off, wake := m.e, m.e.loc.off, m.e.wake
-		e.loc, e.wake = location{}, never // of no list and no heap yet
-		for j := range e.rcpts {
-			rc := &e.rcpts[j]
-			if m.last != nil && m.last[j] != 0 {
-				if rc.last.seg = byNumber[m.last[j]]; rc.last.seg == nil {
-					return errors.New("it names a segment that is gone")
-				}
-			}
-			e.count(rc, 1)
-			if rc.state == postrider.Waiting {
-				s.waiting++
-			}
-		}
-		s.entries[e.id] = e
-		s.keepTos(e, m.tos)
-		s.place(e, location{g, off}, e.recLen)
-		if wake != never {
-			s.setWake(e, wake)
-		}
-		if e.open == 0 {
-			s.drop(e)
-		}
-	}
-	for _, c := range l.readers {
-		rd := s.reader(c.reader)
-		rd.lsn, rd.stored = c.lsn, c.lsn
-	}
-	return nil
 }

@@ -23,23 +23,23 @@ func (b *bench) dump() string {
 	defer b.s.mu.Unlock()
 	var lines []string
 	waits := 0
-	for _, e := range b.s.entries {
-		line := fmt.Sprintf("%s at %d/%d len %d wake %d open %d untried %d owed %d big %v:", e.id, e.loc.seg.n, e.loc.off, e.recLen,
+	b.s.slab.each(func(e *entry) {
+		loc := b.s.location(e.at)
+		line := fmt.Sprintf("%s at %d/%d len %d wake %d open %d untried %d owed %d big %v:", e.id.name(), loc.seg.n, loc.off, e.recLen,
 			e.wake, e.open, e.untried, e.owed, e.big)
-		for i := range e.rcpts {
-			r := &e.rcpts[i]
+		for _, r := range b.s.rcpts(e) {
 			if r.state == postrider.Waiting {
 				waits++
 			}
 			where := "-"
-			if r.last.seg != nil {
-				where = fmt.Sprintf("%d/%d", r.last.seg.n, r.last.off)
+			if last := b.s.location(r.last); last.seg != nil {
+				where = fmt.Sprintf("%d/%d", last.seg.n, last.off)
 			}
-			line += fmt.Sprintf(" [%s due %d tries %d reported %v held %v queued %v last %s]", r.state, r.due, r.tries, r.reported, r.held, r.parcel != nil, where)
-			line += fmt.Sprint(r.passed)
+			line += fmt.Sprintf(" [%s due %d tries %d reported %v held %v queued %v last %s]", r.state, r.due, r.tries, r.is.has(isReported), r.is.has(isHeld), r.pos != posNone, where)
+			line += fmt.Sprintf("%v in %s, heard %q", r.is.has(isPassed), b.s.domains.text(r.domain), b.s.replies.text(r.why))
 		}
 		lines = append(lines, line)
-	}
+	})
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + fmt.Sprintf("\nwaiting %d, counted %d, live %d", b.s.waiting, waits, b.s.liveBytes)
 }
@@ -54,9 +54,8 @@ func (b *bench) mix(rng *rand.Rand) {
 		}
 		b.add(bytes.Repeat([]byte("x"), rng.IntN(3000)), to...)
 	case 3:
-		for id := range b.s.entries {
-			b.amend(postrider.Amendment{ID: id, Do: postrider.Amend(rng.IntN(6)), Due: time.Now(), Reply: bounceReply})
-			break
+		if all := b.s.names(); len(all) > 0 {
+			b.amend(postrider.Amendment{ID: all[rng.IntN(len(all))], Do: postrider.Amend(rng.IntN(6)), Due: time.Now(), Reply: bounceReply})
 		}
 	default:
 		l, ok := b.claim()
@@ -142,8 +141,8 @@ func TestSnapshotSparesReading(t *testing.T) {
 		})
 		b.open()
 		b.fs.SetHook(nil)
-		if len(b.s.entries) != 60 || read > 0 {
-			t.Errorf("%d messages, the first segment was read %d times", len(b.s.entries), read)
+		if b.s.slab.n != 60 || read > 0 {
+			t.Errorf("%d messages, the first segment was read %d times", b.s.slab.n, read)
 		}
 		b.s.Rekey(func(smtp.Path) postrider.Dest { return "free" }) // the addresses are known, and are read again later
 		for range 60 {
@@ -175,8 +174,8 @@ func TestBadSnapshotIsLeft(t *testing.T) {
 			}
 			f.Close()
 			b.open()
-			if len(b.s.entries) != 60 || len(b.alarms) != 1 || !strings.Contains(b.alarms[0], "the whole log is read") {
-				t.Errorf("%d messages, alarms %q", len(b.s.entries), b.alarms)
+			if b.s.slab.n != 60 || len(b.alarms) != 1 || !strings.Contains(b.alarms[0], "the whole log is read") {
+				t.Errorf("%d messages, alarms %q", b.s.slab.n, b.alarms)
 			}
 			b.s.Close(context.Background())
 		})
@@ -189,7 +188,7 @@ func TestUnreadableIsSetAsideAtTheNextStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
 		bad := b.add([]byte("x"), "a@held.example")
-		at := b.s.entries[bad].loc
+		at := b.s.placeOf(bad)
 		at.seg.f.WriteAt([]byte("damage"), at.off+headerLen)
 		for range 120 {
 			b.add(bytes.Repeat([]byte("x"), 600), "a@x.example")
@@ -233,8 +232,8 @@ func TestSnapshotKnowsAnEmptySegment(t *testing.T) {
 			synctest.Wait()
 		}
 		b.reopen()
-		if len(b.alarms) > 0 || len(b.s.entries) != 61 {
-			t.Errorf("%d messages, alarms %q", len(b.s.entries), b.alarms)
+		if len(b.alarms) > 0 || b.s.slab.n != 61 {
+			t.Errorf("%d messages, alarms %q", b.s.slab.n, b.alarms)
 		}
 		b.s.Close(context.Background())
 	})

@@ -64,7 +64,8 @@ type Spool struct {
 	draftBytes atomic.Int64
 	idClock    atomic.Int64 // milliseconds, shifted by idCountBits, and a count
 	bootID     string
-	blocks     sync.Pool // *[]byte of blockLen
+	bufs       sync.Pool // *[]byte of drafts
+	answers    sync.Pool // chan error of requests
 
 	// Of the committer alone (run).
 	rand          *rand.Rand
@@ -74,6 +75,7 @@ type Spool struct {
 	unsynced      []*item
 	rewrite       []*item // to be written again with the next group
 	buf           []byte
+	group         []*request // that is being written
 	trash         []trashItem
 	spare         bool  // the file is there
 	sinceSnapshot int64 // octets of log
@@ -97,22 +99,40 @@ type Spool struct {
 	segments    []*segment // oldest first
 	abandons    int        // segments given up
 	synced      uint64     // LSN up to which all is durable
-	entries     map[postrider.ID]*entry
-	recovered   []unkeyed // until the first Rekey, in the order of the log; some are dropped since
+	slots       []*segment // of entry.at and rcptState.last; the first is not used
+	freeSlots   []uint32
+	slab        slab                      // the entries
+	many        map[ref][]rcptState       // recipients of messages that have not just one
+	outings     map[ref]*outing           // of messages with leases out
+	wants       map[ref]map[int32]*wanted // of recipients that are leased
+	futures     map[string]map[ref]int64  // by account: messages that their sender holds back, and until when
+	futureOf    map[ref]string
+	domains     interner  // of the recipients, in lower case
+	replies     interner  // that were heard last, encoded
+	recovered   recovered // until the first Rekey
 	dests       map[postrider.Dest]*destQueue
+	queues      []*destQueue // by destQueue.num; the first is nil
+	freeQueues  []uint32
 	sweptDests  int
+	byDue       *order[parcel]
+	byRank      *order[parcel]
 	ready       heap[*destQueue] // by when more of one is due
 	ripe        heap[*destQueue] // those of which something is due, by rank
-	wakes       heap[*entry]
+	wakes       heap[ref]
 	leases      map[uint64]*lease
 	token       uint64
 	keyOf       func(smtp.Path) postrider.Dest
 	waiting     int // recipients
+	stand       [stands]int
+	scratch     []byte
 	liveBytes   int64
 	logBytes    int64
 	readers     map[string]*feedReader
 	readerNames []string      // in the order of their first appearance
-	changed     chan struct{} // closed at each change that a waiter may wait for
+	changed     chan struct{} // closed when more is durable; nil: nobody waits
+	told        durable       // when it was made
+	sooner      chan struct{} // closed when a lease can be given before awaited; nil: nobody waits
+	awaited     int64
 }
 
 // setDefaults fills the zero fields of o.
@@ -149,24 +169,20 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s := &Spool{
 		fs: o.FS, dir: o.Dir, opt: o, now: o.Now, rand: o.Rand,
 		bootID:   base36(o.Rand.Uint64(), 7),
-		entries:  map[postrider.ID]*entry{},
-		dests:    map[postrider.Dest]*destQueue{},
-		leases:   map[uint64]*lease{},
+		slots:    make([]*segment, 1),
 		readers:  map[string]*feedReader{},
 		requests: make(chan *request, requestsMax),
 		remove:   make(chan removal, 64),
 		stop:     make(chan struct{}),
 		stopped:  make(chan struct{}),
 		removed:  make(chan struct{}),
-		changed:  make(chan struct{}),
 	}
-	s.ready = heap[*destQueue]{less: destLess, place: func(d *destQueue, i int) { d.pos = i }}
-	s.ripe = heap[*destQueue]{less: ripeDestLess, place: func(d *destQueue, i int) { d.ripePos = i }}
-	s.wakes = heap[*entry]{less: wakeLess, place: func(e *entry, i int) { e.wakePos = int32(i) }}
+	s.initIndex()
 	s.segs = vfs.NewFolder(s.fs, path.Join(s.dir, "seg"))
 	s.bigs = vfs.NewFolder(s.fs, path.Join(s.dir, "big"))
 	s.remover.s = s
-	s.blocks.New = func() any { b := make([]byte, blockLen); return &b }
+	s.bufs.New = func() any { b := make([]byte, 0, draftLeast); return &b }
+	s.answers.New = func() any { return make(chan error, 1) }
 	s.fitSegments()
 	if err := s.openFiles(ctx); err != nil {
 		s.closeFiles()
@@ -262,46 +278,4 @@ func (s *Spool) Waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting
-}
-
-// A Stat is how much a spool holds.
-type Stat struct {
-	Messages   int
-	Recipients int       // that wait, leased ones among them
-	Held       int       // of those, by an operator or in DestHold
-	Deferred   int       // of those, tried before
-	Active     int       // of those, leased
-	Oldest     time.Time // arrival of the oldest message; zero: none
-	LiveBytes  int64     // of the log, that are needed
-	LogBytes   int64
-	Drafts     int64 // octets of drafts in memory
-	Leases     int   // that are out
-}
-
-// Stat counts. It looks at every message: ask it for people, not for mail.
-func (s *Spool) Stat() Stat {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := Stat{Messages: len(s.entries), Recipients: s.waiting, LiveBytes: s.liveBytes, LogBytes: s.logBytes,
-		Drafts: s.draftBytes.Load(), Leases: len(s.leases)}
-	oldest := int64(never)
-	for _, e := range s.entries {
-		oldest = min(oldest, e.arrived)
-		for i := range e.rcpts {
-			r := &e.rcpts[i]
-			switch {
-			case r.state != postrider.Waiting:
-			case r.leased:
-				st.Active++
-			case r.held || r.dest != nil && r.dest.key == postrider.DestHold:
-				st.Held++
-			case r.tries > 0:
-				st.Deferred++
-			}
-		}
-	}
-	if oldest != never {
-		st.Oldest = fromNanos(oldest)
-	}
-	return st
 }

@@ -210,7 +210,7 @@ func TestAcceptDeliverForget(t *testing.T) {
 			t.Fatalf("open after the end: %v", err)
 		}
 		b.reopen()
-		if n := len(b.s.entries); n != 0 || b.s.waiting != 0 || len(b.alarms) > 0 {
+		if n := b.s.slab.n; n != 0 || b.s.waiting != 0 || len(b.alarms) > 0 {
 			t.Fatalf("%d messages, %d waiting, alarms %q", n, b.s.waiting, b.alarms)
 		}
 		b.s.Close(context.Background())
@@ -299,12 +299,12 @@ func TestWake(t *testing.T) {
 		b.noClaim()
 		b.settle(lw, failed(0)) // the queue gave it up: a Wake lease does not wake by itself again
 		b.noClaim()
-		if b.s.entries[id].owed != 2 {
-			t.Fatalf("owed %d", b.s.entries[id].owed)
+		if b.s.entryOf(id).owed != 2 {
+			t.Fatalf("owed %d", b.s.entryOf(id).owed)
 		}
 		b.reopen() // at start, what is owed wakes
 		lw = b.mustClaim(postrider.Wake, 0, 1)
-		report, err := addition(b.s, "000000000reportreport", []byte("report"), time.Now(), "from@z.example")
+		report, err := addition(b.s, "00000000reportreport", []byte("report"), time.Now(), "from@z.example")
 		if err != nil {
 			t.Fatal(err)
 		}

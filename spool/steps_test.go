@@ -104,11 +104,12 @@ func (d *driver) step(i int) {
 	}
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	for id, e := range d.s.entries {
-		if was, ok := d.places[id]; ok && was != e.loc.off {
+	for _, id := range d.s.names() {
+		at := d.s.placeOf(id)
+		if was, ok := d.places[id]; ok && was != at.off {
 			d.seen["moved"]++
 		}
-		d.places[id] = e.loc.off
+		d.places[id] = at.off
 	}
 }
 
@@ -421,7 +422,7 @@ func (d *driver) stepRot() {
 		return // the feed would miss what the record tells
 	}
 	id := d.anyOf()
-	at, large := d.s.entries[id].loc, d.s.entries[id].big
+	at, large := d.s.placeOf(id), d.s.entryOf(id).big
 	d.close()
 	if d.fs.Dead() {
 		return

@@ -336,9 +336,7 @@ func look(s *Spool, reader string) (*found, error) {
 		}
 	}
 	s.mu.Lock()
-	for id, e := range s.entries {
-		f.wakes[id] = e.wake
-	}
+	s.slab.each(func(e *entry) { f.wakes[e.id.name()] = e.wake })
 	counted, read := s.waiting, uint64(0)
 	if r := s.readers[reader]; r != nil {
 		read = r.lsn

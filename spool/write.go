@@ -6,6 +6,9 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
+
+	"github.com/postrider/postrider"
 )
 
 // write appends items and a commit record in one write, and syncs if asked to.
@@ -13,9 +16,10 @@ import (
 // segment; the file is given up, for Linux forgets what it could not flush, and
 // a second sync of it would lie.
 func (s *Spool) write(items []*item, sync bool, group []*request) error {
-	items = append(s.rewrite[:len(s.rewrite):len(s.rewrite)], items...)
-	mail, _ := splitMail(group)
-	if err := s.room(items, len(mail) == 0); err != nil {
+	if len(s.rewrite) > 0 {
+		items = append(s.rewrite[:len(s.rewrite):len(s.rewrite)], items...)
+	}
+	if err := s.room(items, !slices.ContainsFunc(group, (*request).mail)); err != nil {
 		return err
 	}
 	g := s.active
@@ -27,7 +31,7 @@ func (s *Spool) write(items []*item, sync bool, group []*request) error {
 	for _, req := range group {
 		req.wrote = true
 	}
-	before := append(s.unsynced[:len(s.unsynced):len(s.unsynced)], s.rewrite...) // now, for room may have synced
+	unsynced, rewrite := s.unsynced, s.rewrite // now, for room may have synced
 	s.rewrite = nil
 	err := s.append(g, items)
 	if err == nil && sync {
@@ -36,7 +40,7 @@ func (s *Spool) write(items []*item, sync bool, group []*request) error {
 		s.abandon()
 	}
 	if err != nil {
-		s.rewrite = before // and not what this group held: its batches fail
+		s.rewrite = append(unsynced[:len(unsynced):len(unsynced)], rewrite...) // and not what this group held: its batches fail
 	}
 	return err
 }
@@ -83,16 +87,19 @@ func (s *Spool) append(g *segment, items []*item) error {
 
 // relocate points the index to the new place of a state that was written again.
 func (s *Spool) relocate(it *item) {
-	if !it.again || it.e == nil || s.entries[it.e.id] != it.e {
+	e := s.slab.at(it.e)
+	if !it.again || e == nil {
 		return
 	}
-	for i := range it.e.rcpts {
-		r := &it.e.rcpts[i]
-		if r.last == it.was {
-			r.last = it.at
+	all, was, at := s.rcpts(e), it.was.spot(), it.at.spot()
+	for i := range all {
+		if all[i].last == was {
+			all[i].last = at
 		}
-		if r.want != nil && r.want.at == it.was {
-			r.want.at = it.at
+	}
+	for _, w := range s.wants[e.self] {
+		if w.at == it.was {
+			w.at = it.at
 		}
 	}
 }
@@ -197,7 +204,7 @@ func (s *Spool) room(items []*item, spend bool) error {
 	s.nextSegment++
 	s.active = g
 	s.mu.Lock()
-	s.segments = append(s.segments, g)
+	s.enlist(g)
 	s.logBytes += segmentHeaderLen
 	s.mu.Unlock()
 	return nil
@@ -231,10 +238,8 @@ type trashItem struct {
 
 // discardBig lets the file of a forgotten message go once its end is durable: a
 // file must not go before the record that says so.
-func (s *Spool) discardBig(e *entry) {
-	if e.big {
-		s.trash = append(s.trash, trashItem{path.Join(s.dir, "big", string(e.id)), s.lsn})
-	}
+func (s *Spool) discardBig(id postrider.ID) {
+	s.trash = append(s.trash, trashItem{path.Join(s.dir, "big", string(id)), s.lsn})
 }
 
 // discardVoid lets the file of a message go that was written and not made
@@ -273,7 +278,7 @@ func (s *Spool) takeFront() *segment {
 		return nil
 	}
 	g := s.segments[0]
-	if g == s.active || g.head != nil || s.synced < s.lsn { // what ended its messages may be the newest record
+	if g == s.active || g.head != 0 || s.synced < s.lsn { // what ended its messages may be the newest record
 		return nil
 	}
 	for _, name := range s.readerNames {
@@ -282,6 +287,7 @@ func (s *Spool) takeFront() *segment {
 		}
 	}
 	s.segments = s.segments[1:]
+	s.unslot(g)
 	s.logBytes -= g.end
 	g.gone = true
 	g.hold()
@@ -300,25 +306,27 @@ func (s *Spool) compact() {
 		return
 	}
 	g := s.segments[0]
-	if g == s.active || g.head == nil || s.logBytes < 2*s.liveBytes+s.opt.Slack {
+	if g == s.active || g.head == 0 || s.logBytes < 2*s.liveBytes+s.opt.Slack {
 		s.mu.Unlock()
 		return
 	}
-	var move []*entry
+	var move []handle
 	octets := int64(0)
-	for e := g.head; e != nil && octets < compactStep; e = e.next {
-		if e.stuck || e.wanted() {
+	for at := g.head; at != 0 && octets < compactStep; {
+		e := s.slab.get(at)
+		at = e.next
+		if e.stuck || e.wanted { // what is wanted a new record could not say
 			continue
 		}
-		move = append(move, e)
-		octets += e.recLen
+		move = append(move, e.handle())
+		octets += int64(e.recLen) << 3
 	}
 	s.mu.Unlock()
 	items := make([]*item, 0, len(move))
-	for _, e := range move {
-		it, err := s.moveItem(e)
+	for _, h := range move {
+		it, err := s.moveItem(h)
 		if err != nil {
-			s.leaveStuck(e, err)
+			s.leaveStuck(h, err)
 			continue
 		}
 		items = append(items, it)
@@ -332,10 +340,12 @@ func (s *Spool) compact() {
 	}
 	s.mu.Lock()
 	for _, it := range items {
-		for i := range it.e.rcpts {
-			it.e.rcpts[i].last = location{}
+		e := s.slab.at(it.e)
+		all := s.rcpts(e)
+		for i := range all {
+			all[i].last = spot{}
 		}
-		s.place(it.e, it.at, it.size)
+		s.place(e, it.at, it.size)
 	}
 	s.mu.Unlock()
 	s.emptyTrash()
@@ -344,32 +354,37 @@ func (s *Spool) compact() {
 // leaveStuck is for a message whose record can no longer be read: it stays where
 // it is, and with it the segment. The next start is to read the whole log, which
 // sets it aside; so no snapshot may spare it that.
-func (s *Spool) leaveStuck(e *entry, err error) {
+func (s *Spool) leaveStuck(h handle, err error) {
+	s.mu.Lock()
+	e := s.slab.at(h)
 	e.stuck = true
+	id, g := e.id.name(), s.slots[e.at.seg]
+	s.mu.Unlock()
 	s.sinceSnapshot = math.MinInt64
 	if rerr := s.fs.Remove(s.snapshotPath()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 		s.alarm("spool: remove: %v", rerr)
 	}
-	s.alarm("spool: message %s cannot be read and keeps %s: restart, and what is left of it is set aside: %v", e.id, segmentName(e.loc.seg.n), err)
+	s.alarm("spool: message %s cannot be read and keeps %s: restart, and what is left of it is set aside: %v", id, segmentName(g.n), err)
 }
 
 // moveItem makes the record that replaces all records of a message. A damaged
 // body moves with its CRCs, and stays as unreadable as it is.
-func (s *Spool) moveItem(e *entry) (*item, error) {
-	r, err := s.readAll(e)
+func (s *Spool) moveItem(h handle) (*item, error) {
+	r, err := s.readAll(h)
 	if err != nil {
 		return nil, err
 	}
 	defer s.dropSegments(r.held)
 	s.mu.Lock()
+	e := s.slab.at(h)
 	r.wake = e.wake
-	if e.waking() {
+	if s.waking(e) {
 		r.wake = s.now().UnixNano() // after a crash the lease is gone, and what it came for is still to do
 	} else if e.wake == never {
 		r.wake = 0
 	}
 	s.mu.Unlock()
-	it := &item{kind: kindMove, e: e, add: r.accepted, meta: r.encode()}
+	it := &item{kind: kindMove, e: h, add: r.accepted, meta: r.encode()}
 	if !r.big && r.size > 0 {
 		it.body = make([]byte, r.size)
 		if _, err := r.body.seg.f.ReadAt(it.body, r.body.off); err != nil {

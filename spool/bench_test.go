@@ -1,0 +1,181 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/vfs"
+)
+
+// benchBody is a content of 4 KiB.
+var benchBody = bytes.Repeat([]byte("0123456789012345678901234567890123456789012345678901234567890\r\n"), 64)
+
+func openBench(b *testing.B, fsys vfs.FS, dir string) *Spool {
+	b.Helper()
+	s, err := Open(context.Background(), Options{FS: fsys, Dir: dir, MinFree: 1, MaxRecipients: 1 << 30, Alarm: func(text string) { b.Error(text) }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Rekey(destOf)
+	b.Cleanup(func() { s.Close(context.Background()) })
+	return s
+}
+
+// accept is what receive does with a message.
+func accept(s *Spool, body []byte, due time.Time, to smtp.Path) error {
+	d, err := s.Create(context.Background(), "")
+	if err != nil {
+		return err
+	}
+	if _, err := d.Write(body); err != nil {
+		return err
+	}
+	m := &postrider.Message{ID: d.ID(), From: addr("sender@origin.example"), Arrived: due, Size: int64(len(body)), HeaderID: "1234567890@origin.example",
+		Source:     postrider.Source{Listener: "mx", Hello: "client.example", Protocol: "ESMTP"},
+		Recipients: []postrider.Recipient{{To: to, Due: due}}}
+	return s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{{Draft: d, Message: m, Head: benchBody[:300], Wake: due.Add(time.Hour)}}})
+}
+
+// share does n things in so many goroutines.
+func share(b *testing.B, workers, n int, do func(i int) error) {
+	b.Helper()
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range workers {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := do(i); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A message is accepted: written and synced, 4 KiB each.
+func BenchmarkCommit(b *testing.B) {
+	for _, workers := range []int{1, 20, 100} {
+		for _, disk := range []string{"disk", "memory"} {
+			b.Run(fmt.Sprintf("%s/%d", disk, workers), func(b *testing.B) {
+				var fsys vfs.FS = vfs.OS()
+				dir := b.TempDir() + "/spool"
+				if disk == "memory" {
+					fsys, dir = vfs.NewMem(), "data/spool"
+				}
+				s := openBench(b, fsys, dir)
+				now := time.Now()
+				b.ReportAllocs()
+				b.ResetTimer()
+				share(b, workers, b.N, func(i int) error {
+					return accept(s, benchBody, now, addr(fmt.Sprintf("user%d@d%d.example", i, i%1000)))
+				})
+			})
+		}
+	}
+}
+
+// A parcel is claimed, opened, and settled as delivered, by so many attempts at once.
+func BenchmarkDeliver(b *testing.B) {
+	for _, workers := range []int{1, 20} {
+		b.Run(fmt.Sprint(workers), func(b *testing.B) {
+			s := openBench(b, vfs.OS(), b.TempDir()+"/spool")
+			now := time.Now()
+			share(b, 64, b.N, func(i int) error {
+				return accept(s, benchBody, now, addr(fmt.Sprintf("user%d@d%d.example", i, i%1000)))
+			})
+			b.ReportAllocs()
+			b.ResetTimer()
+			share(b, workers, b.N, func(int) error { return deliverOne(s) })
+		})
+	}
+}
+
+func deliverOne(s *Spool) error {
+	l, err := s.Claim(context.Background(), 100)
+	if err != nil {
+		return err
+	}
+	c, err := s.Open(context.Background(), l.ID)
+	if err != nil {
+		return err
+	}
+	if _, err := c.Reader().Read(make([]byte, 1024)); err != nil {
+		return err
+	}
+	if err := c.Close(); err != nil {
+		return err
+	}
+	set := postrider.Settlement{Lease: l}
+	for _, i := range l.Rcpts {
+		set.Changes = append(set.Changes, delivered(i))
+		set.Changes[len(set.Changes)-1].Reported = true
+	}
+	return s.Commit(context.Background(), postrider.Batch{Settle: []postrider.Settlement{set}, Lazy: true})
+}
+
+// The feed is read, 4096 events at once.
+func BenchmarkFeed(b *testing.B) {
+	s := openBench(b, vfs.OS(), b.TempDir()+"/spool")
+	now := time.Now()
+	share(b, 64, b.N, func(i int) error {
+		return accept(s, benchBody[:512], now, addr(fmt.Sprintf("user%d@d%d.example", i, i%1000)))
+	})
+	b.ReportAllocs()
+	b.ResetTimer()
+	n := 0
+	for evs, err := range s.Batches(b.Context(), "log") {
+		if err != nil {
+			b.Fatal(err)
+		}
+		if n += len(evs); n >= b.N {
+			return
+		}
+	}
+}
+
+// What a queued recipient holds in memory: deferred once, in 10,000 domains.
+func BenchmarkIndex(b *testing.B) {
+	const domains = 10_000
+	before := inUse()
+	s := openBench(b, vfs.OS(), b.TempDir()+"/spool")
+	now := time.Now()
+	share(b, 64, b.N, func(i int) error {
+		return accept(s, benchBody[:256], now, addr(fmt.Sprintf("user%d@dead%d.example", i, i%domains)))
+	})
+	share(b, 64, b.N, func(i int) error {
+		l, err := s.Claim(context.Background(), 100)
+		if err != nil {
+			return err
+		}
+		c := deferred(l.Rcpts[0], now.Add(time.Hour))
+		c.Reply.Text = fmt.Sprintf("%s does not answer", l.Dest)
+		return s.Commit(context.Background(), postrider.Batch{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{c}}}, Lazy: true})
+	})
+	b.StopTimer()
+	b.ReportMetric(float64(inUse()-before)/float64(b.N), "B/recipient")
+	began := time.Now()
+	s.Stat()
+	b.ReportMetric(float64(time.Since(began).Microseconds()), "µs/stat")
+}
+
+func inUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
+}
