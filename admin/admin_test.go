@@ -275,14 +275,14 @@ func TestMetrics(t *testing.T) {
 		looks++
 		return QueueStat{Queued: 1, Active: 2, Deferred: 3, Held: 4, Oldest: now.Add(-2 * time.Hour)}
 	}, o.Now)
-	m.Event(postrider.Event{Kind: postrider.EventAccepted, Source: postrider.Source{Listener: "mx"}})
-	m.Event(postrider.Event{Kind: postrider.EventAccepted}) // a report of ours
-	m.Event(postrider.Event{Kind: postrider.EventRecipient, State: postrider.Delivered})
-	m.Event(postrider.Event{Kind: postrider.EventRecipient})
-	m.Event(postrider.Event{Kind: postrider.EventRecipient})
-	m.Event(postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 535}})
-	m.Event(postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 454}})
-	m.Event(postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 550}, Tos: []smtp.Path{path("bob@far.example")}})
+	m.Event(&postrider.Event{Kind: postrider.EventAccepted, Source: postrider.Source{Listener: "mx"}})
+	m.Event(&postrider.Event{Kind: postrider.EventAccepted}) // a report of ours
+	m.Event(&postrider.Event{Kind: postrider.EventRecipient, State: postrider.Delivered})
+	m.Event(&postrider.Event{Kind: postrider.EventRecipient})
+	m.Event(&postrider.Event{Kind: postrider.EventRecipient})
+	m.Event(&postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 535}})
+	m.Event(&postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 454}})
+	m.Event(&postrider.Event{Kind: postrider.EventRefused, Reply: smtp.Reply{Code: 550}, Tos: []smtp.Path{path("bob@far.example")}})
 	m.Listener("quiet")
 	m.Connected("mx")
 	m.Connected("mx")()

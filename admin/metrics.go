@@ -17,8 +17,11 @@ import (
 type Metrics struct {
 	registry    *prometheus.Registry
 	accepted    prometheus.Counter
-	refused     *prometheus.CounterVec
-	attempts    *prometheus.CounterVec
+	notTaken    prometheus.Counter // mail
+	logins      prometheus.Counter // that were not taken
+	delivered   prometheus.Counter
+	deferred    prometheus.Counter
+	failed      prometheus.Counter
 	connections *prometheus.GaugeVec
 	commit      prometheus.Histogram
 	accept      prometheus.Histogram
@@ -31,10 +34,6 @@ func NewMetrics() *Metrics {
 		registry: prometheus.NewRegistry(),
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_accepted_total", Help: "Messages that we answered 250 for."}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "postrider_refused_total", Help: "Senders, recipients and messages (mail) and logins (login) that we did not take."}, []string{"what"}),
-		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "postrider_attempts_total", Help: "Attempts at a recipient, by what came of them."}, []string{"result"}),
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "postrider_connections", Help: "Open connections, by listener."}, []string{"listener"}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -42,12 +41,15 @@ func NewMetrics() *Metrics {
 		accept: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "postrider_accept_seconds", Help: "Time from DATA to its last reply, the client's sending included.", Buckets: buckets}),
 	}
-	for _, r := range []postrider.Result{postrider.ResultDelivered, postrider.ResultDeferred, postrider.ResultFailed} {
-		m.attempts.WithLabelValues(r.String())
-	}
-	m.refused.WithLabelValues("mail")
-	m.refused.WithLabelValues("login")
-	m.registry.MustRegister(m.accepted, m.refused, m.attempts, m.connections, m.commit, m.accept,
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postrider_refused_total", Help: "Senders, recipients and messages (mail) and logins (login) that we did not take."}, []string{"what"})
+	m.notTaken, m.logins = refused.WithLabelValues("mail"), refused.WithLabelValues("login")
+	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postrider_attempts_total", Help: "Attempts at a recipient, by what came of them."}, []string{"result"})
+	m.delivered = attempts.WithLabelValues(postrider.ResultDelivered.String())
+	m.deferred = attempts.WithLabelValues(postrider.ResultDeferred.String())
+	m.failed = attempts.WithLabelValues(postrider.ResultFailed.String())
+	m.registry.MustRegister(m.accepted, refused, attempts, m.connections, m.commit, m.accept,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -70,27 +72,27 @@ func (m *Metrics) Committed(d time.Duration) { m.commit.Observe(d.Seconds()) }
 func (m *Metrics) Answered(d time.Duration) { m.accept.Observe(d.Seconds()) }
 
 // Event counts a change of fate.
-func (m *Metrics) Event(e postrider.Event) {
+func (m *Metrics) Event(e *postrider.Event) {
 	switch e.Kind {
 	case postrider.EventAccepted:
 		if e.Source.Listener != "" {
 			m.accepted.Inc()
 		}
 	case postrider.EventRefused:
-		what := "mail"
-		if LoginRefused(&e) {
-			what = "login"
+		if LoginRefused(e) {
+			m.logins.Inc()
+		} else {
+			m.notTaken.Inc()
 		}
-		m.refused.WithLabelValues(what).Inc()
 	case postrider.EventRecipient:
-		result := postrider.ResultDeferred
 		switch e.State {
 		case postrider.Delivered:
-			result = postrider.ResultDelivered
+			m.delivered.Inc()
 		case postrider.Failed:
-			result = postrider.ResultFailed
+			m.failed.Inc()
+		default:
+			m.deferred.Inc()
 		}
-		m.attempts.WithLabelValues(result.String()).Inc()
 	}
 }
 

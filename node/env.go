@@ -27,6 +27,9 @@ type Env struct {
 	Now  func() time.Time               // the wall clock, for what is written down; waiting uses package time
 	Rand func(stream string) *rand.Rand // a stream for each name
 	Log  *slog.Logger
+	// Lines is what the handler of Log writes to, so that the lines of many events are
+	// written at once. Nil: each is written when it comes.
+	Lines *Lines
 	// Addrs are the addresses of this machine, for listeners that take every one
 	// of them. Nil: there are none beside loopback.
 	Addrs func() ([]netip.Addr, error)

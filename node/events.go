@@ -8,7 +8,6 @@ import (
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/admin"
-	"github.com/postrider/postrider/smtp"
 )
 
 // logReader is the name that the log has in the feed of the spool.
@@ -20,8 +19,8 @@ const journalReader = "journal"
 // refused takes down what was not taken. It never waits.
 func (n *Node) refused(e postrider.Event) {
 	n.journal.Refuse(e)
-	n.metrics.Event(e)
-	logEvent(context.Background(), n.env.Log, e)
+	n.metrics.Event(&e)
+	logEvent(context.Background(), n.env.Log, &e)
 }
 
 // readFeed begins to read the feed of the spool: the journal, the metrics, and one
@@ -47,15 +46,24 @@ func (n *Node) readFeed(ctx context.Context) {
 // follow tells the log and the metrics of each event, and returns why the feed
 // ended.
 func (n *Node) follow(ctx context.Context, heard func()) error {
-	for e, err := range n.spool.Feed(ctx, logReader) {
+	for evs, err := range n.store.Batches(ctx, logReader) {
 		if err != nil {
 			return err
 		}
 		heard()
-		n.metrics.Event(e)
-		logEvent(ctx, n.env.Log, e)
+		n.tell(ctx, evs)
 	}
 	return nil
+}
+
+// tell writes the lines of a batch at once.
+func (n *Node) tell(ctx context.Context, evs []postrider.Event) {
+	n.env.Lines.Hold()
+	defer n.env.Lines.Release()
+	for i := range evs {
+		n.metrics.Event(&evs[i])
+		logEvent(ctx, n.env.Log, &evs[i])
+	}
 }
 
 // Waits between attempts to read the feed of the spool again.
@@ -97,7 +105,7 @@ func (n *Node) keepReading(ctx context.Context, reader string, read func(heard f
 
 // logEvent writes the line of an event, with the keys that mail people search
 // for.
-func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
+func logEvent(ctx context.Context, log *slog.Logger, e *postrider.Event) {
 	from := "<" + e.From.String() + ">"
 	switch e.Kind {
 	case postrider.EventAccepted:
@@ -111,7 +119,7 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 		if e.Priority != 0 {
 			attrs = append(attrs, slog.Int("priority", int(e.Priority))) // RFC 6710 4.1: it "SHOULD be logged"
 		}
-		log.LogAttrs(ctx, slog.LevelInfo, "accepted", attrs...)
+		logLine(ctx, log, slog.LevelInfo, "accepted", attrs...)
 	case postrider.EventRecipient:
 		status := statusOf(e.State)
 		attrs := []slog.Attr{slog.String("id", string(e.ID)), slog.String("from", from),
@@ -121,19 +129,19 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 		if e.State == postrider.Waiting {
 			attrs = append(attrs, slog.Time("next", e.Next))
 		}
-		log.LogAttrs(ctx, slog.LevelInfo, "recipient", attrs...)
+		logLine(ctx, log, slog.LevelInfo, "recipient", attrs...)
 	case postrider.EventReported:
-		log.LogAttrs(ctx, slog.LevelInfo, "reported", slog.String("id", string(e.ID)), slog.String("from", from),
+		logLine(ctx, log, slog.LevelInfo, "reported", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.String("report", string(e.Report)))
 	case postrider.EventAmended:
-		log.LogAttrs(ctx, slog.LevelInfo, "amended", slog.String("id", string(e.ID)), slog.String("from", from),
+		logLine(ctx, log, slog.LevelInfo, "amended", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.String("to", "<"+e.To.String()+">"), slog.String("do", amendOf(e.Amend)))
 	case postrider.EventOrdered:
-		log.LogAttrs(ctx, slog.LevelInfo, "ordered", slog.String("id", string(e.ID)), slog.String("from", from),
+		logLine(ctx, log, slog.LevelInfo, "ordered", slog.String("id", string(e.ID)), slog.String("from", from),
 			slog.String("to", "<"+e.To.String()+">"), slog.String("do", amendOf(e.Amend)))
 	case postrider.EventRefused:
-		if admin.LoginRefused(&e) {
-			log.LogAttrs(ctx, slog.LevelInfo, "login refused", slog.String("account", e.Source.Account),
+		if admin.LoginRefused(e) {
+			logLine(ctx, log, slog.LevelInfo, "login refused", slog.String("account", e.Source.Account),
 				slog.String("listener", e.Source.Listener), slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello),
 				slog.String("dsn", dsnOf(e)), slog.Int("code", e.Reply.Code), slog.String("reply", e.Reply.Text))
 			return
@@ -142,13 +150,13 @@ func logEvent(ctx context.Context, log *slog.Logger, e postrider.Event) {
 		if len(e.Tos) > 0 {
 			to = "<" + e.Tos[0].String() + ">"
 		}
-		log.LogAttrs(ctx, slog.LevelInfo, "refused", slog.String("from", from), slog.String("to", to),
+		logLine(ctx, log, slog.LevelInfo, "refused", slog.String("from", from), slog.String("to", to),
 			slog.String("listener", e.Source.Listener), slog.String("client", clientOf(e.Source)), slog.String("helo", e.Source.Hello),
 			slog.String("dsn", dsnOf(e)), slog.Int("code", e.Reply.Code), slog.String("reply", e.Reply.Text))
 	case postrider.EventRemoved:
-		log.LogAttrs(ctx, slog.LevelInfo, "removed", slog.String("id", string(e.ID)))
+		logLine(ctx, log, slog.LevelInfo, "removed", slog.String("id", string(e.ID)))
 	case postrider.EventDamaged:
-		log.LogAttrs(ctx, slog.LevelError, "damaged: set aside what could not be read",
+		logLine(ctx, log, slog.LevelError, "damaged: set aside what could not be read",
 			slog.String("id", string(e.ID)), slog.String("what", e.Reply.Text))
 	}
 }
@@ -183,14 +191,14 @@ func statusOf(s postrider.State) string {
 	return s.String()
 }
 
-func relayOf(e postrider.Event) string {
+func relayOf(e *postrider.Event) string {
 	if e.Remote != "" {
 		return e.Remote
 	}
 	return string(e.Dest)
 }
 
-func delayOf(e postrider.Event) string {
+func delayOf(e *postrider.Event) string {
 	if e.Arrived.IsZero() {
 		return "0s"
 	}
@@ -199,10 +207,29 @@ func delayOf(e postrider.Event) string {
 
 // dsnOf is the status code of the reply, or X.0.0 of its class where the peer
 // gave none.
-func dsnOf(e postrider.Event) string {
+func dsnOf(e *postrider.Event) string {
 	s := e.Reply.Status
 	if s.IsZero() {
-		s = smtp.Status{Class: map[postrider.State]uint8{postrider.Delivered: 2, postrider.Waiting: 4, postrider.Failed: 5}[e.State]}
+		switch e.State {
+		case postrider.Delivered:
+			s.Class = 2
+		case postrider.Waiting:
+			s.Class = 4
+		case postrider.Failed:
+			s.Class = 5
+		}
 	}
 	return s.String()
+}
+
+// logLine writes one line. Where in the program it was written is of no use in it,
+// and not looked for.
+func logLine(ctx context.Context, log *slog.Logger, level slog.Level, text string, attrs ...slog.Attr) {
+	h := log.Handler()
+	if !h.Enabled(ctx, level) {
+		return
+	}
+	r := slog.NewRecord(time.Now(), level, text, 0)
+	r.AddAttrs(attrs...)
+	h.Handle(ctx, r) // an error is nobody's
 }

@@ -36,7 +36,8 @@ func (serveCmd) Run(a *app) error {
 func (a *app) serve(cfg found) error {
 	fmt.Fprint(a.stderr, cfg.warnings)
 	env := node.System(cfg.Config)
-	env.Log = a.logger()
+	env.Lines = node.NewLines(a.stderr)
+	env.Log = a.logger(env.Lines)
 	if cfg.file != "" {
 		env.Load = func() (*config.Config, error) { return a.reread(cfg.file) }
 	}
@@ -99,12 +100,12 @@ func (a *app) greet(cfg found, n *node.Node) error {
 	return nil
 }
 
-// logger writes to standard error: lines of key=value, or JSON.
-func (a *app) logger() *slog.Logger {
+// logger writes lines of key=value, or JSON.
+func (a *app) logger(out io.Writer) *slog.Logger {
 	if a.cli.JSON {
-		return slog.New(slog.NewJSONHandler(a.stderr, nil))
+		return slog.New(slog.NewJSONHandler(out, nil))
 	}
-	return slog.New(slog.NewTextHandler(a.stderr, nil))
+	return slog.New(slog.NewTextHandler(out, nil))
 }
 
 // welcome tells in short what runs, and how to send it a first message.
