@@ -58,6 +58,8 @@ type Node struct {
 	untold   context.CancelFunc // ends the reading of the feed; nil: it never began
 	queue    *queue.Queue
 	gen      atomic.Pointer[generation]
+	futures  *futures
+	turning  chan struct{} // holds a token while an ETRN is carried out
 	http     []*page
 	adminAt  net.Addr
 
@@ -83,6 +85,7 @@ func New(cfg *config.Config, env Env) (*Node, error) {
 	return &Node{
 		cfg: cfg, env: env, metrics: admin.NewMetrics(), failed: make(chan error, 1), loading: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ending:  make(chan struct{}),
+		futures: newFutures(), turning: make(chan struct{}, 1),
 		retired: map[*served]bool{},
 	}, nil
 }

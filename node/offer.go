@@ -58,24 +58,6 @@ func listenerOf(cfg *config.Config, name string) config.Listener {
 	return config.Listener{}
 }
 
-// future reports whether an account may have another message that waits for its
-// release. It looks through the whole spool, for such mail is rare.
-func (n *Node) future(ctx context.Context, account string) (bool, error) {
-	most, now := n.gen.Load().cfg.Limits.FutureMessages, n.env.Now()
-	for m, err := range n.spool.Scan(ctx) {
-		if err != nil {
-			return false, err
-		}
-		if m.Source.Account == account && m.Release.After(now) {
-			most--
-		}
-		if most <= 0 {
-			return false, nil
-		}
-	}
-	return most > 0, nil
-}
-
 // since says since when a mailbox has its owner: accounts have a time of their own,
 // and of others nobody knows.
 func (n *Node) since(to smtp.Path) time.Time { return n.accounts.Since(to) }
@@ -84,8 +66,15 @@ func (n *Node) since(to smtp.Path) time.Time { return n.accounts.Since(to) }
 const turnBatch = 256
 
 // turn answers ETRN (RFC 1985 5.1): what waits for a node is due now, and the waits
-// of its hosts are over. What is held for other reasons stays so.
+// of its hosts are over. What is held for other reasons stays so. To find it the whole
+// spool is looked through, for one client at a time.
 func (n *Node) turn(ctx context.Context, node string) smtp.Reply {
+	select {
+	case n.turning <- struct{}{}:
+		defer func() { <-n.turning }()
+	case <-ctx.Done():
+		return smtp.Reply{}
+	}
 	domain, below := strings.CutPrefix(strings.ToLower(node), "@")
 	t := turning{n: n, dests: map[postrider.Dest]bool{}, match: func(d string) bool {
 		d = strings.ToLower(d)

@@ -99,8 +99,7 @@ func (s *session) believes(auth string) bool {
 
 // room says why an account can have no more messages that wait for their release;
 // the zero Reply: it can. RFC 4865 6: "An MSA's future release message storage
-// SHOULD be subject to a per-user quota." Messages that are on their way in at the
-// same time are not counted.
+// SHOULD be subject to a per-user quota."
 func (s *session) room(ctx context.Context) smtp.Reply {
 	if s.o.Future == nil || s.submitter == nil {
 		return smtp.Reply{}
