@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: all build test race fuzz real site-demo campaign mutants torture recovery lint ci clean
+.PHONY: all build test race fuzz real site-demo campaign mutants torture recovery bench bench-long lint ci clean
 
 all: lint test build
 
@@ -58,6 +58,16 @@ torture:
 QUEUED ?= 0,100000,1000000
 recovery:
 	POSTRIDER_RECOVERY=$(QUEUED) go test -count=1 -timeout 0 -v -run '^TestRecoveryTimes$$' ./internal/e2e
+
+# Postrider beside the servers that ".ci/run packages" has unpacked, in under a
+# quarter of an hour: docs/performance.md. BENCH=-docs writes the results there.
+BENCH ?=
+bench:
+	go run ./bench/run $(BENCH)
+
+# The same with a million deferred messages and an hour of mixed traffic.
+bench-long:
+	go run ./bench/run -long $(BENCH)
 
 lint:
 	bash .ci/run format

@@ -48,7 +48,7 @@ func (b *bench) acceptRound(rates, cpus series) error {
 	cpu := i.cpu()
 	s := acceptSource(i.addr, b.n(acceptMessages))
 	s.Sent = new(atomic.Int64)
-	b.watch(s.Sent, len(rates[ours]) == 0, "accepted messages a second by the length of the queue", func() error {
+	b.watch(s.Sent, len(rates[ours]) == 0, queuePicture, func() error {
 		t, sendErr := b.send(s)
 		err = sendErr
 		rates.add(ours, t.Rate())

@@ -15,6 +15,12 @@ type curve struct {
 
 type point struct{ X, Y float64 }
 
+// Pictures of what is accepted while the queue grows.
+const (
+	queuePicture = "accepted messages a second by the length of the queue, held"
+	deadPicture  = "accepted messages a second by the length of the queue, all for dead hosts"
+)
+
 // watchParts is how many points a watched run gives.
 const watchParts = 40
 

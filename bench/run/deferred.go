@@ -35,7 +35,9 @@ func deferred(b *bench) ([]row, error) {
 	if b.long {
 		c.n, c.domains = b.n(deferredLong), deferredDomains
 	}
-	files(uint64(c.domains) + 10_000)
+	if need := c.domains + 5_000; files(uint64(need)) < need {
+		return nil, fmt.Errorf("%d files must be open at a time: raise ulimit -n", need)
+	}
 	if err := c.start(); err != nil {
 		return nil, err
 	}
@@ -124,7 +126,7 @@ func (c *deferredCase) fill() ([]row, error) {
 	}
 	sent := new(atomic.Int64)
 	var rest load.Tally
-	c.watch(sent, true, "accepted messages a second by the length of a queue of dead destinations", func() error {
+	c.watch(sent, true, deadPicture, func() error {
 		rest, err = c.dead(c.n-c.n/20, sent)
 		return nil
 	})

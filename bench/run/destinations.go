@@ -22,7 +22,7 @@ func destinations(b *bench) ([]row, error) {
 	if b.long {
 		waiting = b.n(waitingLong)
 	}
-	for range max(1, min(b.rounds, 3)) {
+	for range roundsFew(b) {
 		if err := b.destinationsRound(rates, waiting); err != nil {
 			return nil, err
 		}
@@ -61,7 +61,7 @@ func (b *bench) destinationsRound(rates series, waiting int) error {
 		}
 		return float64(t.Messages) / time.Since(began).Seconds(), err
 	}
-	n := b.n(otherMessages)
+	n := b.n(otherMessages / 2)
 	if _, err := send(n/10, healthy); err != nil { // before it counts
 		return err
 	}

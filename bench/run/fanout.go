@@ -16,7 +16,7 @@ const (
 func fanout(b *bench) ([]row, error) {
 	took, memory, log := series{}, series{}, series{}
 	rcpts := b.n(fanRcpts)
-	for range b.rounds {
+	for range roundsFew(b) {
 		i, err := startPostrider(b, mode{extra: "# RECIPIENTS\n" + held})
 		if err != nil {
 			return nil, err

@@ -13,7 +13,7 @@ import (
 
 const (
 	latencyMessages = 20_000
-	latencyTime     = 10 * time.Second
+	latencyTime     = 6 * time.Second
 	probePause      = 5 * time.Millisecond
 	probeMargin     = 2 // ms that the reply may take beside three syncs
 )

@@ -7,7 +7,7 @@ import (
 	"github.com/postrider/postrider/bench/load"
 )
 
-const overloadMessages = 5_000
+const overloadMessages = 3_000
 
 // overload sends faster than a sink takes which also misbehaves: all that was
 // accepted must arrive.

@@ -127,7 +127,7 @@ const (
 // whether a server whose flush takes 2 s answers what wants no flush.
 func slowDisk(b *bench) ([]row, error) {
 	rates, answers := series{}, series{}
-	for range b.rounds {
+	for range roundsFew(b) {
 		i, err := b.startOnSlowDisk(mode{extra: held}, slowFlush)
 		if err != nil {
 			return nil, err
