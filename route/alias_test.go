@@ -465,7 +465,10 @@ func FuzzAliases(f *testing.F) {
 		f.Add(s, "alice\n# c\nbob, x@y.example")
 	}
 	f.Fuzz(func(t *testing.T, a, l string) {
-		r, err := New(aliasTable(newFiles(map[string]string{"/a": a, "/b": "", "/l": l})))
+		table := aliasTable(newFiles(map[string]string{"/a": a, "/b": "", "/l": l}))
+		// Who knows no accounts cannot tell of a circle through "name+", which may be one.
+		table.Account = func(p smtp.Path) bool { return p.Local == "alice" }
+		r, err := New(table)
 		var faults AliasFaults
 		if err != nil && !errors.As(err, &faults) {
 			t.Fatal(err)
