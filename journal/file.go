@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -123,7 +122,8 @@ func (j *Journal) recover(ctx context.Context) error {
 	}
 	if err == nil {
 		d.size = found.end
-		j.size, j.synced, j.live, j.entries = found.end, found.end, true, found.entries
+		j.size, j.synced, j.live = found.end, found.end, true
+		j.entries.add(found.entries)
 		for at, print := range found.recent {
 			j.recent[at] = print
 			j.last = max(j.last, at.lsn)
@@ -244,7 +244,5 @@ func (j *Journal) cut(proven int64) error {
 // fingerprint tells an event from one that has its place in the feed of another
 // spool, which took the place of the first.
 func fingerprint(ev *postrider.Event) uint64 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %d %s", ev.Kind, ev.Time.UnixNano(), ev.ID)
-	return h.Sum64()
+	return uint64(newHash(byte(ev.Kind)).addNumber(uint64(ev.Time.UnixNano())).add(string(ev.ID)))
 }

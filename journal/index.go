@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"hash/fnv"
 	"io"
 	"os"
 	"path"
@@ -48,11 +47,52 @@ const (
 	keyAddress = 'a'
 )
 
-func hashOf(kind byte, key string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte{kind})
-	io.WriteString(h, key)
-	return h.Sum64()
+// A hash is an FNV-1a of 64 bits on its way.
+type hash uint64
+
+func newHash(kind byte) hash { return (fnvOffset ^ hash(kind)) * fnvPrime }
+
+const (
+	fnvOffset hash = 14695981039346656037
+	fnvPrime  hash = 1099511628211
+)
+
+func (h hash) add(s string) hash {
+	for i := 0; i < len(s); i++ {
+		h = (h ^ hash(s[i])) * fnvPrime
+	}
+	return h
+}
+
+// addLower adds ASCII in lower case.
+func (h hash) addLower(s string) hash {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		h = (h ^ hash(c)) * fnvPrime
+	}
+	return h
+}
+
+// addNumber adds eight octets.
+func (h hash) addNumber(n uint64) hash {
+	for range 8 {
+		h = (h ^ hash(n&0xff)) * fnvPrime
+		n >>= 8
+	}
+	return h
+}
+
+func hashOf(kind byte, key string) uint64 { return uint64(newHash(kind).add(key)) }
+
+// hashAddress is hashOf the addressKey.
+func hashAddress(p smtp.Path) uint64 {
+	if !p.IsASCII() || p.Domain == "" || p.Local != "" && p.Local[0] == '"' {
+		return hashOf(keyAddress, addressKey(p))
+	}
+	return uint64(newHash(keyAddress).addLower(p.Local).add("@").addLower(p.Domain))
 }
 
 // addressKey is the form in which addresses are compared: without quotes, and in
@@ -63,7 +103,12 @@ func addressKey(p smtp.Path) string {
 
 // addresses yields every address of an event.
 func addresses(ev *postrider.Event, yield func(smtp.Path)) {
-	for _, p := range append([]smtp.Path{ev.From, ev.To}, ev.Tos...) {
+	for _, p := range [...]smtp.Path{ev.From, ev.To} {
+		if !p.IsNull() {
+			yield(p)
+		}
+	}
+	for _, p := range ev.Tos {
 		if !p.IsNull() {
 			yield(p)
 		}
@@ -73,30 +118,70 @@ func addresses(ev *postrider.Event, yield func(smtp.Path)) {
 // appendEntries appends the entries of an event whose record is at off.
 func appendEntries(all []entry, ev *postrider.Event, off int64) []entry {
 	from := len(all)
-	add := func(kind byte, key string) {
-		e := entry{hashOf(kind, key), uint32(off)}
-		if key != "" && (len(all)-from > 64 || !slices.Contains(all[from:], e)) {
+	add := func(hash uint64) {
+		e := entry{hash, uint32(off)}
+		if len(all)-from > 64 || !slices.Contains(all[from:], e) {
 			all = append(all, e)
 		}
 	}
-	add(keyID, string(ev.ID))
-	add(keyID, string(ev.Report))
-	add(keyHeader, ev.HeaderID)
-	addresses(ev, func(p smtp.Path) { add(keyAddress, addressKey(p)) })
+	for _, k := range [...]struct {
+		kind byte
+		key  string
+	}{{keyID, string(ev.ID)}, {keyID, string(ev.Report)}, {keyHeader, ev.HeaderID}} {
+		if k.key != "" {
+			add(hashOf(k.kind, k.key))
+		}
+	}
+	addresses(ev, func(p smtp.Path) { add(hashAddress(p)) })
 	return all
 }
 
-// encodeIndex returns the index of a file of that size.
-func encodeIndex(entries []entry, size int64) []byte {
-	sorted := slices.Clone(entries)
+// entries are those of the file that grows, in blocks, so that what is there need
+// not be copied when more comes.
+type entries struct{ blocks [][]entry }
+
+// entriesBlock is how many entries a block has.
+const entriesBlock = 4096
+
+func (l *entries) add(more []entry) {
+	for len(more) > 0 {
+		last := len(l.blocks) - 1
+		if last < 0 || len(l.blocks[last]) == entriesBlock {
+			l.blocks = append(l.blocks, make([]entry, 0, entriesBlock))
+			last++
+		}
+		b := &l.blocks[last]
+		n := min(len(more), entriesBlock-len(*b))
+		*b = append(*b, more[:n]...)
+		more = more[n:]
+	}
+}
+
+// clone returns what is there now, whatever comes.
+func (l *entries) clone() entries { return entries{slices.Clone(l.blocks)} }
+
+// flat returns a copy.
+func (l *entries) flat() []entry { return slices.Concat(l.blocks...) }
+
+// encodeIndex writes the index of a file of that size, and returns how long it is.
+// It sorts the entries.
+func encodeIndex(w io.Writer, sorted []entry, size int64) (int64, error) {
 	slices.SortFunc(sorted, func(a, b entry) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.off, b.off)) })
-	b := make([]byte, 0, blockLen*(2+len(sorted)/blockEntries))
+	b := make([]byte, 0, indexWrite+blockLen)
 	b = append(b, indexMagic...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(size))
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(sorted)))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
 	b = append(b, make([]byte, blockLen-len(b))...)
+	written := int64(0)
 	for block := range slices.Chunk(sorted, blockEntries) {
+		if len(b) >= indexWrite {
+			if _, err := w.Write(b); err != nil {
+				return written, err
+			}
+			written += int64(len(b))
+			b = b[:0]
+		}
 		start := len(b)
 		for _, e := range block {
 			b = binary.LittleEndian.AppendUint64(b, e.hash)
@@ -105,8 +190,12 @@ func encodeIndex(entries []entry, size int64) []byte {
 		b = append(b, make([]byte, start+blockLen-4-len(b))...)
 		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], crcTable))
 	}
-	return b
+	n, err := w.Write(b)
+	return written + int64(n), err
 }
+
+// indexWrite is how many octets of an index are written at once.
+const indexWrite = 64 << 10
 
 var errIndex = errors.New("journal: an index does not fit its file")
 
@@ -177,27 +266,29 @@ func (x *indexFile) lookup(hash uint64) (offs []uint32, err error) {
 // A lookup finds the offsets of a hash in one file.
 type lookup func(hash uint64) ([]uint32, error)
 
-func lookupIn(entries []entry) lookup {
+func lookupIn(blocks ...[]entry) lookup {
 	return func(hash uint64) (offs []uint32, err error) {
-		for _, e := range entries {
-			if e.hash == hash {
-				offs = append(offs, e.off)
+		for _, block := range blocks {
+			for _, e := range block {
+				if e.hash == hash {
+					offs = append(offs, e.off)
+				}
 			}
 		}
 		return offs, nil
 	}
 }
 
-// writeIndex writes the index of a file that will not grow any more.
-func (j *Journal) writeIndex(d dayFile, entries []entry) error {
+// writeIndex writes the index of a file that will not grow any more, and sorts its
+// entries.
+func (j *Journal) writeIndex(d dayFile, fresh []entry) error {
 	name := j.indexName(d)
 	tmp := name + ".tmp"
 	f, err := j.opt.FS.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("journal: index: %w", err)
 	}
-	b := encodeIndex(entries, d.size)
-	_, err = f.Write(b)
+	length, err := encodeIndex(f, fresh, d.size)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -211,7 +302,7 @@ func (j *Journal) writeIndex(d dayFile, entries []entry) error {
 	j.mu.Lock()
 	for i := range j.files {
 		if compareFiles(j.files[i], d) == 0 {
-			j.files[i].idx = int64(len(b))
+			j.files[i].idx = length
 		}
 	}
 	j.mu.Unlock()

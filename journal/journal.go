@@ -36,7 +36,7 @@ type Options struct {
 	Dir      string           // required; made if it is not there
 	Keep     time.Duration    // older days are removed; 90 days
 	MaxSize  int64            // octets in all, beyond which the oldest files are removed; 20 GiB
-	PartSize int64            // octets of a file, beyond which another is begun; 64 MiB, and no more than 1 GiB
+	PartSize int64            // octets of a file, beyond which another is begun; 16 MiB, and no more than 1 GiB
 	ReadOnly bool             // for Where, beside a process that writes or after it; Run keeps what it reads in memory
 	Now      func() time.Time // wall clock; time.Now
 	// Spellings returns the other ways to write a domain, in A-labels and U-labels,
@@ -50,7 +50,7 @@ type Options struct {
 type Journal struct {
 	opt      Options
 	lock     io.Closer
-	refused  chan postrider.Event
+	refused  chan *postrider.Event
 	dropped  atomic.Uint64
 	indexing chan struct{} // holds one token: who has it makes a missing index
 
@@ -61,11 +61,12 @@ type Journal struct {
 	last   uint64   // the highest LSN in recent
 	recent map[seq]uint64
 	buf    []byte
+	fresh  []entry
 
 	mu      sync.Mutex // guards what follows; never held across I/O
 	files   []dayFile  // oldest first
 	live    bool       // entries are those of the last of files
-	entries []entry
+	entries entries
 	tail    []numbered // of a read-only journal: what it was told and does not hold
 }
 
@@ -83,7 +84,7 @@ func (o *Options) setDefaults() error {
 		o.MaxSize = 20 << 30
 	}
 	if o.PartSize <= 0 {
-		o.PartSize = 64 << 20
+		o.PartSize = 16 << 20 // what is found in the file that grows is in memory
 	}
 	o.PartSize = min(o.PartSize, 1<<30)
 	if o.Now == nil {
@@ -97,7 +98,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	j := &Journal{opt: o, refused: make(chan postrider.Event, refusedMax), indexing: make(chan struct{}, 1), recent: map[seq]uint64{}}
+	j := &Journal{opt: o, refused: make(chan *postrider.Event, refusedMax), indexing: make(chan struct{}, 1), recent: map[seq]uint64{}}
 	if err := j.open(ctx); err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
@@ -132,7 +133,7 @@ func (j *Journal) Refuse(ev postrider.Event) {
 		ev.Time = j.opt.Now()
 	}
 	select {
-	case j.refused <- ev:
+	case j.refused <- &ev:
 	default:
 		j.dropped.Add(1)
 	}

@@ -3,6 +3,8 @@ package journal
 import (
 	"bytes"
 	"context"
+	"hash/fnv"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,7 +64,12 @@ func TestIndex(t *testing.T) {
 	for i := range 3 * blockEntries {
 		entries = append(entries, entry{uint64(i / 500 * 7), uint32(5000 - i)})
 	}
-	b := encodeIndex(entries, 77)
+	var out bytes.Buffer
+	wrote, err := encodeIndex(&out, entries, 77)
+	b := out.Bytes()
+	if err != nil || wrote != int64(len(b)) || len(b)%blockLen != 0 {
+		t.Fatalf("wrote %d of %d octets, %v", wrote, len(b), err)
+	}
 	if _, err := openIndex(bytes.NewReader(b), 78); err == nil {
 		t.Error("the index of another size fits")
 	}
@@ -140,4 +147,48 @@ func TestWithSpool(t *testing.T) {
 		s.Close(ctx)
 		b.close()
 	})
+}
+
+// The hashes are those that the indexes of all versions hold.
+func TestHashes(t *testing.T) {
+	std := func(kind byte, key string) uint64 {
+		h := fnv.New64a()
+		h.Write([]byte{kind})
+		h.Write([]byte(key))
+		return h.Sum64()
+	}
+	for _, key := range []string{"", "a", "0123456789abcdefghij", "x@y.example", "\xff\x00"} {
+		if got := hashOf(keyID, key); got != std(keyID, key) {
+			t.Errorf("%q: %x", key, got)
+		}
+	}
+	for _, p := range []smtp.Path{{}, {Local: "postmaster"}, {Local: "Bob", Domain: "Example.ORG"}, {Local: `"Bob Q"`, Domain: "example.org"}, {Local: `"Bob"`, Domain: "EXAMPLE.org"},
+		{Local: "JÖRG", Domain: "example.org"}, {Local: "a", Domain: "BÜCHER.example"}, {Local: `"`, Domain: "x"}, {Local: "K\u212A", Domain: "x"}} {
+		if got, want := hashAddress(p), std(keyAddress, addressKey(p)); got != want {
+			t.Errorf("%v: %x, want %x", p, got, want)
+		}
+	}
+}
+
+// Entries stand in blocks in the order in which they came, and what was taken
+// down of them stays as it was.
+func TestEntries(t *testing.T) {
+	var l entries
+	var want []entry
+	var before entries
+	for i := range 3*entriesBlock + 7 {
+		e := entry{uint64(i), uint32(i)}
+		want = append(want, e)
+		l.add([]entry{e})
+		if i == entriesBlock+9 {
+			before = l.clone()
+		}
+	}
+	l.add(want)
+	if got := l.flat(); !slices.Equal(got, append(want, want...)) {
+		t.Errorf("%d entries, want %d", len(got), 2*len(want))
+	}
+	if got := before.flat(); !slices.Equal(got, want[:entriesBlock+10]) {
+		t.Errorf("before: %d entries", len(got))
+	}
 }

@@ -23,7 +23,10 @@ const (
 	// manyEvents is much to write.
 	manyEvents = 1024
 	// writeMax is how many octets are written at once.
-	writeMax = 1 << 20
+	writeMax = 256 << 10
+	// recentMany is of how many events the places are forgotten one by one, as a new
+	// table is cheaper than to empty a large one.
+	recentMany = 4096
 	// tidyEvery is how often the age of the files is looked at.
 	tidyEvery = time.Hour
 	// A write that failed is tried again after retryMin, and then less often.
@@ -95,7 +98,7 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 				return j.write(ctx, j.withRefused(nil))
 			}
 		case ev := <-j.refused:
-			refused = append(refused, numbered{ev: &ev})
+			refused = append(refused, numbered{ev: ev})
 		case <-tidy.C:
 			j.expire()
 			continue
@@ -180,7 +183,7 @@ func (j *Journal) withRefused(todo []numbered) []numbered {
 	for range refusedMax {
 		select {
 		case ev := <-j.refused:
-			todo = append(todo, numbered{ev: &ev})
+			todo = append(todo, numbered{ev: ev})
 		default:
 			return todo
 		}
@@ -214,7 +217,7 @@ func (j *Journal) write(ctx context.Context, todo []numbered) error {
 		}
 	}
 	if todo[0].lsn > j.last || len(j.recent) > 1<<20 {
-		clear(j.recent)
+		j.forget()
 	}
 	for _, n := range todo {
 		if n.lsn != 0 {
@@ -225,9 +228,25 @@ func (j *Journal) write(ctx context.Context, todo []numbered) error {
 	return nil
 }
 
+// forget drops the places of the events that were written.
+func (j *Journal) forget() {
+	if len(j.recent) > recentMany {
+		j.recent = map[seq]uint64{}
+	}
+	clear(j.recent)
+}
+
 // append writes events and syncs them. After an error nothing of them counts.
 func (j *Journal) append(todo []numbered) error {
-	var fresh []entry
+	fresh := j.fresh[:0]
+	defer func() {
+		if j.fresh = fresh[:0]; cap(fresh) > entriesBlock {
+			j.fresh = nil
+		}
+		if cap(j.buf) > 2*writeMax {
+			j.buf = nil
+		}
+	}()
 	var payload []byte
 	for len(todo) > 0 {
 		if err := j.ready(); err != nil {
@@ -255,7 +274,7 @@ func (j *Journal) append(todo []numbered) error {
 		}
 		j.synced = j.size
 		j.mu.Lock()
-		j.entries = append(j.entries, fresh...)
+		j.entries.add(fresh)
 		j.files[len(j.files)-1].size = j.size
 		j.mu.Unlock()
 		fresh = fresh[:0]
@@ -285,7 +304,7 @@ func (j *Journal) ready() error {
 	}
 	j.f, j.size, j.synced = f, 0, 0
 	j.mu.Lock()
-	j.files, j.live, j.entries = append(j.files, today), true, nil
+	j.files, j.live, j.entries = append(j.files, today), true, entries{}
 	j.mu.Unlock()
 	j.expire()
 	return nil
@@ -314,9 +333,9 @@ func (j *Journal) finish() {
 	j.f.Close()
 	j.f = nil
 	j.mu.Lock()
-	d, entries := j.files[len(j.files)-1], j.entries
+	d, found := j.files[len(j.files)-1], j.entries.flat()
 	j.mu.Unlock()
-	if err := j.writeIndex(d, entries); err != nil {
+	if err := j.writeIndex(d, found); err != nil {
 		j.alarm("%v", err) // a query makes it
 	}
 }
@@ -335,7 +354,7 @@ func (j *Journal) giveUp() {
 	}
 	j.mu.Lock()
 	d := j.files[len(j.files)-1]
-	j.files, j.live, j.entries = j.files[:len(j.files)-1:len(j.files)-1], false, nil
+	j.files, j.live, j.entries = j.files[:len(j.files)-1:len(j.files)-1], false, entries{}
 	j.mu.Unlock()
 	j.opt.FS.Remove(j.dataName(d))
 }
