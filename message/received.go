@@ -2,6 +2,7 @@ package message
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ type Received struct {
 	Time     time.Time // in the zone to be shown
 }
 
+// traceSize is room for a field as most are, in octets.
+const traceSize = 256
+
 // Lengths that keep a Received field from being used to carry something else,
 // in octets.
 const (
@@ -40,30 +44,31 @@ const (
 // said, the field stays one field: in names every octet that no host name holds
 // becomes "?", and a path with control characters is left out.
 func (r Received) Append(dst []byte) []byte {
-	f := folder{dst: append(dst, "Received:"...), column: len("Received:")}
+	f := folder{dst: append(slices.Grow(dst, traceSize), "Received:"...), column: len("Received:")}
+	var room [2*traceNameMax + 64]byte // for the word in hand
 	f.word("from")
-	f.word(traceName(r.Hello))
-	if info := r.tcpInfo(); info != "" {
-		f.word(info)
+	f.octets(appendTraceName(room[:0], r.Hello))
+	if info := r.appendTCPInfo(room[:0]); len(info) > 0 {
+		f.octets(info)
 	}
 	f.fold()
 	f.word("by")
-	f.word(traceName(r.By))
+	f.octets(appendTraceName(room[:0], r.By))
 	f.word("with")
-	f.word(traceName(r.Protocol))
+	f.octets(appendTraceName(room[:0], r.Protocol))
 	if r.ID != "" {
 		f.word("id")
-		f.word(traceName(r.ID))
+		f.octets(appendTraceName(room[:0], r.ID))
 	}
 	if r.showFor() {
 		f.fold()
 		f.word("for")
-		f.word("<" + r.For + ">")
+		f.octets(append(append(append(room[:0], '<'), r.For...), '>'))
 	}
 	if r.Priority != 0 {
 		f.fold()
 		f.word("PRIORITY")
-		f.word(strconv.Itoa(int(r.Priority)))
+		f.octets(strconv.AppendInt(room[:0], int64(r.Priority), 10))
 	}
 	if r.TLS != "" {
 		f.fold()
@@ -72,29 +77,33 @@ func (r Received) Append(dst []byte) []byte {
 	}
 	f.dst = append(f.dst, ';')
 	f.column++
-	f.word(string(AppendDate(nil, r.Time)))
+	f.octets(AppendDate(room[:0], r.Time))
 	return append(f.dst, "\r\n"...)
 }
 
-// tcpInfo returns "([192.0.2.1])" or "(name [192.0.2.1])": RFC 5321 4.4,
+// appendTCPInfo appends "([192.0.2.1])" or "(name [192.0.2.1])": RFC 5321 4.4,
 // "Information derived by server from TCP connection not client EHLO". Without a
 // connection it is a comment that names the user.
-func (r Received) tcpInfo() string {
-	if !r.Addr.IsValid() {
-		words := strings.Fields(r.Local)
-		for i, w := range words {
-			words[i] = traceName(w)
+func (r Received) appendTCPInfo(dst []byte) []byte {
+	if r.Addr.IsValid() {
+		dst = append(dst, '(')
+		if r.PTR != "" {
+			dst = append(appendTraceName(dst, strings.TrimSuffix(r.PTR, ".")), ' ')
 		}
-		if len(words) == 0 {
-			return ""
+		return append(appendLiteral(dst, r.Addr), ')')
+	}
+	for word := range strings.FieldsSeq(r.Local) {
+		if len(dst) == 0 {
+			dst = append(dst, '(')
+		} else {
+			dst = append(dst, ' ')
 		}
-		return "(" + strings.Join(words, " ") + ")"
+		dst = appendTraceName(dst, word)
 	}
-	literal := AddressLiteral(r.Addr)
-	if r.PTR == "" {
-		return "(" + literal + ")"
+	if len(dst) == 0 {
+		return nil
 	}
-	return "(" + traceName(strings.TrimSuffix(r.PTR, ".")) + " " + literal + ")"
+	return append(dst, ')')
 }
 
 // showFor reports whether For may stand in the field. Octets over 127 need a
@@ -115,33 +124,34 @@ func (r Received) showFor() bool {
 }
 
 // AddressLiteral returns the address literal of a, in brackets (RFC 5321 4.1.3).
-func AddressLiteral(a netip.Addr) string {
+func AddressLiteral(a netip.Addr) string { return string(appendLiteral(nil, a)) }
+
+func appendLiteral(dst []byte, a netip.Addr) []byte {
 	a = a.Unmap().WithZone("")
 	if a.Is4() {
-		return "[" + a.String() + "]"
+		dst = append(dst, '[')
+	} else {
+		dst = append(dst, "[IPv6:"...)
 	}
-	return "[IPv6:" + a.String() + "]"
+	return append(a.AppendTo(dst), ']')
 }
 
-// traceName returns name with every octet replaced that could end a word, open a
+// appendTraceName appends name with every octet replaced that could end a word, open a
 // comment or fold a line; "unknown" for the empty name.
-func traceName(name string) string {
+func appendTraceName(dst []byte, name string) []byte {
 	if name == "" {
-		return "unknown"
+		return append(dst, "unknown"...)
 	}
-	if len(name) > traceNameMax {
-		name = name[:traceNameMax]
-	}
-	b := []byte(name)
-	for i, c := range b {
+	for _, c := range []byte(name[:min(len(name), traceNameMax)]) {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 		case strings.IndexByte("-._:[]", c) >= 0:
 		default:
-			b[i] = '?'
+			c = '?'
 		}
+		dst = append(dst, c)
 	}
-	return string(b)
+	return dst
 }
 
 // traceAtom returns the name of a cipher suite. RFC 8314 4.3: "ALPHA *(ALPHA /
@@ -162,17 +172,27 @@ type folder struct {
 	column int
 }
 
-// word appends one word. A word longer than the line stands alone on its line.
+// word and octets append one word. A word longer than the line stands alone on its line.
 func (f *folder) word(w string) {
-	if f.column > 1 && f.column+1+len(w) > LineWant {
+	f.space(len(w))
+	f.dst = append(f.dst, w...)
+}
+
+func (f *folder) octets(w []byte) {
+	f.space(len(w))
+	f.dst = append(f.dst, w...)
+}
+
+// space is before a word of so many octets.
+func (f *folder) space(size int) {
+	if f.column > 1 && f.column+1+size > LineWant {
 		f.fold()
 	}
 	if f.column > 1 {
 		f.dst = append(f.dst, ' ')
 		f.column++
 	}
-	f.dst = append(f.dst, w...)
-	f.column += len(w)
+	f.column += size
 }
 
 // fold begins a continuation line: CRLF and a tab.

@@ -97,7 +97,7 @@ func (n *Node) makeServers(g *generation, old []*door) {
 // server makes the server of a door.
 func (n *Node) server(d *door, t terms) *smtpd.Server {
 	s := &smtpd.Server{
-		Handler:  watched{n.receiver(d), d.name, n},
+		Handler:  &watched{n.receiver(d), d.name, n},
 		Implicit: t.tls == config.TLSImplicit,
 		LMTP:     t.role == config.RoleLMTP,
 		Hostname: n.cfg.Hostname,

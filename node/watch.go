@@ -35,7 +35,7 @@ type watched struct {
 	n        *Node
 }
 
-func (h watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
+func (h *watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.Reply) {
 	s, r := h.Handler.Open(ctx, c)
 	if s == nil {
 		return nil, r
@@ -45,9 +45,10 @@ func (h watched) Open(ctx context.Context, c smtpd.Client) (smtpd.Session, smtp.
 
 type watchedSession struct {
 	smtpd.Session
-	h      watched
+	h      *watched
 	closed func()
-	gen    *generation // of the transaction at hand
+	gen    *generation     // of the transaction at hand
+	ctx    context.Context // that has it; the server gives one context to all of a connection
 }
 
 // Unwrap lets the server find what the session answers beside what every one does.
@@ -57,11 +58,14 @@ func (s *watchedSession) context(ctx context.Context) context.Context {
 	if s.gen == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, generationKey{}, s.gen)
+	if s.ctx == nil {
+		s.ctx = context.WithValue(ctx, generationKey{}, s.gen)
+	}
+	return s.ctx
 }
 
 func (s *watchedSession) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply {
-	s.gen = s.h.n.gen.Load()
+	s.gen, s.ctx = s.h.n.gen.Load(), nil
 	return s.Session.Mail(s.context(ctx), from, p)
 }
 
@@ -75,12 +79,12 @@ func (s *watchedSession) Data(ctx context.Context, content io.Reader) []smtp.Rep
 	if slices.ContainsFunc(r, smtp.Reply.Positive) {
 		s.h.n.metrics.Answered(s.h.n.env.Now().Sub(began))
 	}
-	s.gen = nil
+	s.gen, s.ctx = nil, nil
 	return r
 }
 
 func (s *watchedSession) Reset() {
-	s.gen = nil
+	s.gen, s.ctx = nil, nil
 	s.Session.Reset()
 }
 

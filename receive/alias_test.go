@@ -31,7 +31,7 @@ func TestAliasesHandOn(t *testing.T) {
 		s := &session{o: &New(Options{Router: mapRouter{}}).o}
 		to := smtp.Path{Local: c.to, Domain: "our.example"}
 		res, _ := mapRouter{}.Resolve(context.Background(), to, postrider.Source{})
-		tx := &transaction{taken: map[mailboxKey]bool{}}
+		tx := &transaction{}
 		if !s.become(tx, to, res, c.p) || s.become(tx, to, res, c.p) {
 			t.Errorf("%s: not taken, or taken twice", c.to)
 		}

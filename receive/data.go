@@ -14,9 +14,6 @@ import (
 	"github.com/postrider/postrider/smtpd"
 )
 
-// copySize is how much content is in hand at once, in octets.
-const copySize = 32 << 10
-
 // Replies to a content that we could not keep.
 var (
 	notKept   = smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3, Detail: 0}, Text: "The message could not be stored, try again later"}
@@ -90,21 +87,10 @@ func (s *session) stream(content io.Reader, out io.Writer) error {
 		f := message.NewFilter(out, "Bcc", "Resent-Bcc", "Return-Path")
 		out, flush = f, f.Flush
 	}
-	buf := make([]byte, copySize)
-	for {
-		n, err := content.Read(buf)
-		if n > 0 {
-			if _, err := out.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			return flush()
-		}
-		if err != nil {
-			return err
-		}
+	if _, err := io.Copy(out, content); err != nil { // from the buffer of the connection, as it is an io.WriterTo
+		return err
 	}
+	return flush()
 }
 
 // A sink is where a content goes: past a Scanner and a look for solicitations into

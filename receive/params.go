@@ -185,6 +185,9 @@ func (s *solicitation) Write(p []byte) (int, error) {
 // among the words, or nothing.
 func (s *solicitation) found() string {
 	const name = "solicitation:"
+	if len(s.header) == 0 {
+		return ""
+	}
 	text := strings.NewReplacer("\r\n ", " ", "\r\n\t", " ").Replace(string(s.header))
 	for line := range strings.SplitSeq(text, "\r\n") {
 		if len(line) < len(name) || !strings.EqualFold(line[:len(name)], name) {

@@ -2,6 +2,7 @@ package receive
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,5 +50,21 @@ func TestSenderOnList(t *testing.T) {
 	got := keptFor(t, smtp.Path{Local: "one", Domain: "our.example"}, smtp.Path{Local: "team", Domain: "our.example"})
 	if want := []string{"one@our.example", "two@far.example"}; !slices.Equal(got, want) {
 		t.Errorf("kept for %q, want %q", got, want)
+	}
+}
+
+// A set of few keys and one of many are the same set.
+func TestKeys(t *testing.T) {
+	var k keys
+	for round := range 2 {
+		for i := range 3 * fewMax {
+			key := mailboxKey{local: strconv.Itoa(i), domain: "d.example"}
+			if added := k.add(key); added != (round == 0) {
+				t.Errorf("round %d, key %d: added %v", round, i, added)
+			}
+		}
+	}
+	if len(k.few) != fewMax || len(k.many) != 2*fewMax {
+		t.Errorf("%d few and %d many", len(k.few), len(k.many))
 	}
 }

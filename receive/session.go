@@ -3,6 +3,7 @@ package receive
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,8 +32,9 @@ type transaction struct {
 	from   smtp.Path
 	params smtp.MailParams
 	rcpts  []postrider.Recipient
-	named  []smtp.Path         // what RCPT said, where it added to rcpts
-	taken  map[mailboxKey]bool // of rcpts
+	named  []smtp.Path // what RCPT said, where it added to rcpts
+	taken  keys        // of rcpts
+	seen   postrider.Transaction
 
 	began    time.Time // when MAIL came
 	release  time.Time // not to be sent before; zero: at once
@@ -42,6 +44,31 @@ type transaction struct {
 
 // A mailboxKey is the same for the spellings of one mailbox.
 type mailboxKey struct{ local, domain string }
+
+// keys are a set of them. Most transactions have few recipients, and no map.
+type keys struct {
+	few  []mailboxKey
+	many map[mailboxKey]bool // those that few has no room for
+}
+
+// fewMax is how many keys are looked through one by one.
+const fewMax = 8
+
+// add reports whether a key is new.
+func (k *keys) add(key mailboxKey) bool {
+	if k.many[key] || slices.Contains(k.few, key) {
+		return false
+	}
+	if len(k.few) < fewMax {
+		k.few = append(k.few, key)
+		return true
+	}
+	if k.many == nil {
+		k.many = map[mailboxKey]bool{}
+	}
+	k.many[key] = true
+	return true
+}
 
 // protocol returns the "with" of the trace field: RFC 5321 4.4, RFC 3848 for those
 // with "S" for TLS and "A" for AUTH, RFC 6531 4.3 for those that begin with UTF8.
@@ -78,7 +105,7 @@ func (s *session) Hello(_ context.Context, name string, esmtp bool) smtp.Reply {
 // Mail implements smtpd.Session.
 func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) smtp.Reply {
 	s.Reset()
-	t := &transaction{source: s.source, from: from, params: p, taken: map[mailboxKey]bool{}}
+	t := &transaction{source: s.source, from: from, params: p}
 	t.source.Protocol = s.protocol(p.UTF8)
 	v := check(ctx, s.o.Mail, s.phase(t))
 	if !v.Refuse && !s.o.Room(p.Size) {
@@ -97,9 +124,10 @@ func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) s
 	return positive(positive(r, v.Reply), smtp.Reply{Code: 250, Status: smtp.Status{Class: 2, Subject: 1, Detail: 0}, Text: "Sender OK"})
 }
 
-// phase returns what a check sees of a transaction so far.
+// phase returns what a check sees of a transaction so far, until it is asked again.
 func (s *session) phase(t *transaction) *postrider.Transaction {
-	return &postrider.Transaction{Source: t.source, Submitter: s.submitter, From: t.from, Params: t.params, Accepted: len(t.rcpts)}
+	t.seen = postrider.Transaction{Source: t.source, Submitter: s.submitter, From: t.from, Params: t.params, Accepted: len(t.rcpts)}
+	return &t.seen
 }
 
 // refused tells that something of a transaction was not taken, beside what about

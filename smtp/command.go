@@ -16,6 +16,9 @@ type Command struct {
 // trailing white space". A CR, LF or NUL in the line is a syntax error and
 // never the end of a command.
 func ParseCommand(line []byte) (Command, *Reply) {
+	if string(line) == "DATA" { // the one of each message that has no argument
+		return Command{Verb: "DATA"}, nil
+	}
 	for _, c := range line {
 		switch {
 		case c == '\r' || c == '\n':

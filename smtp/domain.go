@@ -21,6 +21,9 @@ func IsDomain(s string) bool {
 // IsLiteral reports whether s, with its brackets, is an address-literal of
 // RFC 5321 4.1.3.
 func IsLiteral(s string) bool {
+	if !strings.HasPrefix(s, "[") {
+		return false // most are asked about domains, and need no reason
+	}
 	_, rest, err := scanLiteral(s)
 	return err == nil && rest == ""
 }

@@ -216,9 +216,9 @@ func (k *chunks) finish(replies []smtp.Reply) smtp.Reply {
 	default:
 		k.skip() // and the others when they come
 	}
-	var bad *ContentError
+	bad, refused := k.err.(*ContentError)
 	switch {
-	case errors.As(k.err, &bad):
+	case refused:
 		replies = []smtp.Reply{bad.Reply}
 	case k.err != nil && k.err != io.EOF:
 		c.state.reset()

@@ -113,11 +113,11 @@ func (c *conn) hello(ctx context.Context, arg string, esmtp bool) smtp.Reply {
 		return *no(501, 5, 4, "Say who you are: EHLO, a space, and your host name")
 	}
 	said, asESMTP := name, esmtp
-	if c.heloTold != "" {
-		said = c.heloTold
+	if c.told != nil && c.told.hello != "" {
+		said = c.told.hello
 	}
-	if c.proto != "" {
-		asESMTP = c.proto == "ESMTP"
+	if c.told != nil && c.told.proto != "" {
+		asESMTP = c.told.proto == "ESMTP"
 	}
 	r, ext := c.session.Hello(ctx, said, asESMTP), smtp.Extensions(0)
 	if r.IsZero() || r.Positive() {

@@ -47,31 +47,27 @@ var (
 // The fields are all that a connection has which waits for a command, so that there
 // are no more of them than it needs.
 type conn struct {
-	server   *Server
-	raw      net.Conn // as it was accepted
-	nc       net.Conn // raw, or TLS over it
-	client   Client
-	via      netip.AddrPort  // who speaks: the client, or one who speaks for it by XCLIENT
-	key      netip.Addr      // what the client is counted by, which Server.mu guards
-	heloTold string          // what XCLIENT has said in place of the name in EHLO
-	proto    string          // and of the verb
-	base     context.Context // ends when the server stops at once
-	ended    *sync.WaitGroup // knows of the connection until it has ended
-	ctx      context.Context // of the session
-	cancel   context.CancelFunc
-	session  Session
-	state    state
+	server  *Server
+	raw     net.Conn // as it was accepted
+	nc      net.Conn // raw, or TLS over it
+	client  Client
+	key     netip.Addr      // what the client is counted by, which Server.mu guards
+	told    *told           // what XCLIENT has said; nil: nothing
+	base    context.Context // ends when the server stops at once
+	ended   *sync.WaitGroup // knows of the connection until it has ended
+	ctx     context.Context // of the session
+	cancel  context.CancelFunc
+	session Session
+	state   state
 
 	*desk    // nil: the connection is at rest
 	first    [firstSize]byte
 	have     int       // octets of first that are the beginning of a line
 	deadline time.Time // of the client; zero: it begins with the next wait
-	due      time.Time // when reads are woken, if that is known
-	writeBy  time.Time // when writes fail, if that is known
 	since    time.Time // when we last had a message of this client, or met it
 
 	dead     error // why there is nothing more to read, or to write
-	behind   bool  // via is a proxy that begins with a header
+	behind   bool  // who has connected is a proxy that begins with a header
 	resting  bool  // at rest, and not at an end
 	deaf     bool  // the client does not take what we write
 	quitting bool  // QUIT was said

@@ -35,8 +35,7 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 	r.close()
 	c.content = false
 
-	var bad *ContentError
-	if errors.As(r.err, &bad) {
+	if bad, ok := r.err.(*ContentError); ok {
 		replies = []smtp.Reply{bad.Reply}
 	} else if r.err != io.EOF {
 		// The client was lost before the end. There is nobody to answer, and what

@@ -17,7 +17,7 @@ const (
 	contentSize = 32 << 10
 	// firstSize is all the buffer that a connection has which waits: what comes first
 	// is read into it.
-	firstSize = 128
+	firstSize = 64
 	// briefly is how long a connection waits with all that it has in hand, at the least,
 	// before it puts it down: a client that is at work is waited for at no cost.
 	briefly = 100 * time.Millisecond
@@ -39,6 +39,8 @@ type desk struct {
 	content  bool // reading content, where the deadline is per read
 	pace     pace // of the content
 	began    time.Time
+	due      time.Time   // when reads are woken, if that is known
+	writeBy  time.Time   // when writes fail, if that is known
 	utf8     bool        // the reply to the command at hand may hold UTF-8
 	hopeless bool        // nobody can tell what comes next from commands
 	chunky   bool        // the line at hand begins as a BDAT does
@@ -237,7 +239,9 @@ func (c *conn) receive(p []byte, patient bool) (int, error) {
 		if now = time.Now(); !errors.Is(err, os.ErrDeadlineExceeded) || !now.Before(c.deadline) {
 			return 0, c.die(err)
 		}
-		c.due = time.Time{}
+		if c.desk != nil {
+			c.due = time.Time{}
+		}
 		if !patient && now.Sub(began) >= briefly {
 			return 0, errSlow
 		}
@@ -251,18 +255,19 @@ func (c *conn) arm(now time.Time, patient bool) {
 	if soon := now.Add(briefly); !patient && soon.Before(due) {
 		due = soon
 	}
+	if c.desk == nil {
+		_ = c.raw.SetDeadline(due)
+		return
+	}
 	if c.due.After(now) && !c.due.After(due) && !patient {
 		return
 	}
 	c.due = due
-	if _, plain := c.nc.(*tls.Conn); !plain {
-		_ = c.raw.SetReadDeadline(due)
-		return
+	if _, secure := c.nc.(*tls.Conn); secure { // TLS may have to write in order to read
+		_ = c.raw.SetDeadline(c.deadline)
+		c.writeBy = time.Time{}
 	}
-	// TLS may have to write in order to read.
-	_ = c.raw.SetDeadline(c.deadline)
 	_ = c.raw.SetReadDeadline(due)
-	c.writeBy = time.Time{}
 }
 
 // armWrite sets the deadline of the writes to come, if the one that stands leaves a
@@ -280,7 +285,11 @@ func (c *conn) armWrite() {
 }
 
 // disarm takes note of a deadline that was set for something else than a command.
-func (c *conn) disarm() { c.due, c.writeBy = time.Time{}, time.Time{} }
+func (c *conn) disarm() {
+	if c.desk != nil {
+		c.due, c.writeBy = time.Time{}, time.Time{}
+	}
+}
 
 // readLine reads a line and returns it without its CRLF, valid until the next
 // read. It may have limit octets with the CRLF, and authMax if it is an AUTH

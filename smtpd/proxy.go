@@ -150,7 +150,7 @@ func (c *conn) proxy() bool {
 	if err != nil {
 		// A proxy that only looks whether we are there says nothing at all.
 		if !errors.Is(err, errDraining) && !(errors.Is(err, io.EOF) && !errors.Is(err, errProxy)) && c.base.Err() == nil && !c.server.draining() {
-			c.server.alarm(fmt.Errorf("smtpd: %v, which Server.Proxy trusts: %w", c.via, err))
+			c.server.alarm(fmt.Errorf("smtpd: %v, which Server.Proxy trusts: %w", c.client.Peer, err))
 		}
 		_ = c.die(err)
 		return false
@@ -158,7 +158,7 @@ func (c *conn) proxy() bool {
 	if !p.known {
 		return true
 	}
-	c.via = p.from // what comes from now on, XCLIENT too, the client says and not the proxy
+	// What comes from now on, XCLIENT too, the client says and not the proxy.
 	return c.become(p.from, p.to)
 }
 

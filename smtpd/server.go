@@ -203,8 +203,7 @@ func (s *Server) accept(base context.Context, l net.Listener, wg *sync.WaitGroup
 func (s *Server) start(base context.Context, nc net.Conn, wg *sync.WaitGroup) {
 	c := &conn{server: s, raw: nc, nc: nc, base: base, ended: wg, state: state{lmtp: s.LMTP},
 		client: Client{Peer: addrOf(nc.RemoteAddr()), Local: addrOf(nc.LocalAddr()), LMTP: s.LMTP}}
-	c.via = c.client.Peer
-	c.behind = s.Proxy != nil && s.Proxy(c.via.Addr())
+	c.behind = s.Proxy != nil && s.Proxy(c.client.Peer.Addr())
 	if reply := s.admit(c); reply != nil {
 		if s.turned.Add(1) > turnedMax || s.Implicit || c.behind {
 			s.turned.Add(-1)

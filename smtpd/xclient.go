@@ -21,15 +21,24 @@ const (
 
 // A told is what XCLIENT has said of the client.
 type told struct {
+	via    netip.AddrPort // who speaks for the client
 	client Client
 	hello  string // in place of what the client says; empty: nothing
 	proto  string // SMTP or ESMTP, in place of the verb; empty: nothing
 }
 
+// via is who speaks: the client, or one who speaks for it by XCLIENT.
+func (c *conn) via() netip.AddrPort {
+	if c.told != nil {
+		return c.told.via
+	}
+	return c.client.Peer
+}
+
 // maySpeak reports whether the one who has connected may say by XCLIENT for whom it
 // speaks.
 func (c *conn) maySpeak() bool {
-	return c.server.XClient != nil && c.server.XClient(c.via.Addr())
+	return c.server.XClient != nil && c.server.XClient(c.via().Addr())
 }
 
 // xclient answers XCLIENT, a command that Postfix has made for its filters and
@@ -42,12 +51,15 @@ func (c *conn) xclient(ctx context.Context, arg string) smtp.Reply {
 	case !c.maySpeak():
 		return *no(550, 7, 1, "You may not speak for others")
 	}
-	t := told{client: c.client, hello: c.heloTold, proto: c.proto}
+	t := told{via: c.via(), client: c.client}
+	if c.told != nil {
+		t.hello, t.proto = c.told.hello, c.told.proto
+	}
 	if bad := t.parse(arg); bad != nil {
 		return *bad
 	}
 	c.closeSession()
-	c.heloTold, c.proto = t.hello, t.proto
+	c.told = &t
 	c.client.Name, c.client.Login = t.client.Name, t.client.Login
 	c.state.secured()
 	c.state.phase = refused // until it is greeted
