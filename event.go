@@ -8,32 +8,29 @@ import (
 
 // An Event is one change of fate, as it stands in the log.
 type Event struct {
-	LSN      uint64 // place in the log
-	Time     time.Time
-	Kind     EventKind
-	ID       ID
-	From     smtp.Path
-	Size     int64 // of EventAccepted
-	Priority int8  // of EventAccepted (RFC 6710)
+	LSN        uint64 // place in the log
+	Time       time.Time
+	Kind       EventKind
+	ID         ID
+	From       smtp.Path
+	Size       int64 // of EventAccepted
+	Priority   int8  // of EventAccepted (RFC 6710)
+	Given, Has int   // of EventAccepted: recipients as they were named, and as aliases have them
 	// Of EventAccepted, and of EventRefused as far as it is known.
 	Source   Source
 	HeaderID string
 	Tos      []smtp.Path // recipients, and what they were before an alias
-	// Of EventAccepted: how many recipients the message was for, and how many it has since
-	// aliases stand for others.
-	Given, Has int
 	// Of EventRecipient: one event for each recipient that an attempt touched.
-	Rcpt    int
-	To      smtp.Path
-	Dest    Dest
-	State   State
-	Tries   int
-	Next    time.Time // of Waiting: when it is due again
-	Reply   smtp.Reply
-	Remote  string
-	Arrived time.Time
-	Amend   Amend // what was wanted: of EventAmended and EventOrdered, beside Rcpt and To
-	Report  ID    // of EventReported: the message that carries the report; empty where none was owed
+	Rcpt, Tries int
+	To          smtp.Path
+	Dest        Dest
+	State       State
+	Next        time.Time // of Waiting: when it is due again
+	Reply       smtp.Reply
+	Remote      string
+	Arrived     time.Time
+	Amend       Amend // what was wanted: of EventAmended and EventOrdered, beside Rcpt and To
+	Report      ID    // of EventReported: the message that carries the report; empty where none was owed
 }
 
 // An EventKind says what happened.

@@ -154,12 +154,16 @@ func TestRight(t *testing.T) {
 		if len(found) != 0 {
 			t.Fatalf("%s: %v", name, found)
 		}
-		opts := cmp.Options{cmpopts.IgnoreTypes(Pos{}), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-			cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })}
-		if diff := cmp.Diff(full(), got, opts); diff != "" {
+		if diff := difference(full(), got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
+}
+
+// difference is what differs in two configurations, wherever it stands in a file.
+func difference(a, b *Config) string {
+	return cmp.Diff(a, b, cmpopts.IgnoreTypes(Pos{}), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }))
 }
 
 // A certificate is compared with the name that the file gives us, and with none
