@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -119,57 +118,6 @@ func freeAddr() (string, error) {
 	}
 	defer l.Close()
 	return l.Addr().String(), nil
-}
-
-// A hole is a sink at work.
-type hole struct {
-	*load.Sink
-	addr string
-	stop func()
-}
-
-// sink serves a sink, at a free address where addr is empty.
-func (b *bench) sink(s *load.Sink, addr string) (*hole, error) {
-	if addr == "" {
-		addr = freeIP() + ":0"
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(b.ctx)
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = s.Serve(ctx, l)
-	}()
-	stop := sync.OnceFunc(func() {
-		cancel()
-		<-served
-	})
-	b.stops = append(b.stops, stop)
-	return &hole{s, l.Addr().String(), stop}, nil
-}
-
-// until waits for n more messages than before, and returns when the last came. It
-// gives up when none has come for a while.
-func (h *hole) until(ctx context.Context, want int64) error {
-	last, since := h.Arrived(), time.Now()
-	for {
-		switch now := h.Arrived(); {
-		case now >= want:
-			return nil
-		case now != last:
-			last, since = now, time.Now()
-		case time.Since(since) > patience:
-			return fmt.Errorf("%d of %d messages have come, and no more in %v", now, want, patience)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
 }
 
 // patience is how long nothing may come.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-
-	"github.com/postrider/postrider/bench/load"
 )
 
 // sessionsOf are the points of the picture.
@@ -13,7 +11,7 @@ const sessionsPicture = "relayed messages a second by sessions, 4 KiB, connectio
 
 // curves measures relaying over few sessions and many, for a picture.
 func curves(b *bench) ([]row, error) {
-	h, err := b.sink(&load.Sink{}, "")
+	h, err := b.sink(settings{})
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (c *deferredCase) start() error {
 	if err := c.blackHoles(c.domains/2, deadPort); err != nil {
 		return fmt.Errorf("black holes: %w", err)
 	}
-	if c.h, err = c.sink(&load.Sink{}, ""); err != nil {
+	if c.h, err = c.sink(settings{}); err != nil {
 		return err
 	}
 	extra := fmt.Sprintf("dns { servers = [%q] }\n", names)
@@ -98,12 +98,16 @@ func (c *deferredCase) dead(n int, sent *atomic.Int64) (load.Tally, error) {
 func (c *deferredCase) other() (float64, error) {
 	s := cell{50, true}.source(c.i.addr, c.bench.n(otherMessages), 4096)
 	s.To = "r@healthy.example"
-	base, began := c.h.Arrived(), time.Now()
+	was, err := c.h.counts()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
 	t, err := c.send(s)
 	if err != nil {
 		return 0, err
 	}
-	if err := c.h.until(c.ctx, base+int64(t.Messages)); err != nil {
+	if err := c.h.until(c.ctx, was.Arrived+int64(t.Messages)); err != nil {
 		return 0, err
 	}
 	return float64(t.Messages) / time.Since(began).Seconds(), nil
@@ -188,12 +192,15 @@ func (c *deferredCase) starts() (rows []row, err error) {
 			}
 			greeted.add(ours, time.Since(began).Seconds())
 			// Nothing is attempted before all is scheduled.
-			base := c.h.Arrived()
+			was, err := c.h.counts()
+			if err != nil {
+				return rows, err
+			}
 			probe := load.Source{Server: c.i.addr, Messages: 1, From: "s@bench.example", To: "r@healthy.example"}
 			if _, err := c.send(probe); err != nil {
 				return rows, err
 			}
-			if err := c.h.until(c.ctx, base+1); err != nil {
+			if err := c.h.until(c.ctx, was.Arrived+1); err != nil {
 				return rows, err
 			}
 			scheduled.add(ours, time.Since(began).Seconds())

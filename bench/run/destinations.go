@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"time"
-
-	"github.com/postrider/postrider/bench/load"
 )
 
 const (
@@ -34,8 +32,8 @@ func destinations(b *bench) ([]row, error) {
 
 func (b *bench) destinationsRound(rates series, waiting int) error {
 	var at [3]*hole
-	for k, s := range []*load.Sink{{}, {Latency: time.Second}, {Latency: slowLatency}} {
-		h, err := b.sink(s, "")
+	for k, s := range []settings{{}, {Latency: time.Second}, {Latency: slowLatency}} {
+		h, err := b.sink(s)
 		if err != nil {
 			return err
 		}
@@ -54,10 +52,14 @@ func (b *bench) destinationsRound(rates series, waiting int) error {
 	send := func(n int, to string) (float64, error) {
 		s := cell{50, true}.source(i.addr, n, 4096)
 		s.To, s.Domains = to, 100
-		base, began := at[0].Arrived(), time.Now()
+		was, err := at[0].counts()
+		if err != nil {
+			return 0, err
+		}
+		began := time.Now()
 		t, err := b.send(s)
 		if err == nil && to == healthy {
-			err = at[0].until(b.ctx, base+int64(t.Messages))
+			err = at[0].until(b.ctx, was.Arrived+int64(t.Messages))
 		}
 		return float64(t.Messages) / time.Since(began).Seconds(), err
 	}

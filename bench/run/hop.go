@@ -17,7 +17,7 @@ type clientMode struct {
 
 // hop measures the source straight to a sink, in messages a second.
 func (b *bench) hop(s load.Source) (float64, error) {
-	h, err := b.sink(&load.Sink{}, "")
+	h, err := b.sink(settings{})
 	if err != nil {
 		return 0, err
 	}

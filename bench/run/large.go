@@ -5,8 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/postrider/postrider/bench/load"
 )
 
 const (
@@ -22,7 +20,7 @@ var largeCell = cell{4, true}
 // large measures relaying of large messages, in MB a second.
 func large(b *bench) ([]row, error) {
 	rates, cpus := series{}, series{}
-	h, err := b.sink(&load.Sink{}, "")
+	h, err := b.sink(settings{})
 	if err != nil {
 		return nil, err
 	}

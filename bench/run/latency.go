@@ -22,7 +22,7 @@ const (
 // rate, beside a lone append and sync on the same disk at the same time.
 func latency(b *bench) ([]row, error) {
 	all, limits := series{}, series{}
-	h, err := b.sink(&load.Sink{}, "")
+	h, err := b.sink(settings{})
 	if err != nil {
 		return nil, err
 	}

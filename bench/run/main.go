@@ -66,8 +66,8 @@ func parse(args []string) (o options, names []string, err error) {
 }
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == slowDiskArg {
-		if err := serveSlowDisk(os.Args[2], os.Args[3]); err != nil {
+	if is, err := child(os.Args[1:]); is {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "run:", err)
 			os.Exit(1)
 		}
@@ -91,6 +91,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "run:", err)
 		os.Exit(1)
 	}
+}
+
+// child plays a part in a process of its own, where the arguments name one.
+func child(args []string) (is bool, err error) {
+	switch {
+	case len(args) == 3 && args[0] == slowDiskArg:
+		return true, serveSlowDisk(args[1], args[2])
+	case len(args) == 2 && args[0] == sinkArg:
+		return true, serveSink(args[1])
+	}
+	return false, nil
 }
 
 func list(w io.Writer) {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/postrider/postrider/bench/load"
 )
 
 const (
@@ -22,7 +20,7 @@ const (
 // that have ten thousand connections on which nothing happens.
 func memoryScenario(b *bench) ([]row, error) {
 	idle, loaded, many := series{}, series{}, series{}
-	h, err := b.sink(&load.Sink{}, "")
+	h, err := b.sink(settings{})
 	if err != nil {
 		return nil, err
 	}

@@ -15,13 +15,13 @@ func overload(b *bench) ([]row, error) {
 	var rows []row
 	for _, k := range []struct {
 		what string
-		sink *load.Sink
+		sink settings
 	}{
-		{"reads 40 KiB/s on a connection", &load.Sink{Slow: 40 << 10}},
-		{"resets 20 % of messages in their middle", &load.Sink{Reset: 0.2}},
-		{"takes 20 % of messages and resets instead of a reply", &load.Sink{Lost: 0.2}},
-		{"falls silent for 1 s in the middle of 5 % of messages", &load.Sink{Silent: 0.05, Silence: time.Second}},
-		{"refuses 30 % of messages with 451", &load.Sink{Refuse: 0.3}},
+		{"reads 40 KiB/s on a connection", settings{Slow: 40 << 10}},
+		{"resets 20 % of messages in their middle", settings{Reset: 0.2}},
+		{"takes 20 % of messages and resets instead of a reply", settings{Lost: 0.2}},
+		{"falls silent for 1 s in the middle of 5 % of messages", settings{Silent: 0.05, Silence: time.Second}},
+		{"refuses 30 % of messages with 451", settings{Refuse: 0.3}},
 	} {
 		n := b.n(overloadMessages)
 		k.sink.Track = n
@@ -39,8 +39,8 @@ func overload(b *bench) ([]row, error) {
 
 // overloaded returns how many messages were accepted and have not come, and how
 // many came more than once.
-func (b *bench) overloaded(s *load.Sink, n int) (lost, extra float64, err error) {
-	h, err := b.sink(s, "")
+func (b *bench) overloaded(s settings, n int) (lost, extra float64, err error) {
+	h, err := b.sink(s)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -55,18 +55,19 @@ func (b *bench) overloaded(s *load.Sink, n int) (lost, extra float64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	last, since := h.Unique(), time.Now()
-	for h.Unique() < t.Messages && time.Since(since) < 2*patience && b.ctx.Err() == nil {
-		if now := h.Unique(); now != last {
+	var now counts
+	last, since := counts{}, time.Now()
+	// What goes twice comes a moment after all else.
+	for wait := 2 * patience; time.Since(since) < wait && b.ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if now, err = h.counts(); err != nil {
+			return 0, 0, err
+		}
+		if now.Arrived != last.Arrived {
 			last, since = now, time.Now()
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	// What goes twice comes a moment later.
-	for was, since := h.Arrived(), time.Now(); time.Since(since) < settleTime*2 && b.ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
-		if now := h.Arrived(); now != was {
-			was, since = now, time.Now()
+		if now.Unique >= t.Messages {
+			wait = 2 * settleTime
 		}
 	}
-	return float64(max(0, t.Messages-h.Unique())), float64(max(0, int(h.Arrived())-h.Unique())), b.ctx.Err()
+	return float64(max(0, t.Messages-now.Unique)), float64(int(now.Arrived) - now.Unique), b.ctx.Err()
 }

@@ -39,20 +39,26 @@ func (c cell) source(addr string, n int, size int64) load.Source {
 // through sends through a server until the sink has all.
 func (b *bench) through(i *instance, h *hole, s load.Source) (relayed, error) {
 	i.quiet(4 * time.Second)
-	base, conns, cpu, began := h.Arrived(), h.Conns(), i.cpu(), time.Now()
-	h.Peak()
+	was, err := h.ask(anew)
+	if err != nil {
+		return relayed{}, err
+	}
+	cpu, began := i.cpu(), time.Now()
 	t, err := b.send(s)
 	if err != nil {
 		return relayed{}, err
 	}
-	if err := h.until(b.ctx, base+int64(t.Messages)); err != nil {
+	if err := h.until(b.ctx, was.Arrived+int64(t.Messages)); err != nil {
 		return relayed{}, err
 	}
 	took := time.Since(began).Seconds()
+	now, err := h.counts()
+	if err != nil {
+		return relayed{}, err
+	}
 	i.quiet(2 * time.Second)
 	got := relayed{rate: float64(t.Messages) / took, cpu: (i.cpu() - cpu) / float64(t.Messages) * 1000}
-	opened := max(1, h.Conns()-conns)
-	got.client = clientMode{conns: h.Peak(), uses: int(int64(t.Messages) / opened)}
+	got.client = clientMode{conns: now.Peak, uses: int(int64(t.Messages) / max(1, now.Conns-was.Conns))}
 	return got, nil
 }
 
@@ -62,7 +68,7 @@ func relay(b *bench) ([]row, error) {
 	for _, c := range cells {
 		rates[c], cpus[c] = series{}, series{}
 	}
-	h, err := b.sink(&load.Sink{}, "")
+	h, err := b.sink(settings{})
 	if err != nil {
 		return nil, err
 	}

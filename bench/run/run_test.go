@@ -23,6 +23,18 @@ import (
 	"github.com/postrider/postrider/vfs"
 )
 
+// TestMain plays a part for the tests, as main does.
+func TestMain(m *testing.M) {
+	if is, err := child(os.Args[1:]); is {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
 func TestSpread(t *testing.T) {
 	for _, tt := range []struct {
 		all  []float64
@@ -308,7 +320,7 @@ func TestGroup(t *testing.T) {
 func TestSendWantsNextToAll(t *testing.T) {
 	b := &bench{ctx: t.Context()}
 	for share, good := range map[float64]bool{0: true, 0.02: true, 0.5: false} {
-		h, err := b.sink(&load.Sink{Refuse: share}, "")
+		h, err := b.sink(settings{Refuse: share})
 		if err != nil {
 			t.Fatal(err)
 		}

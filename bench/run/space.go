@@ -23,7 +23,7 @@ const (
 // of 4 KiB to 256 KiB. It looks at what the spool takes on the disk at the end,
 // and at the latency of the 250 while segments go.
 func space(b *bench) ([]row, error) {
-	h, err := b.sink(&load.Sink{}, "")
+	h, err := b.sink(settings{})
 	if err != nil {
 		return nil, err
 	}
@@ -52,9 +52,6 @@ func space(b *bench) ([]row, error) {
 		} else {
 			calm.add(ours, p99)
 		}
-	}
-	if err := h.until(b.ctx, h.Arrived()); err != nil {
-		return nil, err
 	}
 	i.quiet(30 * time.Second)
 	disk, _ := i.spoolSize()
