@@ -1,8 +1,15 @@
-// Package smtpc is the client side of SMTP and LMTP: give it a connection, and it
-// greets, learns the extensions, negotiates TLS and authenticates when told to,
-// and sends transactions with one reply for each recipient, pipelined where the
-// peer allows it (RFC 2920). It dials nothing and decides nothing: what the peer
-// said stands in the Result, and what broke in its Err.
+// Package smtpc is the client side of SMTP and LMTP (RFC 5321, RFC 2033). Give it a
+// connection: NewConn reads the greeting and learns the extensions, StartTLS and Login
+// do what their names say, Send makes one transaction after another, and Quit ends it.
+// It dials nothing and decides nothing: which host is asked, and what becomes of a
+// message that was refused, is for the caller.
+//
+// Send returns a Result with the reply of each stage; Result.Decides names the one that
+// counts for a recipient. A refusal is no error: Err is what broke, and Uncertain says
+// that the peer may have the message all the same. What the peer offers is used:
+// PIPELINING (RFC 2920), CHUNKING (RFC 3030), SIZE, and the parameters of a Transaction.
+// Those that only inform are left out where they are not offered; without the others
+// there is a *NeedError.
 //
 // Every reply is bounded in length, every wait in time. A peer whose replies
 // cannot be read, or come before they were asked for, loses the connection and

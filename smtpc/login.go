@@ -38,6 +38,11 @@ const (
 // LOGIN. Where it offers none of them the error is a *NeedError with what it would
 // need; the other errors are those of Auth. Nothing weaker is tried after one that
 // was refused: a server that has not proved itself might be after the password.
+//
+// Whether the certificate of the peer was verified is for the tls.Config to say.
+// RFC 4954 14: "If the server has not provided any certificate, or if the certificate
+// verification fails, the client MUST NOT attempt to authenticate using the SASL PLAIN
+// mechanism": where it takes any, set Clear to ClearNever.
 func (c *Conn) Login(ctx context.Context, cred Credentials) error {
 	if err := c.alive(StageAuth); err != nil {
 		return err

@@ -1,13 +1,25 @@
-// Package smtpd is the server side of SMTP and LMTP: give a Server a Handler and
-// listeners, and it speaks the protocol strictly (RFC 5321, RFC 2033), with
-// PIPELINING, SIZE, LIMITS, 8BITMIME, ENHANCEDSTATUSCODES, CHUNKING, STARTTLS or
-// implicit TLS, under TLS with AUTH, and VRFY and EXPN where a Session answers them.
-// SMTPUTF8, DSN, BINARYMIME, DELIVERBY, FUTURERELEASE, MT-PRIORITY, RRVS, ETRN and
-// NO-SOLICITING are promises of the program behind: its Sessions are Offerers, or
-// these are neither listed nor known. From networks that are named the PROXY protocol
-// and XCLIENT are understood. The Handler decides, and its replies are sent as they are; a zero reply is
-// 451 4.3.0, so that what goes wrong costs the client another try and never the
-// message.
+// Package smtpd is the server side of SMTP and LMTP (RFC 5321, RFC 2033): give a
+// Server a Handler and listeners, and it speaks the protocol strictly.
+//
+// The Handler makes a Session for each connection, and the Session decides: it has a
+// method for each step of a transaction and returns the reply that is sent. The zero
+// reply is 451 4.3.0, so that what goes wrong costs the client another try and never
+// the message. Session.Data gets a reader, which ends in io.EOF only where the client
+// has ended the message itself: commit then, and answer 250 after that.
+//
+// The Server does PIPELINING, SIZE, LIMITS, 8BITMIME, ENHANCEDSTATUSCODES, CHUNKING and
+// STARTTLS or implicit TLS by itself. What needs the program is an interface that a
+// Session may have too:
+//
+//   - Authenticator: AUTH, under TLS alone;
+//   - Offerer: SMTPUTF8, DSN, BINARYMIME, DELIVERBY, FUTURERELEASE, MT-PRIORITY, RRVS and
+//     NO-SOLICITING, which are promises about what becomes of the mail. What no Offerer
+//     names is neither listed nor known;
+//   - Turner: ETRN;
+//   - Verifier and Expander: VRFY and EXPN.
+//
+// From networks that are named the PROXY protocol and XCLIENT are understood. Every
+// wait, line, count and buffer has a bound, a field of Server or of Timeouts.
 package smtpd
 
 import (
