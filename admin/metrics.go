@@ -100,6 +100,17 @@ func (m *Metrics) Event(e *postrider.Event) {
 type QueueStat struct {
 	Queued, Active, Deferred, Held int       // recipients
 	Oldest                         time.Time // arrival of the oldest message; zero: none
+	Drafts                         int64     // octets of contents on their way in, in memory
+}
+
+// Limits are how much there may be of what takes memory.
+func (m *Metrics) Limits(all map[string]float64) {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "postrider_limit",
+		Help: "How much there may be: recipients that wait, connections, octets of contents on their way in, octets of memory."}, []string{"what"})
+	for what, n := range all {
+		g.WithLabelValues(what).Set(n)
+	}
+	m.registry.MustRegister(g)
 }
 
 // Watch adds what is found by looking at the queue: the recipients in each
@@ -107,6 +118,7 @@ type QueueStat struct {
 func (m *Metrics) Watch(stat func() QueueStat, now func() time.Time) {
 	m.registry.MustRegister(&queueCollector{stat: stat, now: now,
 		recipients: prometheus.NewDesc("postrider_queue_recipients", "Recipients in the queue, by state.", []string{"state"}, nil),
+		drafts:     prometheus.NewDesc("postrider_drafts_bytes", "Octets of contents on their way in that are in memory.", nil, nil),
 		oldest:     prometheus.NewDesc("postrider_queue_oldest_seconds", "Age of the oldest message in the queue; 0 when there is none.", nil, nil),
 	})
 }
@@ -122,9 +134,9 @@ const lookEvery = 5 * time.Second
 
 // queueCollector looks at the queue.
 type queueCollector struct {
-	stat               func() QueueStat
-	now                func() time.Time
-	recipients, oldest *prometheus.Desc
+	stat                       func() QueueStat
+	now                        func() time.Time
+	recipients, oldest, drafts *prometheus.Desc
 
 	mu   sync.Mutex
 	last QueueStat
@@ -134,6 +146,7 @@ type queueCollector struct {
 func (c *queueCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.recipients
 	out <- c.oldest
+	out <- c.drafts
 }
 
 func (c *queueCollector) Collect(out chan<- prometheus.Metric) {
@@ -158,4 +171,5 @@ func (c *queueCollector) Collect(out chan<- prometheus.Metric) {
 		oldest = max(0, now.Sub(last.Oldest).Seconds())
 	}
 	out <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, oldest)
+	out <- prometheus.MustNewConstMetric(c.drafts, prometheus.GaugeValue, float64(last.Drafts))
 }

@@ -164,6 +164,7 @@ type Limits struct {
 	// wait so.
 	FutureRelease  time.Duration
 	FutureMessages int
+	Memory         int64 // octets that the process may take; 0: what its cgroup allows
 	MinFree        int64 // octets of the spool's disk that new mail leaves free; 0: as the spool thinks fit for the disk
 }
 

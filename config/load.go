@@ -33,7 +33,7 @@ var (
 	domainShape   = shape{keys: []string{"mailboxes", "aliases", "allow_programs", "deliver"}}
 	routeShape    = shape{keys: []string{"via", "port", "private", "downgrade", "tls", "auth", "username", "password_file", "cert", "key"}}
 	queueShape    = shape{keys: []string{"retry", "expire", "expire_bounce", "delay_notice", "max_recipients"}}
-	limitsShape   = shape{keys: []string{"message_size", "recipients", "connections", "exempt", "min_free", "future_release", "future_messages"}}
+	limitsShape   = shape{keys: []string{"message_size", "recipients", "connections", "exempt", "memory", "min_free", "future_release", "future_messages"}}
 	oauthShape    = shape{keys: []string{"issuer", "audience", "keys", "claim", "scope", "configuration"}}
 	journalShape  = shape{keys: []string{"keep", "max_size"}}
 )
@@ -156,6 +156,9 @@ const (
 	rcptsFloor = 100
 )
 
+// memoryFloor is the least with which a server does anything but collect garbage.
+const memoryFloor = 32 << 20
+
 // futureMax is the longest interval that FUTURERELEASE can announce.
 const futureMax = 999_999_999 * time.Second
 
@@ -164,6 +167,7 @@ func (b body) limits(to *Limits) {
 	b.count("recipients", 1, 1_000_000, &to.Recipients)
 	b.count("connections", 10, 1_000_000, &to.Connections)
 	b.networks("exempt", &to.Exempt)
+	b.size("memory", memoryFloor, &to.Memory)
 	b.size("min_free", 1, &to.MinFree)
 	b.duration("future_release", &to.FutureRelease)
 	b.count("future_messages", 1, math.MaxInt32, &to.FutureMessages)

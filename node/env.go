@@ -42,6 +42,8 @@ type Env struct {
 	// Descriptors is how many files and connections the process may have open. 0:
 	// nobody knows.
 	Descriptors int
+	// Memory is how much of it the process may have; the zero Memory: as much as there is.
+	Memory Memory
 	// Tune changes the sizes of the spool, which a simulation makes small. Nil: they
 	// are as they are.
 	Tune func(*spool.Options)

@@ -53,14 +53,14 @@ func (n *Node) newGeneration(cfg *config.Config, doors []*door) (*generation, er
 	}
 	// Programs on this machine, who can open the control socket, may send anywhere.
 	g.checks[localListener] = policy.Chains{
-		Mail: policy.Chain{policy.Sender{}, policy.Full{Waiting: n.store.Waiting, Max: cfg.Queue.MaxRecipients}},
+		Mail: policy.Chain{policy.Sender{}, policy.Full{Waiting: n.store.Waiting, Max: n.budget.recipients}},
 		Rcpt: policy.Chain{policy.Recipient{}},
 		Data: policy.Chain{policy.Loop{}},
 	}
 	for _, l := range cfg.Listeners {
 		g.checks[l.Name] = policy.Standard(policy.Options{
 			Role: policy.Role(l.Role), RelayFrom: l.RelayFrom, Refuse: l.Refuse, Verify: policy.Who(l.Verify),
-			Waiting: n.store.Waiting, MaxWaiting: cfg.Queue.MaxRecipients,
+			Waiting: n.store.Waiting, MaxWaiting: n.budget.recipients,
 		})
 	}
 	return g, nil

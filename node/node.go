@@ -45,8 +45,9 @@ const (
 // A Node is one server. New makes it; Start and Stop are called once each, in
 // that order, or Run in their place.
 type Node struct {
-	cfg *config.Config
-	env Env
+	cfg    *config.Config
+	env    Env
+	budget budget
 
 	metrics *admin.Metrics
 	store   *spool.Spool
@@ -121,6 +122,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 			n.close(context.WithoutCancel(ctx))
 		}
 	}()
+	n.budget = n.env.Memory.budget(n.cfg, len(n.cfg.Listeners))
 	if err := n.openSpool(ctx); err != nil {
 		return err
 	}
@@ -140,6 +142,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.makeQueue()
 	n.makeServers(g, nil)
 	n.tellConns(n.cfg, len(doors))
+	n.tellMemory()
+	n.metrics.Limits(map[string]float64{"recipients": float64(n.budget.recipients), "connections": float64(n.maxConns(n.cfg, len(doors)) * len(doors)),
+		"drafts_bytes": float64(n.budget.drafts), "memory_bytes": float64(n.env.Memory.Limit)})
 	if err := n.listenAdmin(ctx); err != nil {
 		return err
 	}
@@ -189,7 +194,7 @@ func (n *Node) openSpool(ctx context.Context) error {
 	}
 	opt := spool.Options{
 		FS: n.env.FS, Dir: path.Join(n.cfg.DataDir, spoolDir), Now: n.env.Now, Rand: n.env.Rand("spool"),
-		MaxRecipients: n.cfg.Queue.MaxRecipients, MinFree: n.cfg.Limits.MinFree,
+		MaxRecipients: n.budget.recipients, DraftMemory: n.budget.drafts, MinFree: n.cfg.Limits.MinFree,
 		Alarm: func(text string) { n.env.Log.Error("spool: " + text) },
 	}
 	if n.env.Tune != nil {
@@ -238,7 +243,7 @@ func (n *Node) Accounts() *account.Store { return n.accounts }
 func (n *Node) queueStat() admin.QueueStat {
 	s := n.store.Stat()
 	return admin.QueueStat{Queued: s.Recipients - s.Active - s.Deferred - s.Held, Active: s.Active, Deferred: s.Deferred,
-		Held: s.Held, Oldest: s.Oldest}
+		Held: s.Held, Oldest: s.Oldest, Drafts: s.Drafts}
 }
 
 // makeQueue makes the queue and its transports.

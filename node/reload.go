@@ -111,10 +111,12 @@ func (n *Node) keep(cfg *config.Config) (*config.Config, []string) {
 	note("admin", next.Admin.Address != was.Admin.Address)
 	note("dns", !slices.EqualFunc(next.DNS.Servers, was.DNS.Servers, func(a, b netip.AddrPort) bool { return a == b }))
 	note("queue.max_recipients", next.Queue.MaxRecipients != was.Queue.MaxRecipients)
+	note("limits.memory", next.Limits.Memory != was.Limits.Memory)
 	note("limits.min_free", next.Limits.MinFree != was.Limits.MinFree)
 	note("journal", next.Journal != was.Journal)
 	next.SubmitSocket = was.SubmitSocket
 	next.Hostname, next.DataDir, next.Admin, next.DNS = was.Hostname, was.DataDir, was.Admin, was.DNS
+	next.Limits.Memory = was.Limits.Memory
 	next.Queue.MaxRecipients, next.Limits.MinFree, next.Journal = was.Queue.MaxRecipients, was.Limits.MinFree, was.Journal
 	return &next, later
 }

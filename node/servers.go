@@ -178,7 +178,7 @@ const (
 // tellConns says where the descriptors that we may have are too few for the
 // connections that each listener would take.
 func (n *Node) tellConns(cfg *config.Config, listeners int) {
-	if most, want := n.maxConns(cfg, listeners), cfg.Limits.Connections; most < want {
+	if most, want := n.maxConns(cfg, listeners), cfg.Limits.Connections; n.env.Descriptors > 0 && most < want && n.env.Descriptors < descriptorsKept+descriptorsPerConn*want*max(1, listeners) {
 		n.env.Log.Warn("few descriptors: each listener takes fewer connections; raise the limit of open files (ulimit -n, LimitNOFILE=)",
 			"descriptors", n.env.Descriptors, "connections", most, "wanted", descriptorsKept+descriptorsPerConn*want*max(1, listeners))
 	}
@@ -186,10 +186,11 @@ func (n *Node) tellConns(cfg *config.Config, listeners int) {
 
 // maxConns is how many connections a listener may have, of so many.
 func (n *Node) maxConns(cfg *config.Config, listeners int) int {
+	most := min(cfg.Limits.Connections, max(connsMin, n.env.Memory.budget(cfg, listeners).conns/max(1, listeners)))
 	if n.env.Descriptors == 0 {
-		return cfg.Limits.Connections
+		return most
 	}
-	return min(cfg.Limits.Connections, max(connsMin, (n.env.Descriptors-descriptorsKept)/descriptorsPerConn/max(1, listeners)))
+	return min(most, max(connsMin, (n.env.Descriptors-descriptorsKept)/descriptorsPerConn/max(1, listeners)))
 }
 
 // receiver takes the mail of one listener in.

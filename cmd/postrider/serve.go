@@ -36,6 +36,7 @@ func (serveCmd) Run(a *app) error {
 func (a *app) serve(cfg found) error {
 	fmt.Fprint(a.stderr, cfg.warnings)
 	env := node.System(cfg.Config)
+	env.Memory = node.TakeMemory(cfg.Limits.Memory)
 	env.Lines = node.NewLines(a.stderr)
 	env.Log = a.logger(env.Lines)
 	if cfg.file != "" {

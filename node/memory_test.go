@@ -1,0 +1,73 @@
+package node
+
+import (
+	"io/fs"
+	"testing"
+
+	"github.com/postrider/postrider/config"
+	"github.com/postrider/postrider/dns"
+)
+
+func TestCgroupLimit(t *testing.T) {
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  int64
+	}{
+		{"no /proc", nil, 0},
+		{"version 2", map[string]string{"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max": "536870912\n"}, 512 << 20},
+		{"version 2, of one above", map[string]string{"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max": "max\n", "/sys/fs/cgroup/a/memory.max": "1048576\n"}, 1 << 20},
+		{"version 2, in a container", map[string]string{"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "1048576\n"}, 1 << 20},
+		{"version 2, high", map[string]string{"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "2097152\n", "/sys/fs/cgroup/a/memory.high": "1048576\n"}, 1 << 20},
+		{"version 2, none", map[string]string{"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "max\n"}, 0},
+		{"version 1", map[string]string{"/proc/self/cgroup": "5:devices:/\n4:cpu,memory:/x\n0::/\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes": "1048576\n"}, 1 << 20},
+		{"version 1, in a container", map[string]string{"/proc/self/cgroup": "4:memory:/docker/1234\n", "/sys/fs/cgroup/memory/memory.limit_in_bytes": "1048576\n"}, 1 << 20},
+		{"version 1, none", map[string]string{"/proc/self/cgroup": "4:memory:/x\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes": "9223372036854771712\n"}, 0},
+		{"nonsense", map[string]string{"/proc/self/cgroup": "x\n4:memory\n::\n4:memory:x\n", "/sys/fs/cgroup/memory/memory.limit_in_bytes": "1"}, 0},
+	}
+	for _, tt := range tests {
+		got := cgroupLimit(func(name string) ([]byte, error) {
+			if text, ok := tt.files[name]; ok {
+				return []byte(text), nil
+			}
+			return nil, fs.ErrNotExist
+		})
+		if got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestBudget(t *testing.T) {
+	cfg := base(t.TempDir())
+	cfg.Limits.Connections, cfg.Queue.MaxRecipients = 1000, 2_000_000
+	for _, tt := range []struct {
+		limit int64
+		want  budget
+	}{
+		{0, budget{16 << 20, 2000, 2_000_000}},
+		{4 << 30, budget{16 << 20, 2000, 2_000_000}},
+		{512 << 20, budget{16 << 20, 2000, 639_631}},
+		{64 << 20, budget{5 << 20, 426, 52_428}},
+		{1 << 20, budget{1 << 20, 10, 1000}},
+	} {
+		if got := (Memory{Limit: tt.limit}).budget(cfg, 2); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", config.FormatSize(max(1, tt.limit)), got, tt.want)
+		}
+	}
+}
+
+// Little memory lets in less, and the operator is told.
+func TestLittleMemory(t *testing.T) {
+	w := newWorld(t, base(t.TempDir()), dns.NewZone())
+	w.Node.env.Memory = Memory{64 << 20, "cgroup"}
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.end)
+	w.wait(map[string]string{"level": "INFO", "msg": "memory", "limit": "64MiB", "from": "cgroup"})
+	w.wait(map[string]string{"level": "WARN", "queue.max_recipients": "52428", "limits.connections": "213"})
+	if n := w.Node.gen.Load().doors[0].served.MaxConns; n != 213 {
+		t.Errorf("%d connections", n)
+	}
+}
