@@ -6,9 +6,8 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
-// A Transport makes one attempt for a parcel and returns one Outcome per
-// recipient of the attempt, in order. It does not fail: what stops it is an
-// Outcome. Outcomes that are missing at the end count as the zero Outcome.
+// A Transport makes one attempt for a parcel and returns one Outcome per recipient of the attempt, in order. It does
+// not fail: what stops it is an Outcome. Outcomes that are missing at the end count as the zero Outcome.
 type Transport interface {
 	Deliver(ctx context.Context, a *Delivery) []Outcome
 }
@@ -19,23 +18,21 @@ type Delivery struct {
 	Rcpts   []int // indices into Message.Recipients
 	Route   Route
 	Content Content
-	// Again: an earlier attempt may have got through (see Lease).
-	Again bool
+	Again   bool // an earlier attempt may have got through (see Lease)
 }
 
 // An Outcome is what an attempt came to for one recipient. The zero Outcome is
 // Deferred for a reason that nobody knew: it is tried again.
 type Outcome struct {
-	Result Result
-	Reply  smtp.Reply // the peer's words, or ours where there was no peer
-	Remote string     // host name of the peer; empty: we say so ourselves
-	Scope  Scope
-	// Uncertain: the peer that was sent the content and did not answer: it may have
-	// the message, and is tried first from now on (RFC 1047). Empty: there is none.
-	Uncertain  string
-	PeerHasDSN bool // Delivered to a host that was given NOTIFY: to report a success is its duty (RFC 3461 5.2.2)
-	PeerHasBy  bool // Delivered to a host that was given BY (RFC 2852 4.1.4)
-	Final      bool // Delivered into a mailbox and not only to a next hop (RFC 3461 5.2.7)
+	Result     Result
+	Reply      smtp.Reply // the peer's words, or ours where there was no peer
+	Remote     string     // host name of the peer; empty: we say so ourselves
+	Scope      Scope
+	Uncertain  string // the peer that was sent the content and did not answer: it may have it, and is tried first from now on (RFC 1047)
+	Untried    bool   // Deferred, and no attempt was made, as others hold what it needs: it stays as it was
+	PeerHasDSN bool   // Delivered to a host that was given NOTIFY: to report a success is its duty (RFC 3461 5.2.2)
+	PeerHasBy  bool   // Delivered to a host that was given BY (RFC 2852 4.1.4)
+	Final      bool   // Delivered into a mailbox and not only to a next hop (RFC 3461 5.2.7)
 }
 
 // A Result is the kind of an Outcome.

@@ -23,6 +23,9 @@ type Options struct {
 	// Hurry ends the waits of dead destinations, so that what is retried or
 	// released is tried now and not when they are looked at next; nil: nobody waits.
 	Hurry func(ctx context.Context, dests []postrider.Dest) error
+	// Paces are the destinations that have fewer attempts at a time than may be, and why.
+	// Nil: nobody knows.
+	Paces func() map[postrider.Dest]Pace
 	// Reload applies the configuration as it is now, and tells what of it needs a
 	// restart. A mistake in it is ErrConfig. Nil: it cannot be done.
 	Reload func(ctx context.Context) ([]string, error)

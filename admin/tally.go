@@ -25,6 +25,16 @@ type DestStat struct {
 	Domains []DomainStat `json:"domains,omitempty"`
 	// MoreDomains is how many others there are.
 	MoreDomains int `json:"more_domains,omitempty"`
+	// Pace is set where fewer attempts are made at a time than may be.
+	Pace *Pace `json:"pace,omitempty"`
+}
+
+// A Pace is how a destination is treated whose hosts want less of us, or do not answer.
+type Pace struct {
+	Limit  int       `json:"limit"`          // attempts at a time
+	Probe  time.Time `json:"probe,omitzero"` // of one where nobody answers: the next attempt
+	Reason string    `json:"reason"`         // what a peer said, or what broke
+	Since  time.Time `json:"since"`
 }
 
 // A DomainStat is how many recipients of a domain wait for a destination.
@@ -158,7 +168,14 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
+	var paces map[postrider.Dest]Pace
+	if o.Paces != nil {
+		paces = o.Paces()
+	}
 	for _, d := range t.Stats() {
+		if p, ok := paces[d.Dest]; ok {
+			d.Pace = &p
+		}
 		if enc.Encode(d) != nil {
 			return
 		}

@@ -15,7 +15,8 @@ import (
 func (n *Node) listenAdmin(ctx context.Context) error {
 	o := admin.Options{
 		Spool: n.spool, Dest: n.dest, Active: n.active, Probed: func(d postrider.Dest) time.Time { return n.queue.Probed(d) }, Ready: n.ready.Load, Metrics: n.metrics, Now: n.env.Now,
-		Hurry:  func(ctx context.Context, dests []postrider.Dest) error { return n.queue.Probe(ctx, dests...) },
+		Paces:  n.paces,
+		Hurry:  func(ctx context.Context, dests []postrider.Dest) error { return n.hurryDests(ctx, dests...) },
 		Reload: n.Reload, Submit: n.submit, Journal: n.journal,
 	}
 	if a := n.cfg.Admin; a.Address != "" {
@@ -68,6 +69,22 @@ func (n *Node) Addr(listener string) net.Addr {
 // AdminAddr is where the HTTP address is bound; nil when there is none.
 func (n *Node) AdminAddr() net.Addr { return n.adminAt }
 
+// paces are the destinations that have fewer attempts at a time than may be.
+func (n *Node) paces() map[postrider.Dest]admin.Pace {
+	all := map[postrider.Dest]admin.Pace{}
+	for _, p := range n.queue.Slowed() {
+		all[p.Dest] = admin.Pace{Limit: p.Limit, Probe: p.Probe, Reason: p.Reason, Since: p.Since}
+	}
+	return all
+}
+
+// hurryDests tries destinations now that did not answer, all if none is named, and lets
+// the hosts be called that did not.
+func (n *Node) hurryDests(ctx context.Context, dests ...postrider.Dest) error {
+	n.relay.Forget()
+	return n.queue.Probe(ctx, dests...)
+}
+
 // Local reports whether we listen for mail on ap ourselves.
 func (n *Node) Local(ap netip.AddrPort) bool {
 	ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
@@ -116,6 +133,10 @@ func (n *Node) machine() []netip.Addr {
 func addrPort(a net.Addr) netip.AddrPort {
 	if a == nil {
 		return netip.AddrPort{}
+	}
+	if t, ok := a.(*net.TCPAddr); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	ap, _ := netip.ParseAddrPort(a.String())
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())

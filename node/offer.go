@@ -118,7 +118,7 @@ func (t *turning) run(ctx context.Context) error {
 	if err := t.flush(ctx); err != nil || len(t.dests) == 0 {
 		return err
 	}
-	return t.n.queue.Probe(ctx, slices.Sorted(maps.Keys(t.dests))...)
+	return t.n.hurryDests(ctx, slices.Sorted(maps.Keys(t.dests))...)
 }
 
 // choose returns the recipients of a message that are to be tried now.

@@ -88,7 +88,7 @@ func (n *Node) change(ctx context.Context, cfg *config.Config) ([]string, error)
 		n.retire(o.served, !slices.ContainsFunc(g.doors, func(d *door) bool { return o.socket == d.socket }))
 	}
 	n.queue.Rekey()
-	if err := n.queue.Probe(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, postrider.ErrClosed) {
+	if err := n.hurryDests(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, postrider.ErrClosed) {
 		return nil, fmt.Errorf("node: probe: %w", err)
 	}
 	return later, nil

@@ -60,6 +60,9 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, found func(findi
 		if ctx.Err() != nil && o.Result == postrider.ResultDeferred {
 			continue // we cut it short ourselves: that was no attempt
 		}
+		if o.Untried && o.Result == postrider.ResultDeferred {
+			continue
+		}
 		changes = append(changes, change(plan, m, i, o, now, jitter))
 	}
 	q.settle(ctx, l, changes, wakeAfter(changes, now), broken)

@@ -52,6 +52,8 @@ type dest struct {
 	lane   laneKind  // of its attempts
 	parked bool      // it waits for room in its lane
 	called bool      // it has waited, and is next
+	rests  int       // attempts in a row that were not made, as others held what they needed
+	rest   time.Time // until when it lets them go first
 	told   time.Time // the pause that the spool knows
 }
 
@@ -110,6 +112,7 @@ type finding struct {
 	verdict verdict
 	less    bool   // a host said 421, or fell silent: it may be that it wants less of us
 	reason  string // in the words of the peer, or ours
+	crowded bool   // others hold what the attempt needed, and it was not made
 }
 
 // release takes the slot back. Jitter, from -1 to 1, moves the next probe.
@@ -147,8 +150,21 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 	case probe:
 		d.until = now.Add(min(t.plan.Wait(d.fails, jitter), probeMax))
 	}
+	if d.rests++; !f.crowded {
+		d.rests, d.rest = 0, time.Time{}
+	} else if d.rest.Before(now) {
+		wait := float64(min(restMin<<min(d.rests-1, 8), restMax))
+		d.rest = now.Add(time.Duration(wait * (1 + jitterShare*jitter)))
+	}
 	return t.call(d.tell(nil, name, now), now)
 }
+
+// restMin and restMax bound how long a destination lets others go first that hold what
+// its attempts need. It rests twice as long each time.
+const (
+	restMin = time.Second
+	restMax = time.Minute
+)
 
 // wanted is the pause that a destination is to have. Stragglers of a dead one do not
 // keep the probe from its turn.
@@ -156,10 +172,10 @@ func (d *dest) wanted() time.Time {
 	switch {
 	case d.parked, d.probe, d.fails == 0 && d.taken >= d.pace.limit:
 		return forever
-	case d.fails > 0:
+	case d.fails > 0 && d.until.After(d.rest):
 		return d.until
 	}
-	return time.Time{}
+	return d.rest
 }
 
 // tell adds the pause of d to ps, if the spool knows another one. One that is over

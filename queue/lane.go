@@ -34,6 +34,7 @@ type lane struct {
 	most   int
 	used   int
 	calls  int              // called destinations that have not come yet
+	turns  int              // calls so far
 	parked []postrider.Dest // who waits; some may not wait any more
 }
 
@@ -124,13 +125,26 @@ func (t *dests) recall(now time.Time) []pause {
 	return t.call(nil, now)
 }
 
-// call lets those who wait longest come, as many as there is room for.
+// pop takes who comes next out of the line: who waits longest, and of those that nobody
+// has tried every other time who has come last. So new mail for a host that answers
+// does not wait for a thousand that do not, and nobody waits for ever.
+func (in *lane) pop(k laneKind) postrider.Dest {
+	last := len(in.parked) - 1
+	name := in.parked[0]
+	if in.turns++; k == laneFresh && in.turns%2 == 0 {
+		name, in.parked = in.parked[last], in.parked[:last]
+		return name
+	}
+	in.parked = in.parked[1:]
+	return name
+}
+
+// call lets those come who are next, as many as there is room for.
 func (t *dests) call(ps []pause, now time.Time) []pause {
 	for k := laneFresh; k < laneKinds; k++ {
 		in := &t.lanes.lane[k]
 		for len(in.parked) > 0 && t.lanes.room(k) > in.calls {
-			name := in.parked[0]
-			in.parked = in.parked[1:]
+			name := in.pop(k)
 			d := t.m[name]
 			if d == nil || !d.parked || d.lane != k {
 				continue

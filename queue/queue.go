@@ -229,9 +229,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		crew.end()
 	}()
 	defer q.watch(ctx)()
-	lanes, waits := time.NewTimer(laneLook), false // waits: the timer runs
-	lanes.Stop()
-	defer lanes.Stop()
+	var lanes <-chan time.Time // while some wait for theirs
 	for {
 		if !stopped && !claiming && crew.running < q.opt.Limits.Workers {
 			claiming = true
@@ -240,9 +238,8 @@ func (q *Queue) Run(ctx context.Context) error {
 		if stopped && !claiming && crew.running == 0 {
 			return failure
 		}
-		if !waits && !stopped && q.dests.waiting() {
-			waits = true
-			lanes.Reset(laneLook)
+		if lanes == nil && !stopped && q.dests.waiting() {
+			lanes = time.After(laneLook)
 		}
 		select {
 		case c := <-leases:
@@ -259,8 +256,8 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.finish(crew, f)
 		case names := <-q.hurry:
 			q.pause(q.dests.hurry(names, q.opt.Now()))
-		case <-lanes.C:
-			waits = false
+		case <-lanes:
+			lanes = nil
 			q.pause(q.dests.recall(q.opt.Now()))
 		case <-ended:
 			ended, stopped = nil, true
@@ -312,7 +309,7 @@ func (q *Queue) start(c *crew, l postrider.Lease) {
 func (q *Queue) finish(c *crew, f finished) {
 	if f.slot {
 		now, jitter := q.opt.Now(), 0.0
-		if f.probe || f.finding.verdict == verdictDead {
+		if f.probe || f.finding.crowded || f.finding.verdict == verdictDead {
 			jitter = q.jitter(string(f.lease.Dest), now)
 		}
 		q.pause(q.dests.release(f.lease.Dest, f.probe, f.finding, now, jitter))

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ type attempt struct {
 	out   []postrider.Outcome
 	left  []int              // places in out that have no outcome yet
 	tries int                // connections tried
+	end   time.Time          // when it must be over
+	slow  context.Context    // that ends then, once a wait was found that has no other bound
+	done  context.CancelFunc // of slow
 	block note               // what stood in the way, the most telling so far
 	more  bool               // there are more hosts than are tried
 	mime  *message.Structure // nil: not looked at yet
@@ -54,13 +58,29 @@ const (
 // it does.
 func (a *attempt) timed(outer context.Context) {
 	limit := timeMax + time.Duration(len(a.left))*timePerRcpt + time.Duration(a.m.Size/rateMin)*time.Second
-	ctx, cancel := context.WithTimeout(outer, limit)
-	defer cancel()
-	a.walk(ctx)
-	if ctx.Err() != nil && outer.Err() == nil {
+	a.end = time.Now().Add(limit)
+	a.walk(outer)
+	if a.over(outer) && outer.Err() == nil {
 		a.block = note{rankOurs, deferred(4, 2, "the delivery took longer than %v", limit)}
 	}
+	if a.done != nil {
+		a.done()
+	}
 	a.finish(outer)
+}
+
+// over reports whether the attempt is to end, by its own time or by ctx.
+func (a *attempt) over(ctx context.Context) bool {
+	return ctx.Err() != nil || !time.Now().Before(a.end)
+}
+
+// bounded is ctx that ends with the time of the attempt. It is made where something is
+// waited for beside the dialogue of a kept connection, which most attempts have not.
+func (a *attempt) bounded(ctx context.Context) context.Context {
+	if a.slow == nil {
+		a.slow, a.done = context.WithDeadline(ctx, a.end)
+	}
+	return a.slow
 }
 
 // walk tries the addresses of the destination until every recipient has an
@@ -137,7 +157,7 @@ func (a *attempt) host(ctx context.Context, targets []target) next {
 			a.more = true
 			return nextNothing
 		}
-		if ctx.Err() != nil {
+		if a.over(ctx) {
 			return nextNothing
 		}
 		switch n := a.address(ctx, t); n {
@@ -151,11 +171,16 @@ func (a *attempt) host(ctx context.Context, targets []target) next {
 // address makes one try at one address, over a kept connection if there is one.
 // A kept connection that has died meanwhile says nothing about the peer.
 func (a *attempt) address(ctx context.Context, t target) next {
-	leave, err := a.r.pool.enter(ctx, t.site())
-	if err != nil {
+	s := t.site()
+	err := a.r.pool.enter(func() context.Context { return a.bounded(ctx) }, s)
+	switch {
+	case errors.Is(err, errCrowded):
+		a.crowded(t)
+		return nextNothing
+	case err != nil:
 		return nextNothing
 	}
-	defer leave()
+	defer a.r.pool.leave(s)
 	for l := a.r.pool.take(a.key(t)); ; l = nil {
 		if l == nil {
 			var n next
@@ -171,6 +196,13 @@ func (a *attempt) address(ctx context.Context, t target) next {
 	}
 }
 
+// crowded is the outcome where too many wait for a host already: nothing was tried.
+func (a *attempt) crowded(t target) {
+	o := deferred(3, 2, "as many deliveries to %s wait as may", t)
+	o.Scope, o.Untried = postrider.ScopeMessage, a.tries == 1
+	a.rest(o)
+}
+
 // transact sends the message to the recipients that are left, in as many
 // transactions as they need.
 func (a *attempt) transact(ctx context.Context, l *link, t target) next {
@@ -178,7 +210,7 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	if f == nil {
 		return n
 	}
-	f.plain = a.plain == t.String()
+	f.plain = a.plain != "" && a.plain == t.String()
 	for len(a.left) > 0 {
 		if l.conn.Spent() {
 			return nextFresh
@@ -189,6 +221,7 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 		}
 		res := l.conn.Send(ctx, a.transaction(l.conn, f, batch))
 		l.uses++
+		a.r.pool.heard(l, &res)
 		if !f.plain && a.stumbles(l.conn, f, &res) {
 			f.plain, a.plain = true, t.String()
 			continue
@@ -240,6 +273,8 @@ func (a *attempt) transaction(c *smtpc.Conn, f *form, batch []int) smtpc.Transac
 			By: a.by(a.r.o.Now()), Priority: a.m.Priority, Solicit: a.m.Solicit,
 		},
 		Content: f.content(),
+		End:     a.end,
+		Rcpts:   make([]smtpc.Rcpt, 0, len(batch)),
 	}
 	if f.plain {
 		t.Params = a.needed(t.Params)

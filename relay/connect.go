@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 
 	"github.com/postrider/postrider"
@@ -48,6 +49,7 @@ func (a *attempt) key(t target) key {
 // connect opens a connection and makes it what the route asks for. No link is
 // trouble that has been noted.
 func (a *attempt) connect(ctx context.Context, t target) (*link, next) {
+	ctx = a.bounded(ctx)
 	conn, n := a.open(ctx, t)
 	if conn == nil {
 		return nil, n
@@ -67,17 +69,31 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 	dialCtx, cancel := context.WithTimeout(ctx, a.r.o.DialTimeout)
 	defer cancel()
 	s := t.site()
-	nc, err := a.r.o.Network.DialContext(dialCtx, s.network, s.addr)
+	if cause, ok := a.r.pool.knock(s); !ok {
+		a.blocked(rankOurs, unreached(t, cause))
+		return nil, nextAddress
+	}
+	network, addr := s.dial()
+	nc, err := a.r.o.Network.DialContext(dialCtx, network, addr)
 	if err != nil {
+		if t, ok := errors.AsType[net.Error](err); ctx.Err() == nil && ok && t.Timeout() {
+			a.r.pool.silent(s, err)
+		} else {
+			a.r.pool.unknown(s) // to be refused costs no time, and what we have cut short says nothing
+		}
 		a.blocked(rankOurs, unreached(t, err))
 		return nil, nextAddress
 	}
+	a.r.pool.reached(s)
 	o := smtpc.Options{Hello: helloName(a.r.o.Hello), LMTP: a.lmtp(), Timeouts: a.r.o.Timeouts}
 	if a.d.Route.Implicit {
 		o.TLS = a.config(t)
 	}
 	conn, err := smtpc.NewConn(ctx, nc, o)
 	if err != nil {
+		if e, ok := errors.AsType[*smtpc.Error](err); ok && wantsLess(e) && ctx.Err() == nil {
+			a.r.pool.slower(s, why(e))
+		}
 		return nil, a.unopened(t, err)
 	}
 	return conn, nextAddress

@@ -23,12 +23,7 @@ type target struct {
 }
 
 // site is where the target is dialled.
-func (t target) site() site {
-	if t.socket != "" {
-		return site{"unix", t.socket}
-	}
-	return site{"tcp", t.addr.String()}
-}
+func (t target) site() site { return site{t.addr, t.socket} }
 
 // String returns the form that mail people know: mx1.example[192.0.2.1]:25, and
 // localhost[/run/lmtp].
@@ -55,7 +50,7 @@ func (a *attempt) exchangers(ctx context.Context) [][]host {
 		a.blocked(rankNone, failed(550, 5, 1, 2, "%q is not a domain name", to.Domain))
 		return nil
 	}
-	answer, err := a.r.o.Resolver.Lookup(ctx, domain, dns.TypeMX)
+	answer, err := a.r.o.Resolver.Lookup(a.bounded(ctx), domain, dns.TypeMX)
 	// RFC 5321 5.1: "If a non-existent domain error is returned, this situation
 	// MUST be reported as an error. If a temporary error is returned, the message
 	// MUST be queued and retried later".
@@ -145,7 +140,7 @@ func (a *attempt) addresses(ctx context.Context, h host) (list []target, ours bo
 	addrs := h.addrs
 	if addrs == nil {
 		var err error
-		if addrs, err = dns.LookupAddrs(ctx, a.r.o.Resolver, h.name); err != nil {
+		if addrs, err = dns.LookupAddrs(a.bounded(ctx), a.r.o.Resolver, h.name); err != nil {
 			return nil, false, []note{{rankOurs, deferred(4, 3, "address of %s: %v", h.name, err)}}
 		}
 	}
@@ -214,6 +209,9 @@ func (a *attempt) usable(addr netip.Addr) bool {
 // limit keeps at most addrsMax addresses in their order, and of either family
 // some, as we may have only one.
 func limit(list []target) []target {
+	if len(list) <= addrsMax {
+		return list
+	}
 	count := map[bool]int{}
 	for _, t := range list {
 		count[t.addr.Addr().Is4()]++

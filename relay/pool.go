@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -24,8 +25,19 @@ type key struct {
 	cert     string // that was shown
 }
 
-// A site is where a connection leads: a network of package net and an address.
-type site struct{ network, addr string }
+// A site is where a connection leads: an address and port, or a Unix socket.
+type site struct {
+	addr   netip.AddrPort
+	socket string
+}
+
+// dial is the site in the words of package net.
+func (s site) dial() (network, addr string) {
+	if s.socket != "" {
+		return "unix", s.socket
+	}
+	return "tcp", s.addr.String()
+}
 
 // A link is a connection, with what it has been used for.
 type link struct {
@@ -54,13 +66,8 @@ type pool struct {
 	idle   []*link // the longest idle first
 	rcpts  map[site]capacity
 	gates  map[site]*gate
+	sweep  int // size of gates at which to look for what may go
 	closed bool
-}
-
-// A gate counts who talks to a site.
-type gate struct {
-	slots chan struct{} // one element for each connection in use
-	users int           // attempts that hold a slot or wait for one
 }
 
 func newPool(o Options) *pool {
@@ -70,41 +77,11 @@ func newPool(o Options) *pool {
 		wake:  make(chan struct{}, 1),
 		gates: make(map[site]*gate),
 		rcpts: make(map[site]capacity),
+		sweep: gatesMax,
 	}
 	p.quits, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.reap)
 	return p
-}
-
-// enter waits until another connection to s is allowed, and returns the function
-// that gives the right back.
-func (p *pool) enter(ctx context.Context, s site) (leave func(), err error) {
-	p.mu.Lock()
-	g := p.gates[s]
-	if g == nil {
-		g = &gate{slots: make(chan struct{}, p.o.ConnMax)}
-		p.gates[s] = g
-	}
-	g.users++
-	p.mu.Unlock()
-	select {
-	case g.slots <- struct{}{}:
-		return func() {
-			<-g.slots
-			p.drop(s, g)
-		}, nil
-	case <-ctx.Done():
-		p.drop(s, g)
-		return nil, ctx.Err()
-	}
-}
-
-func (p *pool) drop(s site, g *gate) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if g.users--; g.users == 0 {
-		delete(p.gates, s)
-	}
 }
 
 // take returns an idle connection of that key, the one that was used last, or nil.

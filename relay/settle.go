@@ -13,7 +13,7 @@ import (
 // What the peer said of one recipient is final for this attempt; what it said of
 // the message speaks for everybody who is left.
 func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, res *smtpc.Result) next {
-	if l.kept && unheard(res) && ctx.Err() == nil {
+	if l.kept && unheard(res) && !a.over(ctx) {
 		return nextFresh
 	}
 	if refused := res.Mail; refused.Permanent() {

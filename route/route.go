@@ -65,7 +65,7 @@ type domain struct {
 // New makes a Router, and reads the alias files. An error says which domain or
 // rule of t is wrong; it is an AliasFaults where that is an alias file.
 func New(t Table) (*Router, error) {
-	r := &Router{domains: map[string]*domain{}, exact: map[string]int{}, rules: t.Rules,
+	r := &Router{domains: map[string]*domain{}, exact: map[string]int{}, rules: slices.Clone(t.Rules),
 		files: t.Files, account: t.Account, now: t.Now, alarm: t.Alarm}
 	if r.now == nil {
 		r.now = time.Now
@@ -97,6 +97,7 @@ func New(t Table) (*Router, error) {
 		if err != nil {
 			return nil, fmt.Errorf("route: route %q: %w", rule.Pattern, err)
 		}
+		r.rules[i].To = settled(rule.To)
 		r.patterns = append(r.patterns, p)
 		if _, taken := r.exact[p.name]; p.kind == exact && !taken {
 			r.exact[p.name] = i
@@ -122,7 +123,7 @@ func (r *Router) addDomain(d Domain) error {
 	if err := checkTarget(d.Deliver); err != nil {
 		return err
 	}
-	own := &domain{name: key, users: map[string]bool{}, aliases: d.Aliases, deliver: d.Deliver}
+	own := &domain{name: key, users: map[string]bool{}, aliases: d.Aliases, deliver: settled(d.Deliver)}
 	if d.Aliases != "" && !slices.Contains(r.names, d.Aliases) {
 		r.names = append(r.names, d.Aliases)
 	}
@@ -174,20 +175,27 @@ func checkTarget(to postrider.Route) error {
 // an alias may have led to, is refused where we deliver into folders ourselves,
 // and its sender told; other transports know their names better.
 func (r *Router) Route(to smtp.Path) postrider.Route {
-	if d := r.domainOf(to); d != nil {
+	key, err := "", error(nil)
+	d := r.home
+	if to.Domain != "" {
+		if key, err = DomainKey(to.Domain); err != nil {
+			key = strings.ToLower(to.Domain) // no domain; the transport will say so
+		}
+		d = r.domains[key]
+	}
+	if d != nil && err == nil {
 		name, found := r.mailbox(d, fold(to.LocalUnquoted()))
 		if !found && d.deliver.Via == postrider.ViaMaildir {
 			return finish(postrider.Route{Via: postrider.ViaError, Reply: noMailbox}, d.name, name)
 		}
 		return finish(d.deliver, d.name, name)
 	}
-	key, err := DomainKey(to.Domain)
-	if err != nil {
-		key = strings.ToLower(to.Domain) // no domain; the transport will say so
-	}
 	target := postrider.Route{Via: postrider.ViaMX}
 	if i := r.match(key); i >= 0 {
 		target = r.rules[i].To
+	}
+	if target.Dest != "" {
+		return target
 	}
 	return finish(target, key, fold(to.LocalUnquoted()))
 }
@@ -235,8 +243,20 @@ func fold(local string) string {
 	return string(b)
 }
 
+// settled is a Route of the Table with what finish fills in, if that is the same for
+// every recipient; else its Dest is empty.
+func settled(to postrider.Route) postrider.Route {
+	if to.Dest = ""; to.Via == postrider.ViaMX || to.Via == postrider.ViaMaildir {
+		return to
+	}
+	return finish(to, "", "")
+}
+
 // finish fills in what a Route of the Table leaves open for one recipient.
 func finish(to postrider.Route, domain, user string) postrider.Route {
+	if to.Dest != "" {
+		return to
+	}
 	switch to.Via {
 	case postrider.ViaMX, postrider.ViaSMTP:
 		if to.Port == 0 && to.Implicit {

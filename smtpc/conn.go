@@ -99,6 +99,8 @@ type Conn struct {
 	mails    int                  // MAIL commands sent
 	chunk    int                  // octets
 	dead     bool
+	guard    *guard // of the last call; nil: none
+	unwatch  func() // endWatch
 
 	// What is used again for each transaction.
 	steps []step
@@ -118,6 +120,7 @@ func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
 		c.name = literal(conn.LocalAddr())
 	}
 	c.over(conn)
+	c.unwatch = c.endWatch
 	defer c.watch(ctx)()
 	var err error
 	if o.TLS != nil {
@@ -316,6 +319,9 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.dead = true
+	if c.guard != nil && c.guard.state.Load() == guardIdle {
+		c.unguard()
+	}
 	return c.conn.Close()
 }
 
@@ -330,22 +336,6 @@ func (c *Conn) alive(s Stage) error {
 func (c *Conn) end(s Stage, r smtp.Reply, err error) error {
 	c.Close()
 	return &Error{Stage: s, Reply: r, Err: err}
-}
-
-// watch closes the connection when ctx ends, until the returned function is
-// called.
-func (c *Conn) watch(ctx context.Context) func() {
-	fired := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(fired)
-		c.raw.Close()
-	})
-	return func() {
-		if !stop() {
-			<-fired
-			c.dead = true
-		}
-	}
 }
 
 // command sends one command and reads its reply.
@@ -429,15 +419,24 @@ type pacer struct {
 	conn    net.Conn
 	timeout time.Duration // of a write
 	until   time.Time     // for reads
+	end     time.Time     // of the transaction; zero: none
+}
+
+// bound is t, or the end of the transaction if that is before.
+func (p *pacer) bound(t time.Time) time.Time {
+	if !p.end.IsZero() && p.end.Before(t) {
+		return p.end
+	}
+	return t
 }
 
 func (p *pacer) Write(b []byte) (int, error) {
-	p.conn.SetWriteDeadline(time.Now().Add(p.timeout))
+	p.conn.SetWriteDeadline(p.bound(time.Now().Add(p.timeout)))
 	return p.conn.Write(b)
 }
 
 // Read is called where no reply, or not all of one, has come yet.
 func (p *pacer) Read(b []byte) (int, error) {
-	p.conn.SetReadDeadline(p.until)
+	p.conn.SetReadDeadline(p.bound(p.until))
 	return p.conn.Read(b)
 }

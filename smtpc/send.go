@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -23,6 +24,9 @@ type Transaction struct {
 	// Content is in lines that end in CRLF, dots not stuffed; with BODY=BINARYMIME
 	// it is any octets.
 	Content io.Reader
+	// End is when the transaction must be over, whatever its waits have left: what goes
+	// on then is a timeout. Zero: only each wait has its bound.
+	End time.Time
 }
 
 // A Rcpt is one recipient of a transaction.
@@ -96,6 +100,8 @@ func (c *Conn) Send(ctx context.Context, t Transaction) Result {
 		return res
 	}
 	defer c.watch(ctx)()
+	c.out.end = t.End
+	defer func() { c.out.end = time.Time{} }()
 	if res.Err = c.envelope(&res); res.Err != nil {
 		return res
 	}

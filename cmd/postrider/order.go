@@ -251,6 +251,9 @@ func (c queueStatCmd) Run(a *app) error {
 		for _, r := range d.Reasons[min(len(d.Reasons), 1):] {
 			fmt.Fprintf(out, "\t\t\t\t\t\t%d x %s\n", r.Recipients, r.Reply)
 		}
+		if d.Pace != nil {
+			fmt.Fprintf(out, "\t\t\t\t\t\t%s\n", paceOf(d.Pace))
+		}
 		sum.Queued, sum.Active, sum.Deferred, sum.Held = sum.Queued+d.Queued, sum.Active+d.Active, sum.Deferred+d.Deferred, sum.Held+d.Held
 		if d.Oldest.Before(sum.Oldest) {
 			sum.Oldest = d.Oldest
@@ -260,6 +263,15 @@ func (c queueStatCmd) Run(a *app) error {
 		statLine(out, sum)
 	}
 	return out.Flush()
+}
+
+// paceOf says why a destination has fewer attempts at a time than it may have.
+func paceOf(p *admin.Pace) string {
+	said := fmt.Sprintf("%d at a time", p.Limit)
+	if !p.Probe.IsZero() {
+		said = "tried again at " + p.Probe.Local().Format(time.TimeOnly)
+	}
+	return said + " since " + p.Since.Local().Format(time.TimeOnly) + ": " + strings.Map(visible, p.Reason)
 }
 
 func statLine(out *tabwriter.Writer, d admin.DestStat) {

@@ -1,0 +1,186 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+)
+
+var siteA = site{addr: netip.MustParseAddrPort("192.0.2.1:25")}
+
+// A gate has half its limit when a host wants less, one more for each message up to
+// half of what it was, and from there one more for as many as go at a time.
+func TestGatePace(t *testing.T) {
+	p := newPool(Options{}.orDefaults())
+	defer p.close(t.Context())
+	enter := func(n int) {
+		for range n {
+			if err := p.enter(t.Context, siteA); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	limit := func() int { return p.gates[siteA].limit }
+	enter(20)
+	for i, want := range []int{10, 5, 2, 1, 1} {
+		if p.slower(siteA, "421 too many"); limit() != want {
+			t.Errorf("after %d times 421: %d, want %d", i+1, limit(), want)
+		}
+	}
+	for range 20 {
+		p.leave(siteA)
+	}
+	for i, want := range []int{2, 2, 3, 3, 3, 4} {
+		if p.faster(siteA); limit() != want {
+			t.Errorf("after message %d: %d, want %d", i+1, limit(), want)
+		}
+	}
+	for range 200 {
+		p.faster(siteA)
+	}
+	if g := p.gates[siteA]; limit() != 20 || g.reason != "" {
+		t.Errorf("at last: %d, %q", limit(), g.reason)
+	}
+}
+
+// Who waits at a gate comes in order; more than may do not wait, and who gives up
+// leaves no hole.
+func TestGateWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(Options{ConnMax: 1}.orDefaults())
+		if err := p.enter(t.Context, siteA); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var came []int
+		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for i := range waitersMax {
+			wg.Go(func() {
+				ctx := t.Context()
+				if i%2 == 1 {
+					ctx = soon
+				}
+				if p.enter(func() context.Context { return ctx }, siteA) == nil {
+					mu.Lock()
+					came = append(came, i)
+					mu.Unlock()
+					p.leave(siteA)
+				}
+			})
+			synctest.Wait()
+		}
+		if err := p.enter(t.Context, siteA); !errors.Is(err, errCrowded) {
+			t.Errorf("one too many: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		p.leave(siteA)
+		wg.Wait()
+		if got := fmt.Sprint(came); got != "[0 2 4 6 8 10 12 14 16 18]" {
+			t.Errorf("came in the order %s", got)
+		}
+		p.close(t.Context())
+		if len(p.gates) != 0 {
+			t.Errorf("%d gates are left", len(p.gates))
+		}
+	})
+}
+
+// A message that finds a crowd at its only host was not tried.
+func TestCrowded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, p := single()
+		p.replies = map[string]string{"MAIL": "<silence>"}
+		r := w.relay(Options{ConnMax: 1})
+		var wg sync.WaitGroup
+		for range 1 + waitersMax {
+			wg.Go(func() { deliver(t, r, "b@example.org") })
+		}
+		synctest.Wait()
+		o := r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org"))[0]
+		if !o.Untried || o.Result != postrider.ResultDeferred || o.Scope != postrider.ScopeMessage {
+			t.Errorf("%+v", o)
+		}
+		wg.Wait()
+		w.done(t, r)
+	})
+}
+
+// A host that lets us wait until we give up is called by one at a time from then on,
+// and by nobody for a while, whatever the domain; an operator may say that it is called.
+func TestBlackHoleIsCalledOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for i := range 30 {
+			w.zone.A(fmt.Sprintf("d%d.example", i), "192.0.2.1")
+		}
+		w.hung[mx1] = true
+		r := w.relay(Options{DialTimeout: 10 * time.Second})
+		start := time.Now()
+		try := func(i int) string { return deliver(t, r, fmt.Sprintf("b@d%d.example", i))[0] }
+		first := try(0)
+		for i := range 29 {
+			if got := try(i + 1); got != strings.Replace(first, "d0.", fmt.Sprintf("d%d.", i+1), 1) {
+				t.Errorf("%s, want %s", got, first)
+			}
+		}
+		if got := time.Since(start); got != 10*time.Second {
+			t.Errorf("30 attempts took %v", got)
+		}
+		time.Sleep(downMin)
+		var wg sync.WaitGroup
+		for i := range 30 {
+			wg.Go(func() { try(i) })
+		}
+		wg.Wait()
+		if got := time.Since(start); got != 20*time.Second+downMin {
+			t.Errorf("30 more ended after %v", got)
+		}
+		if s := r.Slowed(); len(s) != 1 || !s[0].Down || s[0].Addr != "192.0.2.1:25" || !strings.Contains(s[0].Reason, "timed out") {
+			t.Errorf("%+v", s)
+		}
+		w.hung[mx1] = false
+		w.peers[mx1] = &peer{}
+		if got := try(0); got != first {
+			t.Errorf("while nobody calls: %s", got)
+		}
+		r.Forget()
+		if got := try(0); !strings.HasPrefix(got, delivered) {
+			t.Errorf("when it is called again: %s", got)
+		}
+		if got := try(1); !strings.HasPrefix(got, delivered) {
+			t.Errorf("then: %s", got)
+		}
+		w.done(t, r)
+	})
+}
+
+// A host that says 421 to one of many has fewer, and the reason is kept.
+func TestHostWantsLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, p := single()
+		p.replies = map[string]string{"RCPT TO:<c@example.org>": "421 4.7.0 too many connections"}
+		r := w.relay(Options{})
+		deliver(t, r, "c@example.org")
+		s := r.Slowed()
+		if len(s) != 1 || s[0].Limit != 1 || s[0].Reason != "421 4.7.0 too many connections" {
+			t.Errorf("%+v", s)
+		}
+		for range 300 {
+			deliver(t, r, "b@example.org")
+		}
+		if s := r.Slowed(); len(s) != 0 {
+			t.Errorf("after 300 messages: %+v", s)
+		}
+		w.done(t, r)
+	})
+}
