@@ -13,22 +13,29 @@ import (
 type Cache struct {
 	next  Resolver
 	limit int
+	size  int64
 	now   func() time.Time
 
 	mu      sync.Mutex // guards what follows; never held during a lookup
 	entries map[question]*list.Element
 	recent  *list.List // of *entry, the last used first
+	octets  int64      // that the entries take
 	flights map[question]*flight
 }
 
 // CacheOptions are the options of a Cache.
 type CacheOptions struct {
-	Limit int              // answers kept; zero: 10,000
+	Limit int              // answers kept; zero: 100,000
+	Size  int64            // octets that they take, about; zero: 16 MiB
 	Now   func() time.Time // nil: time.Now
 }
 
-// cacheLimitDefault is the default of CacheOptions.Limit.
-const cacheLimitDefault = 10_000
+// Defaults of CacheOptions: 10,000 domains with their hosts and the addresses of these
+// find room, and a stranger's long answers do not take more.
+const (
+	cacheLimitDefault = 100_000
+	cacheSizeDefault  = 16 << 20
+)
 
 // A question is the key of an answer.
 type question struct {
@@ -41,6 +48,22 @@ type entry struct {
 	q       question
 	answer  Answer
 	expires time.Time
+	size    int64
+}
+
+// entryOctets is what an entry takes beside its strings and records.
+const entryOctets = 400
+
+// sizeOf is about how many octets an entry takes.
+func sizeOf(q question, a Answer) int64 {
+	n := entryOctets + len(q.name) + len(a.Name) + 24*len(a.Addrs)
+	for _, mx := range a.MX {
+		n += 24 + len(mx.Host)
+	}
+	for _, text := range a.Text {
+		n += 16 + len(text)
+	}
+	return int64(n)
 }
 
 // A flight is a lookup under way, and its result once done is closed.
@@ -58,10 +81,13 @@ func NewCache(next Resolver, o CacheOptions) *Cache {
 	if o.Limit <= 0 {
 		o.Limit = cacheLimitDefault
 	}
+	if o.Size <= 0 {
+		o.Size = cacheSizeDefault
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Cache{next: next, limit: o.Limit, now: o.Now,
+	return &Cache{next: next, limit: o.Limit, size: o.Size, now: o.Now,
 		entries: map[question]*list.Element{}, recent: list.New(), flights: map[question]*flight{}}
 }
 
@@ -127,17 +153,18 @@ func (c *Cache) fly(ctx context.Context, q question, f *flight) (Answer, error) 
 	return f.answer.clone(), f.err
 }
 
-// keep puts an answer into the cache and drops the one used least recently.
+// keep puts an answer into the cache and drops those used least recently.
 func (c *Cache) keep(q question, a Answer) {
 	a.TTL = min(a.TTL, ttlMax)
-	e := &entry{q: q, answer: a, expires: c.now().Add(a.TTL)}
+	e := &entry{q: q, answer: a, expires: c.now().Add(a.TTL), size: sizeOf(q, a)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if el := c.entries[q]; el != nil {
 		c.drop(el)
 	}
 	c.entries[q] = c.recent.PushFront(e)
-	for c.recent.Len() > c.limit {
+	c.octets += e.size
+	for c.recent.Len() > c.limit || c.octets > c.size {
 		c.drop(c.recent.Back())
 	}
 }
@@ -145,5 +172,7 @@ func (c *Cache) keep(q question, a Answer) {
 // drop removes an entry. The caller holds mu.
 func (c *Cache) drop(el *list.Element) {
 	c.recent.Remove(el)
-	delete(c.entries, el.Value.(*entry).q)
+	e := el.Value.(*entry)
+	delete(c.entries, e.q)
+	c.octets -= e.size
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -40,6 +41,56 @@ func TestCacheKeepsAnswers(t *testing.T) {
 	}
 	ask("bad.test", 1)
 	ask("bad.test", 2) // errors are not kept
+}
+
+// The cache is bounded in octets: long answers drive others out, and one that is longer
+// than all of it is not kept. Ten thousand domains with a host each and its addresses
+// find room.
+func TestCacheIsBounded(t *testing.T) {
+	long := strings.Repeat("x", 1000)
+	z := NewZone()
+	for i := range 30 {
+		z.TXT(fmt.Sprintf("t%d.test", i), long)
+	}
+	for range 30 {
+		z.TXT("huge.test", long)
+	}
+	c := NewCache(z, CacheOptions{Size: 20_000})
+	for i := range 30 {
+		c.Lookup(t.Context(), fmt.Sprintf("t%d.test", i), TypeTXT)
+		c.Lookup(t.Context(), "huge.test", TypeTXT)
+	}
+	if n := z.Asked("huge.test"); n != 30 {
+		t.Errorf("an answer that is too long was asked for %d times", n)
+	}
+	if c.octets > c.size {
+		t.Errorf("%d octets in %d answers", c.octets, len(c.entries))
+	}
+	for range 2 {
+		c.Lookup(t.Context(), "t29.test", TypeTXT)
+	}
+	if n := z.Asked("t29.test"); n > 2 {
+		t.Errorf("the last answer was asked for %d times", n)
+	}
+
+	z = NewZone()
+	c = NewCache(z, CacheOptions{})
+	for range 2 {
+		for i := range 10_000 {
+			c.Lookup(t.Context(), fmt.Sprintf("d%d.test", i), TypeMX)
+			c.Lookup(t.Context(), fmt.Sprintf("mx.d%d.test", i), TypeA)
+			c.Lookup(t.Context(), fmt.Sprintf("mx.d%d.test", i), TypeAAAA)
+		}
+	}
+	if n := z.Asked("d0.test") + z.Asked("mx.d0.test") + z.Asked("d9999.test") + z.Asked("mx.d9999.test"); n != 6 {
+		t.Errorf("of 10,000 domains two were asked for %d times, want 6", n)
+	}
+	for el := range c.entries {
+		c.drop(c.entries[el])
+	}
+	if c.octets != 0 {
+		t.Errorf("%d octets in no answers", c.octets)
+	}
 }
 
 func TestCacheDropsTheLeastUsed(t *testing.T) {
