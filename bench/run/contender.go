@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
 
 // ours is how Postrider is called in series and tables.
@@ -108,22 +107,4 @@ func own(dir string, perm os.FileMode, uid, gid int) error {
 		return err
 	}
 	return os.Chmod(dir, perm)
-}
-
-// files lets this process and those that it starts have so many files open, or as
-// many as it may, and returns how many that is.
-func files(n uint64) int {
-	var r syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
-		return int(n)
-	}
-	if r.Cur < n {
-		more := syscall.Rlimit{Cur: n, Max: max(r.Max, n)}
-		if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more) != nil {
-			more = syscall.Rlimit{Cur: min(n, r.Max), Max: r.Max}
-			_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more)
-		}
-		_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r)
-	}
-	return int(min(r.Cur, n))
 }

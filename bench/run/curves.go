@@ -17,7 +17,7 @@ func curves(b *bench) ([]row, error) {
 	}
 	defer h.stop()
 	all := map[string]map[int][]float64{}
-	for range min(roundsFew(b), 2) {
+	for range max(1, roundsFew(b)-1) {
 		err := b.each(func(w contender) error {
 			if w.name == "Exim" {
 				return nil // its line would lie on the axis

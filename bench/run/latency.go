@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/postrider/postrider/bench/load"
@@ -96,7 +95,7 @@ func appendAndSync(ctx context.Context, name string, times *load.Histogram) erro
 		if _, err := f.Write(page); err != nil {
 			return err
 		}
-		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+		if err := dataSync(f); err != nil {
 			return err
 		}
 		times.Add(time.Since(began))

@@ -166,12 +166,15 @@ func (g *group) quiet(most time.Duration) {
 	}
 }
 
+// stopMax is how long a server may take to end in good order.
+const stopMax = time.Minute
+
 // stop ends the group in good order, and what is left of it after that by force.
 func (g *group) stop() {
 	_ = g.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-g.done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(stopMax):
 	}
 	g.kill()
 }

@@ -88,11 +88,12 @@ func (b *bench) blackHoles(hosts, port int) error {
 	})
 	for n := range hosts {
 		addr := hostOf(blackHoleNet, n)
-		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 		if err != nil {
 			return os.NewSyscallError("socket", err)
 		}
 		fds = append(fds, fd)
+		syscall.CloseOnExec(fd)
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 		if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: addr.As4()}); err != nil {
 			return os.NewSyscallError("bind", err)

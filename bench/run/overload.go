@@ -1,13 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/bench/load"
 )
 
-const overloadMessages = 3_000
+const overloadMessages = 2_000
 
 // overload sends faster than a sink takes which also misbehaves: all that was
 // accepted must arrive.
@@ -69,5 +70,9 @@ func (b *bench) overloaded(s settings, n int) (lost, extra float64, err error) {
 			wait = 2 * settleTime
 		}
 	}
-	return float64(max(0, t.Messages-now.Unique)), float64(int(now.Arrived) - now.Unique), b.ctx.Err()
+	left, err := b.cli(i, "queue", "ls", "--json")
+	if err == nil && left != "" {
+		err = fmt.Errorf("the queue still holds:\n%.500s", left)
+	}
+	return float64(max(0, t.Messages-now.Unique)), float64(int(now.Arrived) - now.Unique), errors.Join(err, b.ctx.Err())
 }

@@ -176,7 +176,7 @@ func TestSVG(t *testing.T) {
 				t.Fatalf("%v:\n%s", err, s)
 			}
 		}
-		if strings.Count(s, "<polyline") != 2 || !strings.Contains(s, "A &amp; B") || strings.Contains(s, "NaN") || strings.Contains(s, "Inf") {
+		if strings.Count(s, "<polyline") != 2 || !strings.Contains(s, "A &amp; B") || strings.Contains(s, "%!") || strings.Contains(s, "NaN") || strings.Contains(s, "Inf") {
 			t.Error(s)
 		}
 	}

@@ -28,7 +28,7 @@ func scenarios() []scenario {
 }
 
 // roundsFew is how often what takes long is measured: as often as all else with
-// -long.
+// -long, and twice otherwise.
 func roundsFew(b *bench) int {
 	if b.long {
 		return b.rounds

@@ -17,7 +17,7 @@ const (
 	picBottom = 50.0
 )
 
-// lineColours are readable on white and on black.
+// lineColours are readable on white and on black, as is the grey of all text.
 var lineColours = []string{"#d9480f", "#1c7ed6", "#2b8a3e", "#9c36b5"}
 
 // svg draws the curves of one picture, with the numbers of the first axis on a
@@ -40,12 +40,12 @@ func svg(title, xName string, log bool, curves []curve) string {
 	y := func(v float64) float64 { return picHeight - picBottom - v/top*(picHeight-picTop-picBottom) }
 	var b strings.Builder
 	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" font-family=\"sans-serif\" font-size=\"13\">\n", picWidth, picHeight)
-	b.WriteString("<style>text { fill: #333 } .grid { stroke: #999; stroke-opacity: 0.4 } @media (prefers-color-scheme: dark) { text { fill: #ddd } }</style>\n")
-	fmt.Fprintf(&b, "<title>%s</title>\n<text x=\"%g\" y=\"20\" font-size=\"15\">%[1]s</text>\n", html.EscapeString(title), picLeft)
+	b.WriteString("<style>text { fill: #7b838a } .grid { stroke: #7b838a; stroke-opacity: 0.4 }</style>\n")
+	fmt.Fprintf(&b, "<title>%[1]s</title>\n<text x=\"%[2]g\" y=\"20\" font-size=\"15\">%[1]s</text>\n", html.EscapeString(title), picLeft)
 	for k := range 6 {
 		v := top * float64(k) / 5
-		fmt.Fprintf(&b, "<line class=\"grid\" x1=\"%g\" x2=\"%g\" y1=\"%.1f\" y2=\"%[3].1f\"/><text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
-			picLeft, picWidth-picRight, y(v), picLeft-8, y(v)+4, short(v))
+		fmt.Fprintf(&b, "<line class=\"grid\" x1=\"%g\" x2=\"%g\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
+			picLeft, picWidth-picRight, y(v), y(v), picLeft-8, y(v)+4, short(v))
 	}
 	for _, v := range marks(log, maxX, curves) {
 		fmt.Fprintf(&b, "<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">%s</text>\n", x(v), picHeight-picBottom+18, short(v))
