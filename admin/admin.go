@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"net/http"
 	"time"
 
@@ -26,6 +27,12 @@ type Options struct {
 	// Paces are the destinations that have fewer attempts at a time than may be, and why.
 	// Nil: nobody knows.
 	Paces func() map[postrider.Dest]Pace
+	// Domains yields the messages of the spool with a recipient in one of the domains that
+	// match chooses, oldest first, and reads no others; nil: all are read.
+	Domains func(ctx context.Context, match func(domain string) bool) iter.Seq2[*postrider.Message, error]
+	// Tally is what waits for each destination, the fullest first, where nothing is
+	// chosen; nil: every message is looked at.
+	Tally func() []DestStat
 	// Reload applies the configuration as it is now, and tells what of it needs a
 	// restart. A mistake in it is ErrConfig. Nil: it cannot be done.
 	Reload func(ctx context.Context) ([]string, error)
@@ -120,7 +127,7 @@ func (o Options) list(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
 	active, now := o.active(), o.Now()
-	for m, err := range o.Spool.Scan(r.Context()) {
+	for m, err := range o.scan(r.Context(), f) {
 		if err != nil {
 			enc.Encode(fault{err.Error()})
 			return

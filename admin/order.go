@@ -208,7 +208,7 @@ type job struct {
 
 func (j *job) run(ctx context.Context) error {
 	active, now := j.o.active(), j.o.Now()
-	for m, err := range j.o.Spool.Scan(ctx) {
+	for m, err := range j.o.scan(ctx, j.order.Filter) {
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,7 @@ func (o Options) submit(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.CopyN(io.Discard, r.Body, drainMax)
 	}
 	reply = reply.Normal()
-	s := Submitted{Code: reply.Code, Reply: replyText(reply)}
+	s := Submitted{Code: reply.Code, Reply: ReplyText(reply)}
 	if refused >= 0 {
 		s.To = letter.To[refused].String()
 	}

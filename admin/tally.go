@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -41,6 +42,11 @@ type Pace struct {
 type DomainStat struct {
 	Domain     string `json:"domain"`
 	Recipients int    `json:"recipients"`
+}
+
+// Plain reports whether Dest names the one domain that waits for it.
+func (d DestStat) Plain() bool {
+	return len(d.Domains) == 1 && d.MoreDomains == 0 && strings.HasSuffix(strings.ToLower(string(d.Dest)), ":"+d.Domains[0].Domain)
 }
 
 // Waiting is how many recipients wait in all.
@@ -141,7 +147,7 @@ func (t *Tally) domainsOf(dest postrider.Dest) ([]DomainStat, int) {
 	for domain, n := range t.domains[dest] {
 		all = append(all, DomainStat{domain, n})
 	}
-	if len(all) == 1 && strings.HasSuffix(strings.ToLower(string(dest)), ":"+all[0].Domain) {
+	if (DestStat{Dest: dest, Domains: all}).Plain() {
 		return nil, 0
 	}
 	slices.SortFunc(all, func(a, b DomainStat) int {
@@ -151,6 +157,21 @@ func (t *Tally) domainsOf(dest postrider.Dest) ([]DomainStat, int) {
 	return all[:shown], len(all) - shown
 }
 
+// stats returns what waits for each destination, of the recipients that f chooses.
+func (o Options) stats(ctx context.Context, f Filter) ([]DestStat, error) {
+	if o.Tally != nil && f == (Filter{}) {
+		return o.Tally(), nil
+	}
+	t, active, now := NewTally(), o.active(), o.Now()
+	for m, err := range o.scan(ctx, f) {
+		if err != nil {
+			return nil, err
+		}
+		t.Add(View(m, o.Dest, active[m.ID]), f, now)
+	}
+	return t.Stats(), nil
+}
+
 // stat writes one destination a line.
 func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 	f, err := ParseFilter(r.URL.Query())
@@ -158,13 +179,10 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, fault{err.Error()})
 		return
 	}
-	t, active, now := NewTally(), o.active(), o.Now()
-	for m, err := range o.Spool.Scan(r.Context()) {
-		if err != nil {
-			answer(w, http.StatusInternalServerError, fault{err.Error()})
-			return
-		}
-		t.Add(View(m, o.Dest, active[m.ID]), f, now)
+	all, err := o.stats(r.Context(), f)
+	if err != nil {
+		answer(w, http.StatusInternalServerError, fault{err.Error()})
+		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
@@ -172,7 +190,7 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 	if o.Paces != nil {
 		paces = o.Paces()
 	}
-	for _, d := range t.Stats() {
+	for _, d := range all {
 		if p, ok := paces[d.Dest]; ok {
 			d.Pace = &p
 		}

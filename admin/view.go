@@ -57,7 +57,7 @@ func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []in
 	v := Message{ID: m.ID, From: m.From.String(), Size: m.Size, Arrived: m.Arrived.UTC(), Release: when(m.Release), Priority: m.Priority, Recipients: make([]Recipient, len(m.Recipients))}
 	best := len(states) - 1
 	for i, r := range m.Recipients {
-		out := Recipient{To: r.To.String(), Dest: dest(r.To), Tries: r.Tries, Reply: replyText(r.Reply)}
+		out := Recipient{To: r.To.String(), Dest: dest(r.To), Tries: r.Tries, Reply: ReplyText(r.Reply)}
 		if r.Passed {
 			out.Dest = out.Dest.Past(r.To)
 		}
@@ -96,8 +96,8 @@ func stateOf(r postrider.Recipient, d postrider.Dest, active bool) string {
 	return StateQueued
 }
 
-// replyText is a reply in one line, and fit for a terminal.
-func replyText(r smtp.Reply) string {
+// ReplyText is a reply in one line, and fit for a terminal.
+func ReplyText(r smtp.Reply) string {
 	if r.Code == 0 {
 		return ""
 	}

@@ -78,7 +78,7 @@ func LoginRefused(ev *postrider.Event) bool {
 
 // stepOf shows an event; false: it is none of a message.
 func stepOf(ev *postrider.Event) (Step, bool) {
-	s := Step{Time: ev.Time.UTC(), ID: ev.ID, To: printed(ev.To), Reply: replyText(ev.Reply), Tries: ev.Tries, Report: ev.Report}
+	s := Step{Time: ev.Time.UTC(), ID: ev.ID, To: printed(ev.To), Reply: ReplyText(ev.Reply), Tries: ev.Tries, Report: ev.Report}
 	switch ev.Kind {
 	case postrider.EventAccepted, postrider.EventRefused:
 		s.Event = StepAccepted

@@ -17,7 +17,7 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 		Spool: n.spool, Dest: n.dest, Active: n.active, Probed: func(d postrider.Dest) time.Time { return n.queue.Probed(d) }, Ready: n.ready.Load, Metrics: n.metrics, Now: n.env.Now,
 		Paces:  n.paces,
 		Hurry:  func(ctx context.Context, dests []postrider.Dest) error { return n.hurryDests(ctx, dests...) },
-		Reload: n.Reload, Submit: n.submit, Journal: n.journal,
+		Reload: n.Reload, Submit: n.submit, Journal: n.journal, Tally: n.tally, Domains: n.store.ScanDomains,
 	}
 	if a := n.cfg.Admin; a.Address != "" {
 		l, err := n.env.Net.Listen(ctx, "tcp", a.Address)

@@ -184,20 +184,25 @@ func (s *Spool) count(e *entry, r *rcptState, n int32) {
 		return
 	}
 	s.waiting += int(n)
-	d := s.queues[r.dest]
-	where := standQueued
-	switch {
-	case r.is.has(isLeased):
-		where = standActive
-	case r.is.has(isHeld) || d != nil && d.key == postrider.DestHold:
-		where = standHeld
-	case r.tries > 0:
-		where = standDeferred
-	}
+	where := s.standOf(r)
 	s.stand[where] += int(n)
-	if d != nil {
+	if d := s.queues[r.dest]; d != nil {
 		d.stand[where] += n
 	}
+}
+
+// standOf says where a recipient stands that waits.
+func (s *Spool) standOf(r *rcptState) int {
+	d := s.queues[r.dest]
+	switch {
+	case r.is.has(isLeased):
+		return standActive
+	case r.is.has(isHeld) || d != nil && d.key == postrider.DestHold:
+		return standHeld
+	case r.tries > 0:
+		return standDeferred
+	}
+	return standQueued
 }
 
 func (s *Spool) wakeLess(a, b ref) bool {
