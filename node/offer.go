@@ -66,8 +66,8 @@ func (n *Node) since(to smtp.Path) time.Time { return n.accounts.Since(to) }
 const turnBatch = 256
 
 // turn answers ETRN (RFC 1985 5.1): what waits for a node is due now, and the waits
-// of its hosts are over. What is held for other reasons stays so. To find it the whole
-// spool is looked through, for one client at a time.
+// of its hosts are over. What is held for other reasons stays so. It is done for one
+// client at a time.
 func (n *Node) turn(ctx context.Context, node string) smtp.Reply {
 	select {
 	case n.turning <- struct{}{}:
@@ -101,7 +101,7 @@ type turning struct {
 
 func (t *turning) run(ctx context.Context) error {
 	now, active := t.n.env.Now(), t.n.active()
-	for m, err := range t.n.spool.Scan(ctx) {
+	for m, err := range t.n.store.ScanDomains(ctx, t.match) {
 		if err != nil {
 			return err
 		}

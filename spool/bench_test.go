@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -88,6 +89,47 @@ func BenchmarkCommit(b *testing.B) {
 	}
 }
 
+// A slowDisk takes its time for each sync of a file.
+type slowDisk struct {
+	vfs.FS
+	sync  time.Duration
+	syncs atomic.Int64
+}
+
+type slowFile struct {
+	vfs.File
+	d *slowDisk
+}
+
+func (d *slowDisk) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return slowFile{f, d}, nil
+}
+
+func (f slowFile) Sync() error {
+	f.d.syncs.Add(1)
+	<-time.After(f.d.sync)
+	return nil
+}
+
+// A hundred sessions on a disk that takes 5 ms for a sync, each of which sends its
+// next message when the last was accepted: groups fill.
+func BenchmarkCommitSlowSync(b *testing.B) {
+	disk := &slowDisk{FS: vfs.OS(), sync: 5 * time.Millisecond}
+	s := openBench(b, disk, b.TempDir()+"/spool")
+	now := time.Now()
+	before := disk.syncs.Load()
+	b.ResetTimer()
+	share(b, 100, b.N, func(i int) error {
+		return accept(s, benchBody, now, addr(fmt.Sprintf("user%d@d%d.example", i, i%1000)))
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	b.ReportMetric(float64(b.N)/float64(disk.syncs.Load()-before), "msg/sync")
+}
+
 // A parcel is claimed, opened, and settled as delivered, by so many attempts at once.
 func BenchmarkDeliver(b *testing.B) {
 	for _, workers := range []int{1, 20} {
@@ -170,6 +212,13 @@ func BenchmarkIndex(b *testing.B) {
 	began := time.Now()
 	s.Stat()
 	b.ReportMetric(float64(time.Since(began).Microseconds()), "µs/stat")
+	began = time.Now()
+	for _, err := range s.ScanDomains(b.Context(), func(d string) bool { return d == "dead7.example" }) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(time.Since(began).Microseconds()), "µs/domain")
 }
 
 func inUse() int64 {

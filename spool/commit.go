@@ -13,8 +13,8 @@ import (
 
 // One goroutine writes the log: run. It takes every batch that has gathered
 // while the last group was written, appends them with a commit record in one
-// write, syncs once, and then tells all who wait. There is no timer: under load
-// the groups grow by themselves.
+// write, syncs once, and then tells all who wait. Under load the groups grow by
+// themselves; where a sync takes long, see linger.go.
 const (
 	groupMax     = 4 << 20 // octets of content and envelopes gathered for one group
 	requestsMax  = 1024    // batches that wait for the committer
@@ -215,8 +215,8 @@ func (s *Spool) run() {
 		}
 		select {
 		case req := <-s.requests:
-			s.writeGroup(s.gather(req))
-			s.compact()
+			s.group = s.linger(s.gather(req))
+			s.writeGroup(s.group)
 			s.maybeSnapshot()
 		case <-lazy.C:
 			armed = false
@@ -239,7 +239,6 @@ func (s *Spool) run() {
 // gather takes what waits behind req, up to the bound of a group.
 func (s *Spool) gather(req *request) []*request {
 	group, octets := append(s.group[:0], req), req.octets()
-	defer func() { s.group = group }()
 	for octets < groupMax {
 		select {
 		case next := <-s.requests:
@@ -252,12 +251,14 @@ func (s *Spool) gather(req *request) []*request {
 	return group
 }
 
-func (r *request) octets() int {
+func (r *request) octets() int { return int(octetsOf(r.items)) }
+
+func octetsOf(items []*item) int64 {
 	n := 0
-	for _, it := range r.items {
+	for _, it := range items {
 		n += len(it.meta) + len(it.body) + headerLen
 	}
-	return n
+	return int64(n)
 }
 
 // writeGroup makes the batches of a group true, each whole or not at all.
@@ -267,21 +268,37 @@ func (s *Spool) writeGroup(group []*request) {
 	if len(items) == 0 {
 		return
 	}
+	var moved []*item
+	if !lazy {
+		moved = s.moves(octetsOf(items))
+	}
+	if len(moved) > 0 { // they go first, for they are as they were before this group
+		items = append(moved[:len(moved):len(moved)], items...)
+	}
 	err := s.write(items, !lazy, group)
 	if full(err) {
 		if mail, rest := splitMail(group); len(mail) > 0 && len(rest) > 0 {
-			s.finish(mail, err) // what empties the queue goes on
+			s.finish(mail, nil, err) // what empties the queue goes on
 			group, items = rest, itemsOf(rest)
-			err = s.write(items, !lazy, group)
+			err, moved = s.write(items, !lazy, group), nil
 		}
 	}
-	s.finish(group, err)
+	if err != nil {
+		moved = nil
+	}
+	s.finish(group, moved, err)
+	if full(err) { // what is moved may make room
+		s.moveAlone()
+	}
 	s.emptyTrash()
 }
 
 // finish does to the index what was written, and answers.
-func (s *Spool) finish(group []*request, err error) {
+func (s *Spool) finish(group []*request, moved []*item, err error) {
 	s.mu.Lock()
+	for _, it := range moved {
+		s.applyMove(it)
+	}
 	for _, req := range group {
 		for _, it := range req.items {
 			if err == nil {

@@ -37,7 +37,7 @@ type driver struct {
 	stand   int            // where its reader stands
 	opened  uint64
 	rot     []string // segments with an octet that has rotted: the spool says so
-	badSnap int      // the snapshots there had been when the newest one rotted, and one; 0: none did
+	badSnap int      // the snapshots there had been when the newest one rotted, and two: the next is durable for sure when another comes; 0: none did
 	err     error    // the first thing that was wrong
 	full    bool     // the disk takes no new files
 	wrote   bool     // the last life of the spool has written something

@@ -334,9 +334,9 @@ func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
 	return e
 }
 
-// setFuture notes that an account has sent a message that waits for its release.
+// setFuture notes when a message is to be released that an account has sent.
 func (s *Spool) setFuture(e *entry, account string, release int64) {
-	if release == 0 || account == "" {
+	if release == 0 {
 		return
 	}
 	e.future = true

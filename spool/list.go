@@ -90,18 +90,20 @@ func (s *Spool) scan(ctx context.Context, choose func(*entry) bool) iter.Seq2[*p
 	}
 }
 
-// Future returns how many messages of an account wait for a release after now
-// (RFC 4865).
-func (s *Spool) Future(account string, now time.Time) int {
+// Futures returns, for each account, how many messages of it wait for a release after
+// now (RFC 4865). What has no account is counted under the empty name.
+func (s *Spool) Futures(now time.Time) map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for _, release := range s.futures[account] {
-		if release > now.UnixNano() {
-			n++
+	found := make(map[string]int, len(s.futures))
+	for account, all := range s.futures {
+		for _, release := range all {
+			if release > now.UnixNano() {
+				found[account]++
+			}
 		}
 	}
-	return n
+	return found
 }
 
 // A Stat is how much a spool holds.

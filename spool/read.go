@@ -101,7 +101,7 @@ func (s *Spool) lookup(id postrider.ID) (handle, error) {
 
 // read returns a message as it stands now.
 func (s *Spool) read(h handle) (*postrider.Message, error) {
-	r, err := s.readAll(h)
+	r, err := s.readAll(h, readFirst)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,8 @@ func (s *Spool) read(h handle) (*postrider.Message, error) {
 }
 
 // readAll is read that leaves the segments held, for the reading of the body.
-func (s *Spool) readAll(h handle) (*reading, error) {
+// It reads up to so many octets of its record at once.
+func (s *Spool) readAll(h handle, want int) (*reading, error) {
 	s.mu.Lock()
 	e := s.slab.at(h)
 	if e == nil || s.slots[e.at.seg].gone {
@@ -121,7 +122,7 @@ func (s *Spool) readAll(h handle) (*reading, error) {
 	s.plan(e, p, r)
 	id := e.id
 	s.mu.Unlock()
-	return r, s.carryOut(r, p, id.name(), readFirst)
+	return r, s.carryOut(r, p, id.name(), want)
 }
 
 // carryOut reads what a plan says, and lets go of its segments after an error.

@@ -88,6 +88,9 @@ func (s *Spool) snapshot(at mark) error {
 	if err := s.fs.Rename(tmp, s.snapshotPath()); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.snapBytes = w.off
+	s.mu.Unlock()
 	return s.fs.SyncDir(s.dir)
 }
 
@@ -275,6 +278,7 @@ func (s *Spool) loadSnapshot() (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.snapBytes = st.Size()
 	sc := &scanner{f: f, epoch: snapshotEpoch, size: st.Size(), lsn: 1}
 	var l *loaded
 	for {

@@ -14,7 +14,7 @@
 //
 // The log grows at its end and is removed from its front. What lives in the
 // oldest segment is written again at the end when the log has grown to more
-// than twice what lives in it (write.go).
+// than twice what lives in it (compact.go).
 package spool
 
 import (
@@ -44,7 +44,7 @@ type Options struct {
 	SmallMax      int64             // octets of a content that goes into the log; larger ones go to files; 256 KiB
 	DraftMemory   int64             // octets of drafts in memory at once; beyond it they go to files; 16 MiB
 	MaxRecipients int               // waiting in all; beyond it ErrFull; 2,000,000
-	Slack         int64             // octets that the log may hold beyond twice the live ones; 128 MiB
+	Slack         int64             // octets that the log may hold beyond twice the live ones; 32 MiB
 	MinFree       int64             // octets of the file system that new mail leaves free; 0: the larger of 1 GiB and 5 % of it
 	SnapshotEvery int64             // octets of log between two snapshots of the index, and at least half of the live ones; 512 MiB
 	FeedMax       int64             // octets of log that are kept for readers of the feed that lag; 4 GiB
@@ -76,6 +76,7 @@ type Spool struct {
 	rewrite       []*item // to be written again with the next group
 	buf           []byte
 	group         []*request // that is being written
+	pace          pace
 	trash         []trashItem
 	spare         bool  // the file is there
 	sinceSnapshot int64 // octets of log
@@ -127,6 +128,7 @@ type Spool struct {
 	scratch     []byte
 	liveBytes   int64
 	logBytes    int64
+	snapBytes   int64 // of the snapshot
 	readers     map[string]*feedReader
 	readerNames []string      // in the order of their first appearance
 	changed     chan struct{} // closed when more is durable; nil: nobody waits
@@ -144,7 +146,7 @@ func (o *Options) setDefaults() {
 	}
 	def(&o.SmallMax, 256<<10)
 	def(&o.DraftMemory, 16<<20)
-	def(&o.Slack, 128<<20)
+	def(&o.Slack, 32<<20)
 	def(&o.FeedMax, 4<<30)
 	def(&o.SnapshotEvery, 512<<20)
 	if o.MaxRecipients == 0 {

@@ -437,7 +437,7 @@ func (d *driver) stepRot() {
 	d.flip(name, at.off+int64(d.rng.IntN(headerLen+40)), 1<<d.rng.IntN(8))
 	d.flip("data/spool/index.snap", int64(d.rng.IntN(headerLen)), 1)
 	d.arm()
-	d.rot, d.badSnap = append(d.rot, segmentName(at.seg.n)), 1+d.seen["rename index.snap"]
+	d.rot, d.badSnap = append(d.rot, segmentName(at.seg.n)), 2+d.seen["rename index.snap"]
 	for _, w := range d.worlds {
 		without := &world{msgs: maps.Clone(w.msgs), events: w.events}
 		delete(without.msgs, id)

@@ -1,12 +1,10 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"math"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/postrider/postrider"
 )
@@ -106,11 +104,12 @@ func (s *Spool) relocate(it *item) {
 
 // sync makes durable what was written.
 func (s *Spool) sync() error {
-	g := s.active
+	g, began := s.active, time.Now()
 	if err := g.f.Sync(); err != nil {
 		s.abandon()
 		return fmt.Errorf("spool: sync %s: %w", segmentName(g.n), err)
 	}
+	s.pace.took = time.Since(began)
 	s.unsynced = nil
 	g.syncedTo = g.end
 	s.mu.Lock()
@@ -142,18 +141,18 @@ func (s *Spool) syncLazy() {
 		return
 	}
 	var err error
-	if s.active != nil && len(s.rewrite) == 0 {
+	moved := s.moves(compactMost)
+	if s.active != nil && len(s.rewrite)+len(moved) == 0 {
 		err = s.sync()
 	}
-	if s.active == nil || len(s.rewrite) > 0 {
-		err = s.write(nil, true, nil)
+	if s.active == nil || len(s.rewrite)+len(moved) > 0 {
+		err = s.write(moved, true, nil)
 	}
 	if err != nil {
 		s.alarm("%v", err)
+		moved = nil
 	}
-	s.mu.Lock()
-	s.kick()
-	s.mu.Unlock()
+	s.finish(nil, moved, err)
 	s.emptyTrash()
 }
 
@@ -292,104 +291,4 @@ func (s *Spool) takeFront() *segment {
 	g.gone = true
 	g.hold()
 	return g
-}
-
-// compactStep is how many octets of live messages are moved at a time.
-const compactStep = 1 << 20
-
-// compact moves live messages out of the oldest segment while the log is more
-// than twice what lives in it, a bounded piece after each group.
-func (s *Spool) compact() {
-	s.mu.Lock()
-	if len(s.segments) < 2 {
-		s.mu.Unlock()
-		return
-	}
-	g := s.segments[0]
-	if g == s.active || g.head == 0 || s.logBytes < 2*s.liveBytes+s.opt.Slack {
-		s.mu.Unlock()
-		return
-	}
-	var move []handle
-	octets := int64(0)
-	for at := g.head; at != 0 && octets < compactStep; {
-		e := s.slab.get(at)
-		at = e.next
-		if e.stuck || e.wanted { // what is wanted a new record could not say
-			continue
-		}
-		move = append(move, e.handle())
-		octets += int64(e.recLen) << 3
-	}
-	s.mu.Unlock()
-	items := make([]*item, 0, len(move))
-	for _, h := range move {
-		it, err := s.moveItem(h)
-		if err != nil {
-			s.leaveStuck(h, err)
-			continue
-		}
-		items = append(items, it)
-	}
-	if len(items) == 0 {
-		return
-	}
-	if err := s.write(items, true, nil); err != nil {
-		s.alarm("%v", err)
-		return
-	}
-	s.mu.Lock()
-	for _, it := range items {
-		e := s.slab.at(it.e)
-		all := s.rcpts(e)
-		for i := range all {
-			all[i].last = spot{}
-		}
-		s.place(e, it.at, it.size)
-	}
-	s.mu.Unlock()
-	s.emptyTrash()
-}
-
-// leaveStuck is for a message whose record can no longer be read: it stays where
-// it is, and with it the segment. The next start is to read the whole log, which
-// sets it aside; so no snapshot may spare it that.
-func (s *Spool) leaveStuck(h handle, err error) {
-	s.mu.Lock()
-	e := s.slab.at(h)
-	e.stuck = true
-	id, g := e.id.name(), s.slots[e.at.seg]
-	s.mu.Unlock()
-	s.sinceSnapshot = math.MinInt64
-	if rerr := s.fs.Remove(s.snapshotPath()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-		s.alarm("spool: remove: %v", rerr)
-	}
-	s.alarm("spool: message %s cannot be read and keeps %s: restart, and what is left of it is set aside: %v", id, segmentName(g.n), err)
-}
-
-// moveItem makes the record that replaces all records of a message. A damaged
-// body moves with its CRCs, and stays as unreadable as it is.
-func (s *Spool) moveItem(h handle) (*item, error) {
-	r, err := s.readAll(h)
-	if err != nil {
-		return nil, err
-	}
-	defer s.dropSegments(r.held)
-	s.mu.Lock()
-	e := s.slab.at(h)
-	r.wake = e.wake
-	if s.waking(e) {
-		r.wake = s.now().UnixNano() // after a crash the lease is gone, and what it came for is still to do
-	} else if e.wake == never {
-		r.wake = 0
-	}
-	s.mu.Unlock()
-	it := &item{kind: kindMove, e: h, add: r.accepted, meta: r.encode()}
-	if !r.big && r.size > 0 {
-		it.body = make([]byte, r.size)
-		if _, err := r.body.seg.f.ReadAt(it.body, r.body.off); err != nil {
-			return nil, fmt.Errorf("read body: %w", err)
-		}
-	}
-	return it, nil
 }

@@ -1,0 +1,127 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+)
+
+// The log is removed from its front. While it is more than twice what lives in it,
+// what lives in its oldest segment is written again at its end, a piece with each
+// group that is synced: no sync is for that alone, and no message waits for more
+// than a piece of it. The longer the log, the larger the pieces.
+const (
+	compactLeast = 16 << 10 // octets of a piece
+	compactMost  = 1 << 20
+	compactSlow  = 2  // times the group it goes with, when the log is just too long
+	compactFast  = 16 // when it is so by Options.Slack
+)
+
+// moves returns the records that write live messages of the oldest segment again,
+// for a group of so many octets.
+func (s *Spool) moves(group int64) []*item {
+	s.mu.Lock()
+	if len(s.segments) < 2 {
+		s.mu.Unlock()
+		return nil
+	}
+	g := s.segments[0]
+	excess := s.logBytes + 2*s.snapBytes - 2*s.liveBytes - s.opt.Slack
+	if g == s.active || g.head == 0 || excess < 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	most := group * (compactSlow + (compactFast-compactSlow)*min(excess, s.opt.Slack)/max(s.opt.Slack, 1))
+	most = min(max(most, compactLeast), compactMost)
+	var move []handle
+	octets := int64(0)
+	for at := g.head; at != 0 && octets < most; {
+		e := s.slab.get(at)
+		at = e.next
+		if e.stuck || e.wanted { // what is wanted a new record could not say
+			continue
+		}
+		move = append(move, e.handle())
+		octets += int64(e.recLen) << 3
+	}
+	s.mu.Unlock()
+	items := make([]*item, 0, len(move))
+	for _, h := range move {
+		it, err := s.moveItem(h)
+		if err != nil {
+			s.leaveStuck(h, err)
+			continue
+		}
+		items = append(items, it)
+	}
+	return items
+}
+
+// moveAlone moves a piece with a sync of its own.
+func (s *Spool) moveAlone() {
+	moved := s.moves(compactMost)
+	if len(moved) == 0 {
+		return
+	}
+	if err := s.write(moved, true, nil); err != nil {
+		s.alarm("%v", err)
+		return
+	}
+	s.finish(nil, moved, nil)
+}
+
+// applyMove does to the index what a record of moves says. Spool.mu is held.
+func (s *Spool) applyMove(it *item) {
+	e := s.slab.at(it.e)
+	all := s.rcpts(e)
+	for i := range all {
+		all[i].last = spot{}
+	}
+	s.place(e, it.at, it.size)
+}
+
+// leaveStuck is for a message whose record can no longer be read: it stays where
+// it is, and with it the segment. The next start is to read the whole log, which
+// sets it aside; so no snapshot may spare it that.
+func (s *Spool) leaveStuck(h handle, err error) {
+	s.mu.Lock()
+	e := s.slab.at(h)
+	e.stuck = true
+	id, g := e.id.name(), s.slots[e.at.seg]
+	s.mu.Unlock()
+	s.sinceSnapshot = math.MinInt64
+	if rerr := s.fs.Remove(s.snapshotPath()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+		s.alarm("spool: remove: %v", rerr)
+	}
+	s.alarm("spool: message %s cannot be read and keeps %s: restart, and what is left of it is set aside: %v", id, segmentName(g.n), err)
+}
+
+// moveItem makes the record that replaces all records of a message. A damaged
+// body moves with its CRCs, and stays as unreadable as it is.
+func (s *Spool) moveItem(h handle) (*item, error) {
+	r, err := s.readAll(h, readWhole)
+	if err != nil {
+		return nil, err
+	}
+	defer s.dropSegments(r.held)
+	s.mu.Lock()
+	e := s.slab.at(h)
+	r.wake = e.wake
+	if s.waking(e) {
+		r.wake = s.now().UnixNano() // after a crash the lease is gone, and what it came for is still to do
+	} else if e.wake == never {
+		r.wake = 0
+	}
+	s.mu.Unlock()
+	it := &item{kind: kindMove, e: h, add: r.accepted, meta: r.encode()}
+	if !r.big && r.size > 0 && int64(len(r.whole)) == r.size {
+		it.body = r.whole
+	} else if !r.big && r.size > 0 {
+		it.body = make([]byte, r.size)
+		if _, err := r.body.seg.f.ReadAt(it.body, r.body.off); err != nil {
+			return nil, fmt.Errorf("read body: %w", err)
+		}
+	}
+	return it, nil
+}
