@@ -84,8 +84,14 @@ func (q *Queue) do(c *crew, j job, f *finished) (early bool) {
 				// The next message may go over the connection while this one is written
 				// down; not where that has trouble, so that what cannot be written down
 				// is not attempted either.
-				if early = q.stuck.Load() == 0; early {
-					c.done <- finished{job: j, slot: true, finding: found}
+				if early = q.stuck.Load() == 0 || found.crowded; early {
+					f := finished{job: j, slot: true, finding: found}
+					if found.crowded {
+						f.told = make(chan struct{})
+					}
+					if c.done <- f; f.told != nil {
+						<-f.told // the pause comes before what was not tried is due again
+					}
 				}
 			})
 		})

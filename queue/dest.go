@@ -127,10 +127,11 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 		d.probe = false
 	}
 	v := f.verdict
-	if f.less && d.fails == 0 && (v != verdictDead || d.taken > 0) {
+	through := d.taken > 0 || d.good && d.pace.limit > 1 // others get through: it is too much, and it is not dead
+	if f.less && d.fails == 0 && (v != verdictDead || through) {
 		d.pace.slower(d.taken, f.reason, now)
 		if v == verdictDead {
-			v = verdictNone // others get through: it is too much, and it is not dead
+			v = verdictNone
 		}
 	}
 	switch {
@@ -152,7 +153,7 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 	}
 	if d.rests++; !f.crowded {
 		d.rests, d.rest = 0, time.Time{}
-	} else if d.rest.Before(now) {
+	} else if !d.rest.After(now) {
 		wait := float64(min(restMin<<min(d.rests-1, 8), restMax))
 		d.rest = now.Add(time.Duration(wait * (1 + jitterShare*jitter)))
 	}

@@ -84,15 +84,18 @@ func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 	return true
 }
 
+// park puts the destination in line. One that has an attempt under way is not in line for
+// a second one: it asks again when that has ended.
 func (l *lanes) park(name postrider.Dest, d *dest) bool {
-	d.parked = true
-	l.lane[d.lane].parked = append(l.lane[d.lane].parked, name)
+	if d.parked = true; d.taken == 0 {
+		l.lane[d.lane].parked = append(l.lane[d.lane].parked, name)
+	}
 	return false
 }
 
 // leave ends an attempt.
 func (l *lanes) leave(d *dest) {
-	if d.lane != laneOpen {
+	if d.parked = false; d.lane != laneOpen {
 		l.lane[d.lane].used--
 	}
 }
@@ -105,7 +108,6 @@ func (l *lanes) move(d *dest, to laneKind) {
 	if d.lane = to; to != laneOpen {
 		l.lane[to].used += d.taken
 	}
-	d.parked = false
 }
 
 // waiting reports whether some destination waits for a lane.

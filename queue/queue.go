@@ -190,7 +190,8 @@ type finished struct {
 	job
 	slot    bool
 	finding finding
-	worker  chan job // nil: it still writes down what the attempt came to
+	told    chan struct{} // closed when the spool knows the pause; nil: nobody waits for that
+	worker  chan job      // nil: it still writes down what the attempt came to
 }
 
 // workersIdle is how many workers without work are kept for the next.
@@ -313,6 +314,9 @@ func (q *Queue) finish(c *crew, f finished) {
 			jitter = q.jitter(string(f.lease.Dest), now)
 		}
 		q.pause(q.dests.release(f.lease.Dest, f.probe, f.finding, now, jitter))
+		if f.told != nil {
+			close(f.told)
+		}
 	}
 	if f.worker != nil {
 		c.back(f.worker)

@@ -146,7 +146,7 @@ func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
 // over makes conn what is spoken over from now on. Nothing that was read before
 // is kept.
 func (c *Conn) over(conn net.Conn) {
-	c.conn, c.out = conn, &pacer{conn: conn}
+	c.conn, c.out = conn, newPacer(conn)
 	c.r, c.w = bufio.NewReader(c.out), bufio.NewWriterSize(c.out, blockSize)
 }
 
@@ -410,33 +410,4 @@ func (c *Conn) read(s Stage, timeout time.Duration) (smtp.Reply, error) {
 		return r, c.end(s, smtp.Reply{}, fmt.Errorf("%w: code %d", ErrUnexpected, r.Code))
 	}
 	return r, nil
-}
-
-// A pacer gives each write to the connection its own time, and all reads of a
-// reply one. RFC 5321 4.5.3.2.5: the first bounds "the completion of each TCP SEND
-// call transmitting a chunk of data".
-type pacer struct {
-	conn    net.Conn
-	timeout time.Duration // of a write
-	until   time.Time     // for reads
-	end     time.Time     // of the transaction; zero: none
-}
-
-// bound is t, or the end of the transaction if that is before.
-func (p *pacer) bound(t time.Time) time.Time {
-	if !p.end.IsZero() && p.end.Before(t) {
-		return p.end
-	}
-	return t
-}
-
-func (p *pacer) Write(b []byte) (int, error) {
-	p.conn.SetWriteDeadline(p.bound(time.Now().Add(p.timeout)))
-	return p.conn.Write(b)
-}
-
-// Read is called where no reply, or not all of one, has come yet.
-func (p *pacer) Read(b []byte) (int, error) {
-	p.conn.SetReadDeadline(p.bound(p.until))
-	return p.conn.Read(b)
 }

@@ -1,0 +1,139 @@
+package queue
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// A pace is halved, comes back by one a message to half of what was too much, and by
+// one a round from there; at the top the reason is over.
+func TestPace(t *testing.T) {
+	p := startPace(20)
+	if p.limit != paceStart {
+		t.Errorf("begins with %d", p.limit)
+	}
+	for i := range 15 {
+		if p.faster(20); p.limit != paceStart+i+1 {
+			t.Errorf("after message %d: %d", i+1, p.limit)
+		}
+	}
+	for _, step := range []struct{ others, want int }{{19, 10}, {9, 5}, {1, 1}, {0, 1}} {
+		if p.slower(step.others, "421", t0); p.limit != step.want {
+			t.Errorf("with %d others: %d, want %d", step.others, p.limit, step.want)
+		}
+	}
+	p.goal = 4
+	for i, want := range []int{2, 3, 4, 4, 4, 4, 5} {
+		if p.faster(20); p.limit != want || p.reason != "421" {
+			t.Errorf("message %d: %d %q, want %d", i+1, p.limit, p.reason, want)
+		}
+	}
+	for range 200 {
+		p.faster(20)
+	}
+	if p != (pace{limit: 20, goal: 4}) {
+		t.Errorf("at the top: %+v", p)
+	}
+}
+
+// A host that takes no more than three at a time has about that: 421 to the others
+// does not make it dead, everything is delivered, and it is told why it is slow.
+func TestHostTakesThree(t *testing.T) {
+	busy := postrider.Outcome{Scope: postrider.ScopeDest, Remote: "mx.example", Reply: smtp.Reply{Code: 421, Status: smtp.Status{Class: 4, Subject: 7}, Text: "too many"}}
+	run(t, Limits{}, func(b *bench) {
+		b.mu.Lock()
+		b.took = func(*postrider.Delivery) time.Duration { return time.Second }
+		b.mu.Unlock()
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.running["mx:x.example"] >= 3 {
+				return busy
+			}
+			return ok
+		}
+		for i := range 60 {
+			b.send(fmt.Sprintf("u%d@x.example", i))
+		}
+		b.until(10 * time.Second)
+		slow := b.queue.Slowed()
+		if len(slow) != 1 || slow[0].Dest != "mx:x.example" || slow[0].Reason != "too many" || slow[0].Limit > 5 || !slow[0].Probe.IsZero() {
+			t.Errorf("%+v", slow)
+		}
+		b.until(29 * time.Minute)
+		b.empty()
+		if n := len(b.attempts); n > 140 {
+			t.Errorf("%d attempts for 60 messages", n)
+		}
+	})
+}
+
+// What was not tried, as others hold what it needs, is as it was, and its destination
+// lets them go first, longer each time.
+func TestCrowdedWaits(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			if time.Since(b.start) < 10*time.Second {
+				return postrider.Outcome{Untried: true, Scope: postrider.ScopeMessage}
+			}
+			return ok
+		}
+		b.send("bob@x.example")
+		b.until(5 * time.Second)
+		for _, e := range b.spool.msgs {
+			if r := e.m.Recipients[0]; r.Tries != 0 || r.Reply.Code != 0 {
+				t.Errorf("%+v", r)
+			}
+		}
+		b.until(20 * time.Second)
+		b.want("0s x.example bob", "1s x.example bob", "3s x.example bob", "7s x.example bob", "15s x.example bob")
+		b.empty()
+	})
+}
+
+// The slot of a destination is free while its message is written down, but not where
+// that fails: what cannot be written down is not attempted either.
+func TestSlotWhileWriting(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		fail bool
+		want int // attempts in a minute
+	}{{"slow", false, 12}, {"failing", true, 2}} {
+		t.Run(tc.name, func(t *testing.T) {
+			run(t, Limits{PerDest: 1}, func(b *bench) {
+				gate := make(chan struct{})
+				b.spool.onCommit = func(batch postrider.Batch) error {
+					if len(batch.Settle) == 0 || time.Since(b.start) > time.Minute {
+						return nil
+					}
+					if tc.fail {
+						return fmt.Errorf("no space left")
+					}
+					b.spool.mu.Unlock()
+					defer b.spool.mu.Lock()
+					<-gate
+					return nil
+				}
+				for i := range 12 {
+					b.send(fmt.Sprintf("u%d@x.example", i))
+				}
+				b.until(59 * time.Second)
+				b.mu.Lock()
+				n := len(b.attempts)
+				b.mu.Unlock()
+				if n > tc.want || tc.want > 2 && n < tc.want {
+					t.Errorf("%d attempts, want %d", n, tc.want)
+				}
+				close(gate)
+				b.until(25 * time.Minute)
+				synctest.Wait()
+				b.empty()
+			})
+		})
+	}
+}
