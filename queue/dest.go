@@ -3,6 +3,7 @@ package queue
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,8 +33,9 @@ const destsMin = 1024
 // How many attempts one may have at a time is in pace.go, and how many all those
 // may have of which nobody knows whether they answer, in lane.go.
 type dests struct {
-	most int // attempts at one destination at a time
-	plan Plan
+	most  int // attempts at one destination at a time
+	local int // the same, at one of this machine; 0: most
+	plan  Plan
 
 	mu    sync.Mutex
 	m     map[postrider.Dest]*dest
@@ -78,6 +80,27 @@ func newDests(most, all int, plan Plan) *dests {
 	return &dests{most: most, plan: plan, m: make(map[postrider.Dest]*dest), sweep: destsMin, lanes: newLanes(all)}
 }
 
+// localDests is how the name of a destination begins whose mail goes into folders of
+// this machine. There is nobody there whom it could be too much for, and what is
+// delivered at the same time is made durable together.
+const localDests = "local:"
+
+// mostOf is how many attempts at a destination there may be at a time.
+func (t *dests) mostOf(name postrider.Dest) int {
+	if t.local > 0 && strings.HasPrefix(string(name), localDests) {
+		return t.local
+	}
+	return t.most
+}
+
+func (t *dests) startPace(name postrider.Dest) pace {
+	most := t.mostOf(name)
+	if most != t.most {
+		return pace{limit: most, goal: most}
+	}
+	return startPace(most)
+}
+
 // change sets the plan by which dead destinations are probed.
 func (t *dests) change(plan Plan) {
 	t.mu.Lock()
@@ -95,7 +118,7 @@ func (t *dests) take(name postrider.Dest, again bool, now time.Time) (probe, ok 
 	t.forget(now)
 	d := t.m[name]
 	if d == nil {
-		d = &dest{pace: startPace(t.most), seen: now}
+		d = &dest{pace: t.startPace(name), seen: now}
 		t.m[name] = d
 	}
 	if ok = t.lanes.enter(name, d, again); ok {
@@ -138,7 +161,7 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 	case v == verdictAlive:
 		d.fails, d.good = 0, true
 		if !f.less {
-			d.pace.faster(t.most)
+			d.pace.faster(t.mostOf(name))
 		}
 		t.lanes.move(d, laneOpen)
 	case v == verdictDead && (probe || d.fails == 0):

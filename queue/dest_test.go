@@ -125,3 +125,26 @@ func TestDestsForget(t *testing.T) {
 		t.Errorf("%d destinations without attempts are kept", n)
 	}
 }
+
+// A destination of this machine has slots of its own number, from the first on.
+func TestLocalSlots(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	for _, tt := range []struct {
+		name postrider.Dest
+		want int
+	}{{"local:a.example", 50}, {"mx:a.example", paceStart}} {
+		d := newDests(20, 200, Plan{}.withDefaults())
+		d.local = 50
+		taken := 0
+		for paused := false; !paused; taken++ {
+			_, ok, ps := d.take(tt.name, false, now)
+			if !ok {
+				t.Fatalf("%s: no room after %d", tt.name, taken)
+			}
+			paused = len(ps) > 0
+		}
+		if taken != tt.want {
+			t.Errorf("%s: %d attempts at a time, want %d", tt.name, taken, tt.want)
+		}
+	}
+}

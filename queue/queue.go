@@ -24,6 +24,7 @@ import (
 type Limits struct {
 	Workers  int // attempts and reports in all; 200
 	PerDest  int // attempts at one destination; 20
+	Local    int // attempts at one destination of this machine ("local:"); 128
 	MaxRcpts int // recipients of one attempt; 100, which RFC 5321 4.5.3.1.8 lets every server take
 }
 
@@ -96,7 +97,7 @@ func New(opt Options) *Queue {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&l.Workers, 200}, {&l.PerDest, 20}, {&l.MaxRcpts, 100}} {
+	}{{&l.Workers, 200}, {&l.PerDest, 20}, {&l.Local, 128}, {&l.MaxRcpts, 100}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
@@ -119,6 +120,7 @@ func New(opt Options) *Queue {
 		active: make(map[uint64]Active),
 		clock:  newClock(opt.Now), jumped: make(chan struct{}, 1),
 	}
+	q.dests.local = min(l.Local, l.Workers)
 	if opt.Rand != nil {
 		q.seed = opt.Rand.Uint64()
 	}
