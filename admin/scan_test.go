@@ -1,6 +1,13 @@
 package admin
 
-import "testing"
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
 
 // What is read of a queue is bounded by the domain that a filter names, and only by that.
 func TestFilterDomain(t *testing.T) {
@@ -15,5 +22,17 @@ func TestFilterDomain(t *testing.T) {
 		if got := tt.f.domain(); got != tt.want {
 			t.Errorf("%+v: %q, want %q", tt.f, got, tt.want)
 		}
+	}
+}
+
+// A message to a great many names some of them where it was accepted.
+func TestManyRecipients(t *testing.T) {
+	ev := postrider.Event{Kind: postrider.EventAccepted, ID: "x"}
+	for i := range tosShown + 5 {
+		ev.Tos = append(ev.Tos, smtp.Path{Local: strconv.Itoa(i), Domain: "x.example"})
+	}
+	s, ok := stepOf(&ev)
+	if want := ", 99@x.example and 5 more"; !ok || !strings.HasPrefix(s.To, "0@x.example, 1@x.example, ") || !strings.HasSuffix(s.To, want) {
+		t.Errorf("%q", s.To)
 	}
 }

@@ -88,12 +88,8 @@ func stepOf(ev *postrider.Event) (Step, bool) {
 		if LoginRefused(ev) {
 			s.Event = StepLogin
 		}
-		tos := make([]string, len(ev.Tos))
-		for i, to := range ev.Tos {
-			tos[i] = printed(to)
-		}
-		if len(tos) > 0 {
-			s.To = strings.Join(tos, ", ")
+		if len(ev.Tos) > 0 {
+			s.To = addressesOf(ev.Tos)
 		}
 		s.From, s.Size, s.Header, s.Peer = fromOf(ev.From), ev.Size, strings.Map(printable, ev.HeaderID), peerOf(ev.Source)
 		s.TLS, s.Account = ev.Source.TLS, strings.Map(printable, ev.Source.Account)
@@ -122,6 +118,23 @@ func stepOf(ev *postrider.Event) (Step, bool) {
 		return s, false
 	}
 	return s, true
+}
+
+// tosShown is how many recipients of a message are named where it was accepted. Each
+// has steps of its own.
+const tosShown = 100
+
+// addressesOf is a list for people.
+func addressesOf(tos []smtp.Path) string {
+	names := make([]string, min(len(tos), tosShown))
+	for i := range names {
+		names[i] = printed(tos[i])
+	}
+	list := strings.Join(names, ", ")
+	if more := len(tos) - len(names); more > 0 {
+		list += " and " + strconv.Itoa(more) + " more"
+	}
+	return list
 }
 
 func printed(p smtp.Path) string { return strings.Map(printable, p.String()) }

@@ -105,8 +105,20 @@ func appendTos(tos []smtp.Path, m *postrider.Message) []smtp.Path {
 // its recipients, and what they were before an alias (ORCPT, RFC 3461 4.2).
 func (a *accepted) named() []smtp.Path {
 	all := appendTos(make([]smtp.Path, 0, len(a.msg.Recipients)), a.msg)
+	var seen map[smtp.Path]bool // there may be a hundred thousand
 	for i := range a.msg.Recipients {
-		if p, ok := before(&a.msg.Recipients[i]); ok && !slices.Contains(all, p) {
+		p, ok := before(&a.msg.Recipients[i])
+		if !ok {
+			continue
+		}
+		if seen == nil {
+			seen = make(map[smtp.Path]bool, len(all))
+			for _, to := range all {
+				seen[to] = true
+			}
+		}
+		if !seen[p] {
+			seen[p] = true
 			all = append(all, p)
 		}
 	}
