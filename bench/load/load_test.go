@@ -73,6 +73,10 @@ func TestTotalsAgree(t *testing.T) {
 			if got.Messages != sent.Messages || got.Bytes != sent.Bytes || sink.Unique() != min(sent.Messages, sink.Track) {
 				t.Errorf("the source has sent %+v, the sink has %+v and %d numbers", sent, got, sink.Unique())
 			}
+			// One connection is to look whether the server is there.
+			if least := sent.Messages / max(1, s.Uses); s.Uses > 0 && sink.Conns() < int64(least+1) {
+				t.Errorf("%d connections for %d messages, %d on each", sink.Conns(), sent.Messages, s.Uses)
+			}
 			if sent.Seconds <= 0 || sent.P99 < sent.P50 || sent.Rate() <= 0 {
 				t.Errorf("times: %+v", sent)
 			}
@@ -295,6 +299,21 @@ func TestSourceStops(t *testing.T) {
 		}}
 		if _, err := s.Run(ctx); err != nil && ctx.Err() == nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Each mishap has the share that it was given.
+func TestShares(t *testing.T) {
+	s := &Sink{Refuse: 0.1, Reset: 0.2, Lost: 0.3, Silent: 0.1, Seed: 3}
+	var got [silent + 1]int
+	const n = 10_000
+	for range n {
+		got[s.fate()]++
+	}
+	for what, share := range map[mishap]float64{none: 0.3, refused: s.Refuse, reset: s.Reset, lost: s.Lost, silent: s.Silent} {
+		if d := float64(got[what])/n - share; d < -0.03 || d > 0.03 {
+			t.Errorf("mishap %d: %d of %d, want a share of %v", what, got[what], n, share)
 		}
 	}
 }

@@ -14,16 +14,16 @@ import (
 
 type benchCmd struct {
 	Server   string        `help:"The server to load, on this machine." required:"" placeholder:"HOST:PORT"`
-	Messages int           `help:"How many messages to send." default:"1000" placeholder:"N"`
-	Size     string        `help:"Octets of a message, header and all." default:"4KiB" placeholder:"SIZE"`
-	Sessions int           `help:"Connections at a time." default:"20" placeholder:"N"`
+	Messages int           `help:"How many messages to send. Else ${default}." default:"1000" placeholder:"N"`
+	Size     string        `help:"Octets of a message, header and all. Else ${default}." default:"4KiB" placeholder:"SIZE"`
+	Sessions int           `help:"Connections at a time. Else ${default}." default:"20" placeholder:"N"`
 	Reuse    bool          `help:"Send many messages over a connection, in place of one."`
 	Pipeline bool          `help:"Send MAIL, RCPT and DATA in one group."`
 	Rate     float64       `help:"Messages a second, whatever the answers; latency then counts from the moment that a message was due. Else each session sends as answers come." placeholder:"N"`
 	For      time.Duration `help:"Begin no message after so long." placeholder:"30s"`
 	Rcpts    int           `help:"Recipients of each message." default:"1" placeholder:"N"`
-	From     string        `help:"The reverse-path. %d is the number of the message." default:"load@bench.example" placeholder:"ADDRESS"`
-	To       string        `help:"The recipient. %d is its number." default:"load@localhost" placeholder:"ADDRESS"`
+	From     string        `help:"The reverse-path. %d is the number of the message. Else ${default}." default:"load@bench.example" placeholder:"ADDRESS"`
+	To       string        `help:"The recipient. %d is its number. Else ${default}." default:"load@localhost" placeholder:"ADDRESS"`
 	Spread   int           `help:"Count recipients to so many, and then again from 0." placeholder:"N"`
 	Domains  int           `help:"The same for the second %d in --to, such as that of r%d@d%d.example." placeholder:"N"`
 	Seed     uint64        `help:"What the bodies are made from."`
