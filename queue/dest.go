@@ -219,8 +219,8 @@ func (d *dest) tell(ps []pause, name postrider.Dest, now time.Time) []pause {
 	return append(ps, pause{name, want})
 }
 
-// hurry ends the pauses of the named dead destinations, of all if none is named,
-// so that their next probe is made now.
+// hurry ends the pauses of the named destinations that are dead or rest, of all if none
+// is named, so that their next attempt is made now.
 func (t *dests) hurry(names []postrider.Dest, now time.Time) []pause {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -229,10 +229,15 @@ func (t *dests) hurry(names []postrider.Dest, now time.Time) []pause {
 	}
 	var ps []pause
 	for _, name := range names {
-		if d := t.m[name]; d != nil && d.fails > 0 && !d.probe {
-			d.until = now
-			ps = d.tell(ps, name, now)
+		d := t.m[name]
+		if d == nil {
+			continue
 		}
+		d.rests, d.rest = 0, time.Time{} // or the clock that said until when was set back
+		if d.fails > 0 && !d.probe {
+			d.until = now
+		}
+		ps = d.tell(ps, name, now)
 	}
 	return ps
 }

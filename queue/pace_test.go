@@ -96,6 +96,18 @@ func TestCrowdedWaits(t *testing.T) {
 	})
 }
 
+// An operator ends the rest of a destination, and so does a clock that was set back.
+func TestHurryEndsARest(t *testing.T) {
+	d := newDests(20, 200, Plan{}.withDefaults())
+	d.take("d", false, t0)
+	if ps := d.release("d", false, finding{crowded: true}, t0, 0); pausesText(ps) != "1" {
+		t.Errorf("crowded: %s", pausesText(ps))
+	}
+	if ps := d.hurry(nil, t0.Add(-time.Hour)); pausesText(ps) != "0" {
+		t.Errorf("in a hurry: %s", pausesText(ps))
+	}
+}
+
 // The slot of a destination is free while its message is written down, but not where
 // that fails: what cannot be written down is not attempted either.
 func TestSlotWhileWriting(t *testing.T) {
