@@ -80,6 +80,8 @@ type Session interface {
 	// is ErrAbandoned. A *ContentError carries the reply that the client should hear;
 	// the server sends it whatever Data returns. What Data does not read the server
 	// reads away; if no reply of Data is positive, it need not come to its end.
+	// The content is an io.WriterTo too, so that io.Copy writes from the buffer of the
+	// connection; as any io.Writer, what it writes to keeps nothing of what it is given.
 	//
 	// The first reply is the answer. With LMTP there is one for each accepted RCPT,
 	// in their order; RFC 2033 4.2: "Even if there were multiple successful RCPT
