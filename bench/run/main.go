@@ -124,6 +124,7 @@ func run(ctx context.Context, o options, names []string) error {
 	report := report{Conditions: b.conditions()}
 	fmt.Fprintf(os.Stderr, "%s\n", report.Conditions)
 	var failed []error
+	start := time.Now()
 	for _, s := range scenarios() {
 		if len(names) > 0 && !slices.Contains(names, s.name) || len(names) == 0 && s.long && !o.long {
 			continue
@@ -152,6 +153,7 @@ func run(ctx context.Context, o options, names []string) error {
 			}
 		}
 	}
+	b.say("all: took %v", time.Since(start).Round(time.Second))
 	report.Curves = b.curves
 	if !o.json {
 		fmt.Print(report.String())
