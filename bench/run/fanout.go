@@ -40,7 +40,7 @@ func fanout(b *bench) ([]row, error) {
 			return nil, err
 		}
 	}
-	r := rowOf("one message of 1 MiB to 100,000 recipients in 10,000 domains, accepted", "s", took, ours)
+	r := rowOf("one message of 1 MiB to "+number(float64(rcpts))+" recipients in 10,000 domains, accepted", "s", took, ours)
 	r.Checks = append(r.Checks, atMost("#", r.Figures[ours].Median, 5))
 	return []row{r, rowOf("the memory that it takes", "octets a recipient", memory, ours),
 		rowOf("what the log grows by beside the content", "octets a recipient", log, ours)}, nil
