@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ type script struct {
 	net.Conn
 	opening, each []byte // what is said first, and for each transaction
 	left          []byte
-	closed        bool
+	closed        atomic.Bool
 }
 
 func (s *script) Read(p []byte) (int, error) {
@@ -33,7 +34,7 @@ func (s *script) Read(p []byte) (int, error) {
 }
 
 func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
-func (s *script) Close() error                     { s.closed = true; return nil }
+func (s *script) Close() error                     { s.closed.Store(true); return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
@@ -88,7 +89,7 @@ func TestContextBetweenCalls(t *testing.T) {
 	}
 	cancel()
 	<-guarded.closed
-	if s.closed || !c.Usable() {
+	if s.closed.Load() || !c.Usable() {
 		t.Error("a context that ended after the call closed the connection")
 	}
 	if err := c.Noop(t.Context()); err != nil || !c.Usable() {
@@ -97,7 +98,7 @@ func TestContextBetweenCalls(t *testing.T) {
 
 	s, c, ctx, cancel = open()
 	cancel()
-	if c.Noop(ctx); !s.closed || c.Usable() || c.guard != nil {
+	if c.Noop(ctx); !s.closed.Load() || c.Usable() || c.guard != nil {
 		t.Error("a call with a context that had ended left the connection")
 	}
 	c.Close()
