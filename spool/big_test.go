@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,4 +136,47 @@ func TestLargeContentOfADamagedRecord(t *testing.T) {
 		}
 		b.s.Close(context.Background())
 	})
+}
+
+// Seeds 359, 429, 464 and 577 of the simulator: while what a draft held in memory
+// goes to its file, its memory is not that of another draft yet.
+func TestDraftsDoNotMix(t *testing.T) {
+	b := newBench(t, vfs.NewMem())
+	defer func() { b.s.Close(context.Background()) }()
+	other := bytes.Repeat([]byte("b"), 600)
+	for range 20 { // what is given back may be taken by anybody, or nobody
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpWrite && path.Base(path.Dir(op.Name)) == "big" {
+				b.fs.SetHook(nil)
+				d, err := b.s.Create(context.Background(), "")
+				if err != nil {
+					return err
+				}
+				defer d.Discard()
+				_, err = d.Write(other)
+				return err
+			}
+			return nil
+		})
+		d, err := b.s.Create(context.Background(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := append(bytes.Repeat([]byte("a"), 600), large...)
+		for _, part := range [][]byte{want[:600], want[600:]} {
+			if _, err := d.Write(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := b.fs.OpenFile("data/spool/big/"+string(d.ID()), os.O_RDONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(want))
+		if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("the file holds %.20q, %v", got, err)
+		}
+		f.Close()
+		d.Discard()
+	}
 }

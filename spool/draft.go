@@ -110,9 +110,9 @@ func (d *draft) spill() error {
 		return fmt.Errorf("spool: create file for a large message: %w", err)
 	}
 	d.file = f
-	buf := d.buf
-	d.freeBuf()
-	return d.writeFile(buf)
+	err = d.writeFile(d.buf)
+	d.freeBuf() // not before: it is another draft's from then on
+	return err
 }
 
 func (d *draft) freeBuf() {
