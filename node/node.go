@@ -86,7 +86,7 @@ func New(cfg *config.Config, env Env) (*Node, error) {
 	return &Node{
 		cfg: cfg, env: env, metrics: admin.NewMetrics(), failed: make(chan error, 1), loading: make(chan struct{}, 1), reloaded: make(chan struct{}, 1),
 		ending:  make(chan struct{}),
-		futures: newFutures(), turning: make(chan struct{}, 1),
+		turning: make(chan struct{}, 1),
 		retired: map[*served]bool{},
 	}, nil
 }
@@ -205,7 +205,7 @@ func (n *Node) openSpool(ctx context.Context) error {
 	if err != nil {
 		return n.dataDirError(err)
 	}
-	n.spool = n.store
+	n.spool, n.futures = n.store, newFutures(n.store.Futures)
 	if n.env.Wrap != nil {
 		n.spool = n.env.Wrap(n.store)
 	}

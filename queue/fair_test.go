@@ -25,7 +25,6 @@ type crowdSpool struct {
 	byDest  map[postrider.Dest]*crowdDest
 	leases  map[uint64]*crowdDest
 	token   uint64
-	closed  bool
 	backs   int // leases that came back as they were
 }
 
