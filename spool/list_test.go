@@ -107,6 +107,7 @@ func TestScanDomains(t *testing.T) {
 			}
 		}
 		want = append(want, b.add([]byte("x"), "b@held.example", "a@D3.Example"))
+		synctest.Wait() // nobody else reads
 		read := 0
 		b.fs.SetHook(func(op vfs.Op) error {
 			if op.Kind == vfs.OpRead {
