@@ -17,7 +17,9 @@ const (
 
 // specials are places that only some letters go to, to all of a place together.
 var specials = []place{
-	{"p6.example", []string{"u1", "u2", "u3", "wait-1", "busy-1", "late-1", "many-1"}, fateSure},
+	{"p6.example", []string{"u1", "u2", "u3"}, fateSure},
+	{"p6.example", []string{"wait-1", "busy-1", "late-1"}, fateSlow},
+	{"p6.example", []string{"many-1"}, fateSure},
 	{"p6.example", []string{"no-1", "no-2", "full-1", "big-1"}, fateDoomed},
 	{"l.example", []string{"l1", "l2", "l3", "wait-1", "busy-1", "late-1", "soon-1"}, fateSlow},
 	{"l.example", []string{"no-1", "full-1", "out-1", "out-2"}, fateDoomed},
