@@ -18,7 +18,7 @@ func Loopback(ctx context.Context, hostport string) error {
 		return fmt.Errorf("%s: %w", hostport, err)
 	}
 	for _, a := range addrs {
-		if !a.Unmap().IsLoopback() {
+		if a = a.Unmap(); !a.IsLoopback() {
 			return fmt.Errorf("%s is %s, which is not this machine", hostport, a)
 		}
 	}
