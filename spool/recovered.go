@@ -19,14 +19,18 @@ type unkeyed struct {
 	off   uint32
 }
 
-// chunkLen is how many octets of addresses are taken at once.
-const chunkLen = 1 << 20
+// chunkMin and chunkMax are how many octets of addresses are taken at once, first
+// and in the end.
+const (
+	chunkMin = 16 << 10
+	chunkMax = 1 << 20
+)
 
 // add keeps encoded addresses.
 func (r *recovered) add(h handle, tos []byte) {
 	n := len(r.chunks)
 	if n == 0 || len(r.chunks[n-1])+len(tos) > cap(r.chunks[n-1]) {
-		r.chunks = append(r.chunks, make([]byte, 0, max(chunkLen, len(tos))))
+		r.chunks = append(r.chunks, make([]byte, 0, max(min(chunkMin<<min(n, 6), chunkMax), len(tos))))
 		n++
 	}
 	last := &r.chunks[n-1]

@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 )
@@ -137,37 +139,54 @@ func otherwise(seed uint64, a, b run) string {
 	return fmt.Sprintf("seed %d does not reproduce: %s, then %s; at line %d:\n%s\n%s", seed, a.trace(), b.trace(), i+1, line(a), line(b))
 }
 
-// seeds runs n seeds, as many at a time as there are processors.
+// seeds runs n seeds, as many at a time as there are processors. Each is a test in
+// turn of one of so many workers: a test keeps those that run beside one another
+// until all have ended, and with them all of their worlds.
 func seeds(t *testing.T, first uint64, n int) (all Tally) {
 	var mu sync.Mutex
+	var next atomic.Uint64
 	t.Run("seeds", func(t *testing.T) {
-		for seed := first; seed < first+uint64(n); seed++ {
-			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		for worker := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint("worker", worker), func(t *testing.T) {
 				t.Parallel()
-				p := NewPlan(seed, letters)
-				r := play(t, p)
-				switch {
-				case r.err != nil:
-					failed(t, p, r)
-				case r.tally.Faults < faultsMin:
-					t.Errorf("seed %d: %d faults are too few", seed, r.tally.Faults)
-				case seed%50 == 0:
-					r.tally.Retold = 1
-					if again := play(t, p); again.tally.Digest != r.tally.Digest {
-						t.Error(otherwise(seed, r, again))
-						r.tally.Changed = 1
+				for {
+					seed := first + next.Add(1) - 1
+					if seed >= first+uint64(n) {
+						return
 					}
+					t.Run(fmt.Sprint(seed), func(t *testing.T) {
+						tally := judged(t, seed)
+						mu.Lock()
+						defer mu.Unlock()
+						all.Add(tally)
+					})
 				}
-				if t.Failed() {
-					r.tally.Wrong = []string{fmt.Sprintf("%d: %v", seed, cmp.Or(r.err, errors.New("another story, or too few faults")))}
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				all.Add(r.tally)
 			})
 		}
 	})
 	return all
+}
+
+// judged runs a seed, and some of them twice.
+func judged(t *testing.T, seed uint64) Tally {
+	p := NewPlan(seed, letters)
+	r := play(t, p)
+	switch {
+	case r.err != nil:
+		failed(t, p, r)
+	case r.tally.Faults < faultsMin:
+		t.Errorf("seed %d: %d faults are too few", seed, r.tally.Faults)
+	case seed%50 == 0:
+		r.tally.Retold = 1
+		if again := play(t, p); again.tally.Digest != r.tally.Digest {
+			t.Error(otherwise(seed, r, again))
+			r.tally.Changed = 1
+		}
+	}
+	if t.Failed() {
+		r.tally.Wrong = []string{fmt.Sprintf("%d: %v", seed, cmp.Or(r.err, errors.New("another story, or too few faults")))}
+	}
+	return r.tally
 }
 
 // tell shortens a story to what an error is about: the faults, and the lines of
