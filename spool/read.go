@@ -318,7 +318,7 @@ func (r *contentReader) fill() {
 		return
 	}
 	if r.c.gone != nil {
-		r.err = fmt.Errorf("message %s: %w: %w", a.msg.ID, ErrDamaged, r.c.gone)
+		r.damaged(r.c.gone.Error())
 		return
 	}
 	off := int64(r.block) * blockLen
@@ -342,9 +342,17 @@ func (r *contentReader) fill() {
 func (r *contentReader) take(b []byte) {
 	a := r.c.a
 	if checksum(b) != a.sums[r.block] {
-		r.err = fmt.Errorf("message %s: %w: content at octet %d", a.msg.ID, ErrDamaged, r.block*blockLen)
+		r.damaged(fmt.Sprintf("content at octet %d", r.block*blockLen))
 		return
 	}
 	r.block++
 	r.rest = b
+}
+
+// damaged ends the reading. An operator is told each time: what is for nobody to
+// be told of, a report that cannot be sent, would end in silence else.
+func (r *contentReader) damaged(what string) {
+	id := r.c.a.msg.ID
+	r.err = fmt.Errorf("message %s: %w: %s", id, ErrDamaged, what)
+	r.c.s.alarm("spool: message %s is damaged on disk (%s) and cannot be delivered: it is tried until its time is over", id, what)
 }
