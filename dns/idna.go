@@ -49,7 +49,7 @@ func ToUnicode(domain string) string {
 	name := canonical(domain)
 	labels := strings.Split(name, ".")
 	for i, label := range labels {
-		if u, err := profile().ToUnicode(label); err == nil {
+		if u, err := profile().ToUnicode(label); err == nil && u != "" {
 			labels[i] = u
 		}
 	}
