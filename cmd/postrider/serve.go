@@ -37,6 +37,7 @@ func (a *app) serve(cfg found) error {
 	fmt.Fprint(a.stderr, cfg.warnings)
 	env := node.System(cfg.Config)
 	env.Memory = node.TakeMemory(cfg.Limits.Memory)
+	defer node.TakeGarbage()()
 	env.Lines = node.NewLines(a.stderr)
 	env.Log = a.logger(env.Lines)
 	if cfg.file != "" {
