@@ -51,10 +51,10 @@ func (b *bench) contenders() []contender {
 		return all // the others want to be root
 	}
 	if b.unpacked("postfix/usr/lib/postfix/sbin/master") {
-		all = append(all, contender{"Postfix", 0.2, startPostfix})
+		all = append(all, contender{"Postfix", 0.1, startPostfix})
 	}
 	if b.unpacked("exim/usr/sbin/exim4") {
-		all = append(all, contender{"Exim", 0.03, startExim})
+		all = append(all, contender{"Exim", 0.015, startExim})
 	}
 	return all
 }

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	localMessages = 10_000
+	localMessages = 20_000
 	localBoxes    = 100
 )
 

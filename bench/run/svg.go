@@ -112,7 +112,7 @@ func short(v float64) string {
 	switch {
 	case v >= 1e6:
 		return strings.TrimSuffix(fmt.Sprintf("%.1f", v/1e6), ".0") + "M"
-	case v >= 1e4:
+	case v >= 1e3:
 		return strings.TrimSuffix(fmt.Sprintf("%.1f", v/1e3), ".0") + "k"
 	}
 	return fmt.Sprintf("%g", math.Round(v*100)/100)
