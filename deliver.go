@@ -2,6 +2,7 @@ package postrider
 
 import (
 	"context"
+	"time"
 
 	"github.com/postrider/postrider/smtp"
 )
@@ -21,18 +22,18 @@ type Delivery struct {
 	Again   bool // an earlier attempt may have got through (see Lease)
 }
 
-// An Outcome is what an attempt came to for one recipient. The zero Outcome is
-// Deferred for a reason that nobody knew: it is tried again.
+// An Outcome is what an attempt came to for one recipient. The zero Outcome is Deferred for a reason that nobody knew: it is tried again.
 type Outcome struct {
 	Result     Result
 	Reply      smtp.Reply // the peer's words, or ours where there was no peer
 	Remote     string     // host name of the peer; empty: we say so ourselves
 	Scope      Scope
-	Uncertain  string // the peer that was sent the content and did not answer: it may have it, and is tried first from now on (RFC 1047)
-	Untried    bool   // Deferred, and no attempt was made, as others hold what it needs: it stays as it was
-	PeerHasDSN bool   // Delivered to a host that was given NOTIFY: to report a success is its duty (RFC 3461 5.2.2)
-	PeerHasBy  bool   // Delivered to a host that was given BY (RFC 2852 4.1.4)
-	Final      bool   // Delivered into a mailbox and not only to a next hop (RFC 3461 5.2.7)
+	Uncertain  string        // the peer that was sent the content and did not answer: it may have it, and is tried first from now on (RFC 1047)
+	Untried    bool          // Deferred, and no attempt was made, as others hold what it needs: it stays as it was
+	Rest       time.Duration // of Untried: how long it is not to be tried again; 0: nobody knows
+	PeerHasDSN bool          // Delivered to a host that was given NOTIFY: to report a success is its duty (RFC 3461 5.2.2)
+	PeerHasBy  bool          // Delivered to a host that was given BY (RFC 2852 4.1.4)
+	Final      bool          // Delivered into a mailbox and not only to a next hop (RFC 3461 5.2.7)
 }
 
 // A Result is the kind of an Outcome.

@@ -5,29 +5,25 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider/smtp"
 )
 
-// A Router says who a recipient is, once, when we accept, and where it goes, at
-// each attempt.
+// A Router says who a recipient is, once, when we accept, and where it goes, at each attempt.
 type Router interface {
-	// Resolve answers whether we take mail for to, from src. It serves RCPT and
-	// VRFY. An error means that we cannot tell now (451).
+	// Resolve answers whether we take mail for to, from src. It serves RCPT and VRFY. An error means that we cannot tell now (451).
 	Resolve(ctx context.Context, to smtp.Path, src Source) (Resolution, error)
-	// Route says how mail to a recipient goes now. It is a pure function of the
-	// configuration and asks no DNS.
+	// Route says how mail to a recipient goes now. It is a pure function of the configuration and asks no DNS.
 	Route(to smtp.Path) Route
 }
 
 // A Resolution is what an address is to us.
 type Resolution struct {
 	Kind Kind
-	// To is what the recipient becomes: the address itself, the addresses that an alias
-	// stands for, each once, or where a postmaster address without a mailbox leads.
+	// To is what the recipient becomes: itself, what an alias stands for, each once, or where a postmaster without a mailbox leads.
 	To []smtp.Path
-	// Reply is the 251, or with KindUnknown the 551, of an address that has another
-	// (RFC 5321 3.4); else zero.
+	// Reply is the 251, or with KindUnknown the 551, of an address that has another (RFC 5321 3.4); else zero.
 	Reply smtp.Reply
 }
 
@@ -52,8 +48,7 @@ type Route struct {
 	Port    uint16
 	Private bool // addresses in loopback and private space are allowed
 	TLS     TLSPolicy
-	// Of ViaSMTP: TLS from the first octet (RFC 8314 3.3), and who we are to the
-	// host, after TLS only. Neither Username nor Certificate: nobody.
+	// Of ViaSMTP: TLS from the first octet (RFC 8314 3.3), and who we are to the host, after TLS only. Neither Username nor Certificate: nobody.
 	Implicit              bool
 	Username, Auth        string     // Auth: scram, plain, oauthbearer or external; empty: as the host likes best
 	Password, Certificate Secret     // the password, or the token; certificate and key in PEM
@@ -61,10 +56,26 @@ type Route struct {
 	Socket                string     // of ViaLMTP: a Unix socket, in place of Host and Port
 	Dir                   string     // of ViaMaildir: the folder, with every {user} and {domain} filled in
 	Reply                 smtp.Reply // of ViaError: what the sender is told
+	Limits                Limits     // of ViaMX, ViaSMTP and ViaLMTP
 }
 
-// Past is the route of a recipient that an operator has let go: where r holds
-// mail, the hosts that DNS names take it.
+// Limits are what each destination of a route gets at most, and for its mail each host. A zero field: as those think fit who obey.
+type Limits struct {
+	Connections int // at a time
+	Messages    int // over one connection
+	Rate        Rate
+}
+
+// A Rate is at most so many messages in a time, evenly. The zero Rate: as many as go.
+type Rate struct {
+	Messages int
+	Per      time.Duration
+}
+
+// Every is the time from one message to the next; 0: none.
+func (r Rate) Every() time.Duration { return r.Per / time.Duration(max(r.Messages, 1)) }
+
+// Past is the route of a recipient that an operator has let go: where r holds mail, the hosts that DNS names take it.
 func (r Route) Past(to smtp.Path) Route {
 	if r.Via == ViaHold {
 		r.Via, r.Dest = ViaMX, DestHold.Past(to)
@@ -120,6 +131,6 @@ type Network interface {
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// LocalAddrs reports whether an address and port is one that we listen on
-// ourselves, so that mail is never sent round in a circle (RFC 5321 5.1).
+// LocalAddrs reports whether an address and port is one that we listen on ourselves, so that mail is never sent round in a
+// circle (RFC 5321 5.1).
 type LocalAddrs func(netip.AddrPort) bool

@@ -17,8 +17,7 @@ import (
 // A parcel is the recipients of one message that share a destination and a due
 // time: what is claimed, leased, attempted and settled together.
 type Spool interface {
-	// Create opens a draft: a content that is invisible until it is committed.
-	// The empty ID asks for a new one; a report gives the ID it derived.
+	// Create opens a draft: a content that is invisible until it is committed. The empty ID asks for a new one; a report gives the ID it derived.
 	Create(ctx context.Context, id ID) (Draft, error)
 
 	// Commit makes all of b durable, or none of it, and returns after that.
@@ -34,14 +33,12 @@ type Spool interface {
 	// do not come as Attempt; their messages' Wake does.
 	Claim(ctx context.Context, maxRcpts int) (Lease, error)
 
-	// Pause keeps the parcels of a destination back until a time: in memory
-	// only, at once, O(log n). The zero time ends the pause. A pause that is
-	// over is the same as none.
+	// Pause keeps the parcels of a destination back until a time: in memory only, at once, O(log n). The zero time ends the
+	// pause. A pause that is over is the same as none.
 	Pause(d Dest, until time.Time)
 
-	// Rekey gives every waiting recipient the Dest that key computes, now and
-	// for all that is committed later. It is called once before the first
-	// Claim, and again when the configuration changes.
+	// Rekey gives every waiting recipient the Dest that key computes, now and for all that is committed later. It is called
+	// once before the first Claim, and again when the configuration changes.
 	Rekey(key func(to smtp.Path) Dest)
 
 	// Open returns a message and its content, pinned until Close.
@@ -54,8 +51,7 @@ type Spool interface {
 	// has not read, up to a cap.
 	Feed(ctx context.Context, reader string) iter.Seq2[Event, error]
 
-	// Scan yields the messages of the spool, oldest first, leased or not. For
-	// people, not for delivery.
+	// Scan yields the messages of the spool, oldest first, leased or not. For people, not for delivery.
 	Scan(ctx context.Context) iter.Seq2[*Message, error]
 
 	// Close makes durable what was written, and ends every wait with ErrClosed.
@@ -82,14 +78,12 @@ type Draft interface {
 
 // A Content is a message and the octets that were accepted for it.
 type Content interface {
-	// Message is the message as it stood when Open was called. It is the
-	// caller's own copy.
+	// Message is the message as it stood when Open was called. It is the caller's own copy.
 	Message() *Message
 	// Head returns the fields that we put before the content.
 	Head() []byte
-	// Reader returns a new reader of Head followed by the content. A damaged
-	// block is a read error before the last octet, never silence and never
-	// wrong octets.
+	// Reader returns a new reader of Head followed by the content. A damaged block is a read error before the last octet, never
+	// silence and never wrong octets.
 	Reader() io.Reader
 	Close() error
 }
@@ -137,19 +131,16 @@ type Lease struct {
 	Dest  Dest   // of Attempt
 	Why   Why
 	Rcpts []int // indices into Message.Recipients, ascending
-	// Again is set when an earlier attempt at these recipients may have got
-	// through without our knowing: they were tried before, or the spool was
-	// opened anew since they were accepted.
+	// Again is set when an earlier attempt at these recipients may have got through without our knowing: they were tried
+	// before, or the spool was opened anew since they were accepted.
 	Again bool
 }
 
-// A Settlement ends a lease. Recipients of the lease that Changes does not name
-// stay as they are, and are due as they were.
+// A Settlement ends a lease. Recipients of the lease that Changes does not name stay as they are, and are due as they were.
 type Settlement struct {
 	Lease   Lease
 	Changes []Change
-	// Wake is when to look at the message next, and never puts off what was
-	// asked for before. A Wake lease uses up the time that it came for.
+	// Wake is when to look at the message next, and never puts off what was asked for before. A Wake lease uses up its time.
 	Wake time.Time
 }
 

@@ -24,9 +24,11 @@ type Options struct {
 	// Hurry ends the waits of dead destinations, so that what is retried or
 	// released is tried now and not when they are looked at next; nil: nobody waits.
 	Hurry func(ctx context.Context, dests []postrider.Dest) error
-	// Paces are the destinations that have fewer attempts at a time than may be, and why.
-	// Nil: nobody knows.
+	// Paces are the destinations that have fewer attempts at a time than may be, or none
+	// now, and why. Nil: nobody knows.
 	Paces func() map[postrider.Dest]Pace
+	// Hosts are the hosts of which the same is true. Nil: nobody knows.
+	Hosts func() []HostPace
 	// Domains yields the messages of the spool with a recipient in one of the domains that
 	// match chooses, oldest first, and reads no others; nil: all are read.
 	Domains func(ctx context.Context, match func(domain string) bool) iter.Seq2[*postrider.Message, error]
@@ -63,6 +65,7 @@ func Control(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/queue/{id}", o.show)
 	mux.HandleFunc("GET /api/v1/queue/stat", o.stat)
 	mux.HandleFunc("POST /api/v1/queue/{verb}", o.do)
+	mux.HandleFunc("GET /api/v1/hosts", o.hosts)
 	mux.HandleFunc("POST /api/v1/reload", o.reload)
 	mux.HandleFunc("GET /api/v1/where", o.where)
 	mux.HandleFunc("POST /api/v1/submit", o.submit)

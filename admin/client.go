@@ -39,6 +39,11 @@ func (c Client) Stat(ctx context.Context, f Filter) iter.Seq2[DestStat, error] {
 	return lines[DestStat](ctx, c, http.MethodGet, "/api/v1/queue/stat", f.Values())
 }
 
+// Hosts yields the hosts that get less than they could, or nothing now.
+func (c Client) Hosts(ctx context.Context) iter.Seq2[HostPace, error] {
+	return lines[HostPace](ctx, c, http.MethodGet, "/api/v1/hosts", nil)
+}
+
 // lines yields an answer that has an object, or an error, in each line.
 func lines[T any](ctx context.Context, c Client, method, path string, v url.Values) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {

@@ -26,16 +26,39 @@ type DestStat struct {
 	Domains []DomainStat `json:"domains,omitempty"`
 	// MoreDomains is how many others there are.
 	MoreDomains int `json:"more_domains,omitempty"`
-	// Pace is set where fewer attempts are made at a time than may be.
+	// Pace is set where fewer attempts are made at a time than may be, or none now.
 	Pace *Pace `json:"pace,omitempty"`
 }
 
-// A Pace is how a destination is treated whose hosts want less of us, or do not answer.
+// A Pace is how a destination or a host is treated that wants less of us, or does not
+// answer, or whose rate lets nothing go now.
 type Pace struct {
-	Limit  int       `json:"limit"`          // attempts at a time
-	Probe  time.Time `json:"probe,omitzero"` // of one where nobody answers: the next attempt
-	Reason string    `json:"reason"`         // what a peer said, or what broke
-	Since  time.Time `json:"since"`
+	Limit   int       `json:"limit"` // attempts, or connections, at a time
+	Most    int       `json:"most"`  // as many as may be
+	Running int       `json:"running"`
+	Probe   time.Time `json:"probe,omitzero"` // of one that does not answer: the next attempt
+	Reason  string    `json:"reason"`         // what a peer said, or what broke; empty: nothing but the rate
+	Since   time.Time `json:"since,omitzero"` // of Reason
+	Rate    string    `json:"rate,omitempty"` // as the configuration has it
+	Next    time.Time `json:"next,omitzero"`  // when Rate lets the next message go
+}
+
+// A HostPace is the Pace of a host: an address and port, or the path of a socket.
+type HostPace struct {
+	Host string `json:"host"`
+	Pace
+}
+
+// reasonMax is how much of what a peer said is shown, in runes.
+const reasonMax = 200
+
+// shown is a Pace fit for a terminal.
+func (p Pace) shown() Pace {
+	runes := []rune(strings.Map(printable, p.Reason))
+	if p.Reason = string(runes); len(runes) > reasonMax {
+		p.Reason = string(runes[:reasonMax]) + "..."
+	}
+	return p
 }
 
 // A DomainStat is how many recipients of a domain wait for a destination.
@@ -192,9 +215,25 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, d := range all {
 		if p, ok := paces[d.Dest]; ok {
+			p = p.shown()
 			d.Pace = &p
 		}
 		if enc.Encode(d) != nil {
+			return
+		}
+	}
+}
+
+// hosts writes one slowed host a line.
+func (o Options) hosts(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if o.Hosts == nil {
+		return
+	}
+	enc := json.NewEncoder(w)
+	for _, h := range o.Hosts() {
+		h.Pace = h.Pace.shown()
+		if enc.Encode(h) != nil {
 			return
 		}
 	}

@@ -81,6 +81,7 @@ func (r *reader) route(block *hcl.Block) Route {
 		to.To.Private = true
 	}
 	in.downgrade(&to.To, via)
+	in.atMost(&to.To, via)
 	in.policy(&to.To, via)
 	in.login(&to.To, via)
 	return to

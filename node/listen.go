@@ -9,6 +9,7 @@ import (
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/admin"
+	"github.com/postrider/postrider/config"
 )
 
 // listenAdmin opens the HTTP address, if there is one, and the control socket.
@@ -16,6 +17,7 @@ func (n *Node) listenAdmin(ctx context.Context) error {
 	o := admin.Options{
 		Spool: n.spool, Dest: n.dest, Active: n.active, Probed: func(d postrider.Dest) time.Time { return n.queue.Probed(d) }, Ready: n.ready.Load, Metrics: n.metrics, Now: n.env.Now,
 		Paces:  n.paces,
+		Hosts:  n.hosts,
 		Hurry:  func(ctx context.Context, dests []postrider.Dest) error { return n.hurryDests(ctx, dests...) },
 		Reload: n.Reload, Submit: n.submit, Journal: n.journal, Tally: n.tally, Domains: n.store.ScanDomains,
 	}
@@ -69,11 +71,23 @@ func (n *Node) Addr(listener string) net.Addr {
 // AdminAddr is where the HTTP address is bound; nil when there is none.
 func (n *Node) AdminAddr() net.Addr { return n.adminAt }
 
-// paces are the destinations that have fewer attempts at a time than may be.
+// paces are the destinations that have fewer attempts at a time than may be, or whose
+// rate lets nothing go now.
 func (n *Node) paces() map[postrider.Dest]admin.Pace {
 	all := map[postrider.Dest]admin.Pace{}
 	for _, p := range n.queue.Slowed() {
-		all[p.Dest] = admin.Pace{Limit: p.Limit, Probe: p.Probe, Reason: p.Reason, Since: p.Since}
+		all[p.Dest] = admin.Pace{Limit: p.Limit, Most: p.Most, Running: p.Running, Probe: p.Probe, Reason: p.Reason, Since: p.Since,
+			Rate: config.FormatRate(p.Rate), Next: p.Next}
+	}
+	return all
+}
+
+// hosts are the hosts of which the same is true.
+func (n *Node) hosts() []admin.HostPace {
+	var all []admin.HostPace
+	for _, s := range n.relay.Slowed() {
+		all = append(all, admin.HostPace{Host: s.Addr, Pace: admin.Pace{Limit: s.Limit, Most: s.Most, Running: s.Used, Probe: s.Probe,
+			Reason: s.Reason, Since: s.Since, Rate: config.FormatRate(s.Rate), Next: s.Next}})
 	}
 	return all
 }

@@ -253,7 +253,8 @@ func (n *Node) makeQueue() {
 	})
 	n.queue = queue.New(queue.Options{
 		Spool: n.spool, Router: func() postrider.Router { return n.gen.Load().router }, Transports: n.transports(n.relay),
-		Plan: n.gen.Load().plan(), Hostname: n.cfg.Hostname, Postmaster: n.cfg.Postmaster, Now: n.env.Now, Rand: n.env.Rand("queue"),
+		LimitsOf: func(d postrider.Dest) postrider.Limits { return n.gen.Load().router.Limits(d) },
+		Plan:     n.gen.Load().plan(), Hostname: n.cfg.Hostname, Postmaster: n.cfg.Postmaster, Now: n.env.Now, Rand: n.env.Rand("queue"),
 		Drain: attemptDrain,
 		Alarm: func(what string, err error) { n.env.Log.Error("queue: "+what, "error", err) },
 	})

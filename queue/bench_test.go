@@ -39,6 +39,18 @@ type bench struct {
 	alarms   []string
 	answer   func(to smtp.Path) postrider.Outcome
 	took     func(d *postrider.Delivery) time.Duration // how long an attempt lasts
+	limits   map[postrider.Dest]postrider.Limits
+}
+
+// limit makes another configuration hold.
+func (b *bench) limit(d postrider.Dest, l postrider.Limits) {
+	b.mu.Lock()
+	b.limits[d] = l
+	b.mu.Unlock()
+	b.queue.Rekey()
+	if err := b.queue.Probe(b.t.Context()); err != nil {
+		b.t.Error(err)
+	}
 }
 
 var (
@@ -60,11 +72,17 @@ func run(t *testing.T, limits Limits, test func(b *bench)) {
 			running: map[postrider.Dest]int{}, peak: map[postrider.Dest]int{},
 			answer: func(smtp.Path) postrider.Outcome { return ok },
 			took:   func(*postrider.Delivery) time.Duration { return 0 },
+			limits: map[postrider.Dest]postrider.Limits{},
 		}
 		b.queue = New(Options{
 			Spool: b.spool, Router: func() postrider.Router { return b.routes }, Plan: testPlan, Limits: limits,
 			Transports: map[postrider.Via]postrider.Transport{
 				postrider.ViaMX: transport(b.deliver), postrider.ViaMaildir: transport(b.deliver),
+			},
+			LimitsOf: func(d postrider.Dest) postrider.Limits {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.limits[d]
 			},
 			Hostname: "mx1.example.org", Drain: 30 * time.Second,
 			Alarm: func(what string, err error) {

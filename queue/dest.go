@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/internal/pace"
 )
 
 // probeMax is the longest wait between two probes of a dead destination: one
@@ -30,33 +31,40 @@ const destsMin = 1024
 // client SHOULD keep a list of hosts it cannot reach and corresponding
 // connection timeouts, rather than just retrying queued mail items."
 //
-// How many attempts one may have at a time is in pace.go, and how many all those
-// may have of which nobody knows whether they answer, in lane.go.
+// How many attempts one may have at a time, and how often, is in pace.go, and how many
+// all those may have of which nobody knows whether they answer, in lane.go.
 type dests struct {
-	most  int // attempts at one destination at a time
-	local int // the same, at one of this machine; 0: most
-	plan  Plan
+	most   int                                   // attempts at one destination at a time
+	local  int                                   // the same, at one of this machine; 0: most
+	limits func(postrider.Dest) postrider.Limits // what an operator wants; nil: nothing
+	born   time.Time                             // since when we know what went where
+	plan   Plan
 
 	mu    sync.Mutex
 	m     map[postrider.Dest]*dest
 	sweep int // size of m at which to look for what may go
 	lanes lanes
+	turn  int // of the configuration: limits may say something else in the next
 }
 
 type dest struct {
 	taken  int
-	pace   pace
-	fails  int       // probes that failed in a row, the first failure included; 0: alive
-	good   bool      // the last that was heard of it is that it answers
-	probe  bool      // the one taken slot is the probe
-	until  time.Time // of a dead one: the next probe
-	seen   time.Time // when the last attempt ended
-	lane   laneKind  // of its attempts
-	parked bool      // it waits for room in its lane
-	called bool      // it has waited, and is next
-	rests  int       // attempts in a row that were not made, as others held what they needed
-	rest   time.Time // until when it lets them go first
-	told   time.Time // the pause that the spool knows
+	most   int // attempts at a time
+	pace   pace.Pace
+	rate   postrider.Rate
+	bucket pace.Bucket // of rate
+	asked  int         // the turn that most and rate are of
+	fails  int         // probes that failed in a row, the first failure included; 0: alive
+	good   bool        // the last that was heard of it is that it answers
+	probe  bool        // the one taken slot is the probe
+	until  time.Time   // of a dead one: the next probe
+	seen   time.Time   // when the last attempt ended
+	lane   laneKind    // of its attempts
+	parked bool        // it waits for room in its lane
+	called bool        // it has waited, and is next
+	rests  int         // attempts in a row that were not made, as others held what they needed
+	rest   time.Time   // until when it lets them go first
+	told   time.Time   // the pause that the spool knows
 }
 
 // A verdict is what an attempt says about its destination.
@@ -85,7 +93,8 @@ func newDests(most, all int, plan Plan) *dests {
 // delivered at the same time is made durable together.
 const localDests = "local:"
 
-// mostOf is how many attempts at a destination there may be at a time.
+// mostOf is how many attempts at a destination there may be at a time, where nobody
+// has said.
 func (t *dests) mostOf(name postrider.Dest) int {
 	if t.local > 0 && strings.HasPrefix(string(name), localDests) {
 		return t.local
@@ -93,12 +102,11 @@ func (t *dests) mostOf(name postrider.Dest) int {
 	return t.most
 }
 
-func (t *dests) startPace(name postrider.Dest) pace {
-	most := t.mostOf(name)
-	if most != t.most {
-		return pace{limit: most, goal: most}
-	}
-	return startPace(most)
+// reload makes all ask for their limits anew: each when it is next looked at.
+func (t *dests) reload() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.turn++
 }
 
 // change sets the plan by which dead destinations are probed.
@@ -109,20 +117,22 @@ func (t *dests) change(plan Plan) {
 }
 
 // take gives an attempt its slot, and tells whether it is a probe; or not, where
-// there is no room in the lane of the destination. Again is that of the lease. The
-// spool never hands out more than the slots there are, as the pause comes before
-// the next Claim.
+// there is no room in the lane of the destination, or it is too early for its rate.
+// Again is that of the lease. The spool never hands out more than the slots there are,
+// as the pause comes before the next Claim.
 func (t *dests) take(name postrider.Dest, again bool, now time.Time) (probe, ok bool, ps []pause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget(now)
 	d := t.m[name]
 	if d == nil {
-		d = &dest{pace: t.startPace(name), seen: now}
+		d = t.begin(name, now)
 		t.m[name] = d
 	}
-	if ok = t.lanes.enter(name, d, again); ok {
+	t.limit(name, d)
+	if ok = !d.next(now).After(now) && t.lanes.enter(name, d, again); ok {
 		d.taken++
+		d.bucket.Take(d.rate.Every(), now)
 		if d.fails > 0 {
 			probe, d.probe = !d.probe, true
 		}
@@ -133,9 +143,10 @@ func (t *dests) take(name postrider.Dest, again bool, now time.Time) (probe, ok 
 // A finding is what an attempt has found out about its destination.
 type finding struct {
 	verdict verdict
-	less    bool   // a host said 421, or fell silent: it may be that it wants less of us
-	reason  string // in the words of the peer, or ours
-	crowded bool   // others hold what the attempt needed, and it was not made
+	less    bool          // a host said 421, or fell silent: it may be that it wants less of us
+	reason  string        // in the words of the peer, or ours
+	crowded bool          // others hold what the attempt needed, and it was not made
+	rest    time.Duration // of crowded: how long they hold it; 0: nobody knows
 }
 
 // release takes the slot back. Jitter, from -1 to 1, moves the next probe.
@@ -150,9 +161,9 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 		d.probe = false
 	}
 	v := f.verdict
-	through := d.taken > 0 || d.good && d.pace.limit > 1 // others get through: it is too much, and it is not dead
+	through := d.taken > 0 || d.good && d.pace.Limit > 1 // others get through: it is too much, and it is not dead
 	if f.less && d.fails == 0 && (v != verdictDead || through) {
-		d.pace.slower(d.taken, f.reason, now)
+		d.pace.Slower(d.taken+1, f.reason, now)
 		if v == verdictDead {
 			v = verdictNone
 		}
@@ -161,26 +172,39 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 	case v == verdictAlive:
 		d.fails, d.good = 0, true
 		if !f.less {
-			d.pace.faster(t.mostOf(name))
+			d.pace.Faster(d.most)
 		}
 		t.lanes.move(d, laneOpen)
 	case v == verdictDead && (probe || d.fails == 0):
 		// What began before the destination was found dead says nothing new.
 		d.fails++
 		d.good = false
-		d.pace.slower(d.taken, f.reason, now)
+		d.pace.Slower(d.taken+1, f.reason, now)
 		t.lanes.move(d, laneSuspect)
 		fallthrough
 	case probe:
 		d.until = now.Add(min(t.plan.Wait(d.fails, jitter), probeMax))
 	}
-	if d.rests++; !f.crowded {
+	d.letOthers(f, now, jitter)
+	return t.call(d.tell(nil, name, now), now)
+}
+
+// letOthers makes a destination rest, whose attempt was not made as others hold what
+// it needs. One that was made ends the rest.
+func (d *dest) letOthers(f finding, now time.Time, jitter float64) {
+	if !f.crowded {
 		d.rests, d.rest = 0, time.Time{}
-	} else if !d.rest.After(now) {
+		return
+	}
+	d.bucket.Back(d.rate.Every())
+	if f.rest > 0 {
+		d.rest = now.Add(f.rest)
+		return
+	}
+	if d.rests++; !d.rest.After(now) {
 		wait := float64(min(restMin<<min(d.rests-1, 8), restMax))
 		d.rest = now.Add(time.Duration(wait * (1 + jitterShare*jitter)))
 	}
-	return t.call(d.tell(nil, name, now), now)
 }
 
 // restMin and restMax bound how long a destination lets others go first that hold what
@@ -192,20 +216,24 @@ const (
 
 // wanted is the pause that a destination is to have. Stragglers of a dead one do not
 // keep the probe from its turn.
-func (d *dest) wanted() time.Time {
-	switch {
-	case d.parked, d.probe, d.fails == 0 && d.taken >= d.pace.limit:
+func (d *dest) wanted(now time.Time) time.Time {
+	if d.parked || d.probe || d.fails == 0 && d.taken >= d.pace.Limit {
 		return forever
-	case d.fails > 0 && d.until.After(d.rest):
-		return d.until
 	}
-	return d.rest
+	until := d.rest
+	if d.fails > 0 && d.until.After(until) {
+		until = d.until
+	}
+	if next := d.next(now); next.After(until) {
+		until = next
+	}
+	return until
 }
 
 // tell adds the pause of d to ps, if the spool knows another one. One that is over
 // is none.
 func (d *dest) tell(ps []pause, name postrider.Dest, now time.Time) []pause {
-	want := d.wanted()
+	want := d.wanted(now)
 	if !want.After(now) {
 		want = time.Time{}
 	}
@@ -220,7 +248,7 @@ func (d *dest) tell(ps []pause, name postrider.Dest, now time.Time) []pause {
 }
 
 // hurry ends the pauses of the named destinations that are dead or rest, of all if none
-// is named, so that their next attempt is made now.
+// is named, so that their next attempt is made as soon as their rate lets it.
 func (t *dests) hurry(names []postrider.Dest, now time.Time) []pause {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -233,6 +261,7 @@ func (t *dests) hurry(names []postrider.Dest, now time.Time) []pause {
 		if d == nil {
 			continue
 		}
+		t.limit(name, d)
 		d.rests, d.rest = 0, time.Time{} // or the clock that said until when was set back
 		if d.fails > 0 && !d.probe {
 			d.until = now
@@ -267,7 +296,7 @@ func (t *dests) forget(now time.Time) {
 		return
 	}
 	for name, d := range t.m {
-		if d.taken == 0 && !d.parked && now.Sub(d.until) > probeMax && now.Sub(d.seen) > probeMax {
+		if d.taken == 0 && !d.parked && now.Sub(d.until) > probeMax && now.Sub(d.seen) > probeMax && !d.next(now).After(now) {
 			delete(t.m, name)
 		}
 	}

@@ -26,6 +26,7 @@ type crowdSpool struct {
 	leases  map[uint64]*crowdDest
 	token   uint64
 	backs   int // leases that came back as they were
+	limits  map[postrider.Dest]postrider.Limits
 }
 
 // A crowdDest has messages that are due one after another.
@@ -144,7 +145,7 @@ func (straight) Route(to smtp.Path) postrider.Route {
 // destinations with a prefix had an outcome.
 func crowd(t *testing.T, s *crowdSpool, span time.Duration, prefix string, answer func(d *postrider.Delivery) (postrider.Outcome, time.Duration)) int {
 	q := New(Options{
-		Spool: s, Router: func() postrider.Router { return straight{} },
+		Spool: s, Router: func() postrider.Router { return straight{} }, LimitsOf: func(d postrider.Dest) postrider.Limits { return s.limits[d] },
 		Transports: map[postrider.Via]postrider.Transport{
 			postrider.ViaMX: transport(func(ctx context.Context, d *postrider.Delivery) []postrider.Outcome {
 				o, took := answer(d)
@@ -212,6 +213,9 @@ func TestRestKeepsItsRate(t *testing.T) {
 				{dest: "slow", next: time.Now().Add(-time.Hour), left: 1000},
 			}
 		}, minute},
+		{"100,000 at one with a rate", func() []*crowdDest {
+			return []*crowdDest{{dest: "rated", next: time.Now().Add(-time.Hour), left: 100_000}}
+		}, minute},
 		{"thousands of black holes", func() (all []*crowdDest) {
 			for i := range holes {
 				all = append(all, &crowdDest{dest: postrider.Dest(fmt.Sprintf("hole%d", i)), next: time.Now().Add(5 * time.Second), left: 50})
@@ -224,6 +228,7 @@ func TestRestKeepsItsRate(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { alone = crowd(t, newCrowd(healthy(30)...), tc.runs, "good", answer) })
 			synctest.Test(t, func(t *testing.T) {
 				s := newCrowd(append(tc.more(), healthy(30)...)...)
+				s.limits = map[postrider.Dest]postrider.Limits{"rated": {Rate: postrider.Rate{Messages: 100, Per: time.Minute}}}
 				beside = crowd(t, s, tc.runs, "good", answer)
 				if s.backs > 2*len(s.dests)+200 {
 					t.Errorf("%d leases came back", s.backs)

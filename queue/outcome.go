@@ -122,7 +122,7 @@ func speaksOf(outcomes []postrider.Outcome) finding {
 	var f finding
 	for i := range outcomes {
 		o := &outcomes[i]
-		f.crowded = f.crowded || o.Untried
+		f.crowded, f.rest = f.crowded || o.Untried, max(f.rest, o.Rest)
 		if o.Result == postrider.ResultDeferred && !f.less {
 			f.less = o.Reply.Code == 421 || o.Remote == "" && o.Reply.Status == silent
 			f.reason = o.Reply.Text

@@ -10,37 +10,6 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
-// A pace is halved, comes back by one a message to half of what was too much, and by
-// one a round from there; at the top the reason is over.
-func TestPace(t *testing.T) {
-	p := startPace(20)
-	if p.limit != paceStart {
-		t.Errorf("begins with %d", p.limit)
-	}
-	for i := range 15 {
-		if p.faster(20); p.limit != paceStart+i+1 {
-			t.Errorf("after message %d: %d", i+1, p.limit)
-		}
-	}
-	for _, step := range []struct{ others, want int }{{19, 10}, {9, 5}, {1, 1}, {0, 1}} {
-		if p.slower(step.others, "421", t0); p.limit != step.want {
-			t.Errorf("with %d others: %d, want %d", step.others, p.limit, step.want)
-		}
-	}
-	p.goal = 4
-	for i, want := range []int{2, 3, 4, 4, 4, 4, 5} {
-		if p.faster(20); p.limit != want || p.reason != "421" {
-			t.Errorf("message %d: %d %q, want %d", i+1, p.limit, p.reason, want)
-		}
-	}
-	for range 200 {
-		p.faster(20)
-	}
-	if p != (pace{limit: 20, goal: 4}) {
-		t.Errorf("at the top: %+v", p)
-	}
-}
-
 // A host that takes no more than three at a time has about that: 421 to the others
 // does not make it dead, everything is delivered, and it is told why it is slow.
 func TestHostTakesThree(t *testing.T) {

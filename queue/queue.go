@@ -35,12 +35,13 @@ type Options struct {
 	Transports map[postrider.Via]postrider.Transport
 	Plan       Plan
 	Limits     Limits
-	Hostname   string              // who reports
-	Postmaster smtp.Path           // From of reports; the null path: postmaster at Hostname
-	Now        func() time.Time    // the wall clock; nil: time.Now
-	Rand       *rand.Rand          // the seed of the jitter; nil: there is none
-	Drain      time.Duration       // how long attempts may go on after the end of Run's ctx; 0: they are cut short
-	Alarm      func(string, error) // what people must look at; nil: nobody is told
+	LimitsOf   func(postrider.Dest) postrider.Limits // what a destination gets at most, by the configuration; nil: as Limits says
+	Hostname   string                                // who reports
+	Postmaster smtp.Path                             // From of reports; the null path: postmaster at Hostname
+	Now        func() time.Time                      // the wall clock; nil: time.Now
+	Rand       *rand.Rand                            // the seed of the jitter; nil: there is none
+	Drain      time.Duration                         // how long attempts may go on after the end of Run's ctx; 0: they are cut short
+	Alarm      func(string, error)                   // what people must look at; nil: nobody is told
 }
 
 // A Queue delivers what lies in a spool. Create it with New.
@@ -120,7 +121,7 @@ func New(opt Options) *Queue {
 		active: make(map[uint64]Active),
 		clock:  newClock(opt.Now), jumped: make(chan struct{}, 1),
 	}
-	q.dests.local = min(l.Local, l.Workers)
+	q.dests.local, q.dests.limits, q.dests.born = min(l.Local, l.Workers), opt.LimitsOf, opt.Now()
 	if opt.Rand != nil {
 		q.seed = opt.Rand.Uint64()
 	}
@@ -129,9 +130,11 @@ func New(opt Options) *Queue {
 	return q
 }
 
-// Rekey tells the spool the destinations of the configuration as it is now. Run
-// does so first; call it again when the configuration has changed.
+// Rekey tells the spool the destinations of the configuration as it is now, and lets
+// all have their limits by it. Run does so first; call it again when the configuration
+// has changed, and then Probe, so that who waits for a limit that is no more does not.
 func (q *Queue) Rekey() {
+	q.dests.reload()
 	r := q.opt.Router()
 	q.opt.Spool.Rekey(func(to smtp.Path) postrider.Dest { return r.Route(to).Dest })
 }

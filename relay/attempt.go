@@ -172,10 +172,10 @@ func (a *attempt) host(ctx context.Context, targets []target) next {
 // A kept connection that has died meanwhile says nothing about the peer.
 func (a *attempt) address(ctx context.Context, t target) next {
 	s := t.site()
-	err := a.r.pool.enter(func() context.Context { return a.bounded(ctx) }, s)
+	err := a.r.pool.enter(func() context.Context { return a.bounded(ctx) }, s, a.d.Route.Limits)
 	switch {
 	case errors.Is(err, errCrowded):
-		a.crowded(t)
+		a.crowded(t, err)
 		return nextNothing
 	case err != nil:
 		return nextNothing
@@ -196,9 +196,14 @@ func (a *attempt) address(ctx context.Context, t target) next {
 	}
 }
 
-// crowded is the outcome where too many wait for a host already: nothing was tried.
-func (a *attempt) crowded(t target) {
+// crowded is the outcome where too many wait for a host already, or its rate is used
+// up: nothing was tried.
+func (a *attempt) crowded(t target, err error) {
 	o := deferred(3, 2, "as many deliveries to %s wait as may", t)
+	if c, ok := errors.AsType[crowd](err); ok {
+		o = deferred(3, 2, "%s gets no more in a time than it is to have", t)
+		o.Rest = c.rest
+	}
 	o.Scope, o.Untried = postrider.ScopeMessage, a.tries == 1
 	a.rest(o)
 }
@@ -212,7 +217,7 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	}
 	f.plain = a.plain != "" && a.plain == t.String()
 	for len(a.left) > 0 {
-		if l.conn.Spent() {
+		if a.r.pool.worn(l) {
 			return nextFresh
 		}
 		batch := a.batch(l)

@@ -36,7 +36,7 @@ func (a *attempt) lmtp() bool { return a.d.Route.Via == postrider.ViaLMTP }
 // key says which kept connections to a target would do.
 func (a *attempt) key(t target) key {
 	r := a.d.Route
-	k := key{site: t.site(), lmtp: a.lmtp(), tls: a.policy(t), implicit: r.Implicit}
+	k := key{site: t.site(), lmtp: a.lmtp(), tls: a.policy(t), implicit: r.Implicit, uses: r.Limits.Messages}
 	if k.tls == postrider.TLSVerify {
 		k.verified = t.host
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/internal/pace"
 	"github.com/postrider/postrider/smtpc"
 )
 
@@ -25,26 +27,27 @@ const (
 	downMax = time.Minute
 )
 
-// errCrowded: as many wait for the site as may.
+// errCrowded: as many wait for the site as may, or its rate lets nobody go now.
 var errCrowded = errors.New("relay: too many wait for the same host")
 
-// A gate counts who talks to a site, and knows how many it bears: half as many as
-// there were when it said 421 or fell silent, and with every message one more until
-// half of that is made good again, from there on one more for as many messages as
-// there are connections.
+// A gate counts who talks to a site, and knows by its pace how many it bears. By
+// asking for a connection each says how many there may be at most.
 type gate struct {
 	used    int
-	limit   int
-	goal    int // up to which each message counts
-	wins    int
-	reason  string // why the limit is lower than it may be
-	since   time.Time
-	waiters []chan struct{} // in order; closed when its turn has come
+	most    int // of who wanted most: what pace may come to
+	pace    pace.Pace
+	waiters []waiter // in order
 
 	fails int       // connections in a row that timed out before they were open
 	down  time.Time // until when nobody tries; zero: it is not down
 	probe bool      // somebody finds out
 	cause error     // of the last of them
+}
+
+// A waiter is an attempt whose turn has not come: it is closed then.
+type waiter struct {
+	turn chan struct{}
+	most int
 }
 
 // idle reports whether nothing of the gate is worth knowing.
@@ -65,37 +68,55 @@ func (p *pool) gate(s site) *gate {
 			}
 			p.sweep = max(gatesMax, 2*len(p.gates))
 		}
-		g = &gate{limit: p.o.ConnMax, goal: p.o.ConnMax}
+		g = &gate{}
 		p.gates[s] = g
 	}
 	return g
 }
 
-// enter waits until another connection to s is allowed. Who has entered leaves.
-func (p *pool) enter(ctx func() context.Context, s site) error {
+// want lets the gate come to so many.
+func (g *gate) want(most int) {
+	switch {
+	case g.most == 0:
+		g.most, g.pace = most, pace.Start(most, most)
+	case most > g.most:
+		g.most = most
+		g.pace.Change(most)
+	}
+}
+
+// enter waits until another connection to s is allowed by the limits of who asks. Who
+// has entered leaves. Nobody waits for a rate: that is errCrowded.
+func (p *pool) enter(ctx func() context.Context, s site, l postrider.Limits) error {
 	p.mu.Lock()
 	g := p.gate(s)
-	if g.used < g.limit && len(g.waiters) == 0 {
-		g.used++
-		p.mu.Unlock()
-		return nil
-	}
+	most := cmp.Or(l.Connections, p.o.ConnMax)
+	g.want(most)
 	if len(g.waiters) >= waitersMax {
 		p.mu.Unlock()
 		return errCrowded
 	}
-	turn := make(chan struct{})
-	g.waiters = append(g.waiters, turn)
+	if rest := p.meter(s, l.Rate); rest > 0 {
+		p.mu.Unlock()
+		return crowd{rest}
+	}
+	if g.used < min(g.pace.Limit, most) && len(g.waiters) == 0 {
+		g.used++
+		p.mu.Unlock()
+		return nil
+	}
+	w := waiter{make(chan struct{}), most}
+	g.waiters = append(g.waiters, w)
 	p.mu.Unlock()
 	c := ctx()
 	select {
-	case <-turn:
+	case <-w.turn:
 		return nil
 	case <-c.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(g.waiters, turn); i >= 0 {
+	if i := slices.Index(g.waiters, w); i >= 0 {
 		g.waiters = slices.Delete(g.waiters, i, i+1)
 	} else { // its turn came at that moment
 		g.used--
@@ -106,9 +127,9 @@ func (p *pool) enter(ctx func() context.Context, s site) error {
 
 // next lets those who wait enter.
 func (g *gate) next() {
-	for len(g.waiters) > 0 && g.used < g.limit {
+	for len(g.waiters) > 0 && g.used < min(g.pace.Limit, g.waiters[0].most) {
 		g.used++
-		close(g.waiters[0])
+		close(g.waiters[0].turn)
 		g.waiters = g.waiters[1:]
 	}
 }
@@ -120,7 +141,7 @@ func (p *pool) leave(s site) {
 	g := p.gates[s]
 	g.used--
 	g.next()
-	if g.idle() && g.reason == "" && g.fails == 0 {
+	if g.idle() && g.pace.Reason == "" && g.fails == 0 {
 		delete(p.gates, s)
 	}
 }
@@ -130,9 +151,7 @@ func (p *pool) slower(s site, reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.gate(s)
-	g.limit = max(1, min(g.limit, g.used)/2)
-	g.goal, g.wins = g.limit, 0
-	g.reason, g.since = reason, p.o.Now()
+	g.pace.Slower(g.used, reason, p.o.Now())
 }
 
 // heard weighs what a transaction has told of a site.
@@ -169,15 +188,11 @@ func (p *pool) faster(s site) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.gate(s)
-	if g.limit < p.o.ConnMax {
-		if g.wins++; g.limit < g.goal || g.wins >= g.limit {
-			g.limit, g.wins = g.limit+1, 0
-			g.next()
-		}
+	if g.fails > 0 {
+		return // it answers no new connection, and what kept ones take says nothing of that
 	}
-	if g.limit >= p.o.ConnMax && g.fails == 0 {
-		g.reason, g.since = "", time.Time{}
-	}
+	g.pace.Faster(g.most)
+	g.next()
 }
 
 // knock asks whether to dial a site; if not, cause is why it was found dead. Who
@@ -219,7 +234,7 @@ func (p *pool) silent(s site, err error) {
 	g.fails++
 	g.down = now.Add(min(downMin<<min(g.fails-1, 8), downMax))
 	g.cause = err
-	g.reason, g.since = "no connection: "+cause(err), p.o.Now()
+	g.pace.Reason, g.pace.Since = "no connection: "+cause(err), p.o.Now()
 }
 
 // unknown ends a knock of which nothing came, as we have cut it short.
@@ -227,40 +242,4 @@ func (p *pool) unknown(s site) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gate(s).probe = false
-}
-
-// Forget lets sites be tried at once that did not answer. It is for an
-// operator who knows better.
-func (r *Relay) Forget() {
-	r.pool.mu.Lock()
-	defer r.pool.mu.Unlock()
-	for _, g := range r.pool.gates {
-		g.down = time.Time{}
-	}
-}
-
-// A Site is a host that has less of us than it could have, and why.
-type Site struct {
-	Addr   string // address and port, or the path of a socket
-	Limit  int    // connections at a time
-	Used   int
-	Down   bool   // it does not answer
-	Reason string // what it said, or what broke
-	Since  time.Time
-}
-
-// Slowed returns the sites that are at less than their full pace, in the order of
-// their addresses.
-func (r *Relay) Slowed() []Site {
-	r.pool.mu.Lock()
-	defer r.pool.mu.Unlock()
-	var all []Site
-	for s, g := range r.pool.gates {
-		if g.reason != "" {
-			_, addr := s.dial()
-			all = append(all, Site{Addr: addr, Limit: g.limit, Used: g.used, Down: g.fails > 0, Reason: g.reason, Since: g.since})
-		}
-	}
-	slices.SortFunc(all, func(a, b Site) int { return cmp.Compare(a.Addr, b.Addr) })
-	return all
 }

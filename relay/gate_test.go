@@ -23,12 +23,12 @@ func TestGatePace(t *testing.T) {
 	defer p.close(t.Context())
 	enter := func(n int) {
 		for range n {
-			if err := p.enter(t.Context, siteA); err != nil {
+			if err := p.enter(t.Context, siteA, postrider.Limits{}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	limit := func() int { return p.gates[siteA].limit }
+	limit := func() int { return p.gates[siteA].pace.Limit }
 	enter(20)
 	for i, want := range []int{10, 5, 2, 1, 1} {
 		if p.slower(siteA, "421 too many"); limit() != want {
@@ -46,8 +46,8 @@ func TestGatePace(t *testing.T) {
 	for range 200 {
 		p.faster(siteA)
 	}
-	if g := p.gates[siteA]; limit() != 20 || g.reason != "" {
-		t.Errorf("at last: %d, %q", limit(), g.reason)
+	if g := p.gates[siteA]; limit() != 20 || g.pace.Reason != "" {
+		t.Errorf("at last: %d, %q", limit(), g.pace.Reason)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestGatePace(t *testing.T) {
 func TestGateWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(Options{ConnMax: 1}.orDefaults())
-		if err := p.enter(t.Context, siteA); err != nil {
+		if err := p.enter(t.Context, siteA, postrider.Limits{}); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
@@ -70,7 +70,7 @@ func TestGateWaits(t *testing.T) {
 				if i%2 == 1 {
 					ctx = soon
 				}
-				if p.enter(func() context.Context { return ctx }, siteA) == nil {
+				if p.enter(func() context.Context { return ctx }, siteA, postrider.Limits{}) == nil {
 					mu.Lock()
 					came = append(came, i)
 					mu.Unlock()
@@ -79,7 +79,7 @@ func TestGateWaits(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		if err := p.enter(t.Context, siteA); !errors.Is(err, errCrowded) {
+		if err := p.enter(t.Context, siteA, postrider.Limits{}); !errors.Is(err, errCrowded) {
 			t.Errorf("one too many: %v", err)
 		}
 		time.Sleep(2 * time.Second)
@@ -145,7 +145,7 @@ func TestBlackHoleIsCalledOnce(t *testing.T) {
 		if got := time.Since(start); got != 20*time.Second+downMin {
 			t.Errorf("30 more ended after %v", got)
 		}
-		if s := r.Slowed(); len(s) != 1 || !s[0].Down || s[0].Addr != "192.0.2.1:25" || !strings.Contains(s[0].Reason, "timed out") {
+		if s := r.Slowed(); len(s) != 1 || s[0].Probe.IsZero() || s[0].Addr != "192.0.2.1:25" || !strings.Contains(s[0].Reason, "timed out") {
 			t.Errorf("%+v", s)
 		}
 		w.hung[mx1] = false

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/internal/pace"
 	"github.com/postrider/postrider/smtpc"
 )
 
@@ -23,6 +25,7 @@ type key struct {
 	password string
 	auth     string // how it was said
 	cert     string // that was shown
+	uses     int    // how many transactions it may have; 0: as Options says
 }
 
 // A site is where a connection leads: an address and port, or a Unix socket.
@@ -51,6 +54,9 @@ type link struct {
 	idle     time.Time // since when it lies in the pool
 }
 
+// worn reports whether a connection is to take no further transaction.
+func (p *pool) worn(l *link) bool { return l.uses >= cmp.Or(l.key.uses, p.o.UseMax) || l.conn.Spent() }
+
 // A pool keeps idle connections for a while, and counts the ones in use for
 // each site.
 type pool struct {
@@ -67,6 +73,9 @@ type pool struct {
 	rcpts  map[site]capacity
 	gates  map[site]*gate
 	sweep  int // size of gates at which to look for what may go
+	flows  map[flow]*pace.Bucket
+	flowed int       // size of flows at which to look for what may go
+	born   time.Time // since when we know what went where
 	closed bool
 }
 
@@ -77,7 +86,11 @@ func newPool(o Options) *pool {
 		wake:  make(chan struct{}, 1),
 		gates: make(map[site]*gate),
 		rcpts: make(map[site]capacity),
+		flows: make(map[flow]*pace.Bucket),
+		born:  time.Now(),
 		sweep: gatesMax,
+
+		flowed: gatesMax,
 	}
 	p.quits, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.reap)
@@ -112,7 +125,7 @@ func (p *pool) keep(l *link) bool {
 	switch {
 	case p.closed:
 		return false
-	case l.uses >= p.o.UseMax || p.o.IdleMax < 0 || l.conn.Spent():
+	case p.worn(l) || p.o.IdleMax < 0:
 		p.quit(l)
 		return true
 	}

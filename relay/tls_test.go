@@ -299,7 +299,7 @@ func TestKey(t *testing.T) {
 		{Via: postrider.ViaSMTP}, {Via: postrider.ViaLMTP}, {Via: postrider.ViaSMTP, Implicit: true}, {Via: postrider.ViaSMTP, TLS: postrider.TLSNone},
 		{Via: postrider.ViaSMTP, Username: "u", Password: "p"}, {Via: postrider.ViaSMTP, Username: "u", Password: "q"}, {Via: postrider.ViaSMTP, Username: "v", Password: "p"},
 		{Via: postrider.ViaSMTP, Username: "u", Password: "p", Auth: "scram"}, {Via: postrider.ViaSMTP, Auth: "external", Certificate: "c"},
-		{Via: postrider.ViaSMTP, Auth: "external", Certificate: "d"},
+		{Via: postrider.ViaSMTP, Auth: "external", Certificate: "d"}, {Via: postrider.ViaSMTP, Limits: postrider.Limits{Messages: 5}},
 	} {
 		if seen[of(r)] {
 			t.Errorf("%+v shares a connection with another", r)

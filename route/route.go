@@ -41,6 +41,7 @@ type Router struct {
 	wild       []int              // rules for more than one domain, in their order
 	patterns   []pattern
 	rules      []Rule
+	hosts      map[postrider.Dest]postrider.Limits // of destinations that are one host
 
 	files    Files
 	account  func(smtp.Path) bool
@@ -108,6 +109,7 @@ func New(t Table) (*Router, error) {
 	if faults := t.Check(); len(faults) > 0 {
 		return nil, fmt.Errorf("route: %s", faults[0].Reason)
 	}
+	r.shareLimits()
 	return r, r.openAliases()
 }
 

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/postrider/postrider/admin"
-	"github.com/postrider/postrider/node"
 )
 
 // verb is what the commands that steer the queue have in common.
@@ -215,115 +212,6 @@ func became(t admin.Touched, r admin.TouchedRcpt) string {
 		said = "would be " + said
 	}
 	return said
-}
-
-type queueStatCmd struct {
-	Filters filters `embed:""`
-}
-
-// Run counts what waits, by destination and state.
-func (c queueStatCmd) Run(a *app) error {
-	f, err := c.Filters.filter()
-	if err != nil {
-		return err
-	}
-	stats, err := a.stats(f)
-	if err != nil {
-		return fmt.Errorf("read the queue: %w", err)
-	}
-	if a.cli.JSON {
-		for _, d := range stats {
-			if err := a.printJSON(d); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(stats) == 0 {
-		a.printf("Nobody waits for mail.\n")
-		return nil
-	}
-	out := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprint(out, "DESTINATION\tQUEUED\tACTIVE\tDEFERRED\tHELD\tOLDEST\tLAST REPLY\n")
-	sum := admin.DestStat{Dest: "in all", Oldest: stats[0].Oldest}
-	for _, d := range stats {
-		statLine(out, d)
-		for _, r := range d.Reasons[min(len(d.Reasons), 1):] {
-			fmt.Fprintf(out, "\t\t\t\t\t\t%d x %s\n", r.Recipients, r.Reply)
-		}
-		if d.Pace != nil {
-			fmt.Fprintf(out, "\t\t\t\t\t\t%s\n", paceOf(d.Pace))
-		}
-		sum.Queued, sum.Active, sum.Deferred, sum.Held = sum.Queued+d.Queued, sum.Active+d.Active, sum.Deferred+d.Deferred, sum.Held+d.Held
-		if d.Oldest.Before(sum.Oldest) {
-			sum.Oldest = d.Oldest
-		}
-	}
-	if len(stats) > 1 {
-		statLine(out, sum)
-	}
-	return out.Flush()
-}
-
-// paceOf says why a destination has fewer attempts at a time than it may have.
-func paceOf(p *admin.Pace) string {
-	said := fmt.Sprintf("%d at a time", p.Limit)
-	if !p.Probe.IsZero() {
-		said = "tried again at " + p.Probe.Local().Format(time.TimeOnly)
-	}
-	return said + " since " + p.Since.Local().Format(time.TimeOnly) + ": " + strings.Map(visible, p.Reason)
-}
-
-func statLine(out *tabwriter.Writer, d admin.DestStat) {
-	reason := ""
-	if len(d.Reasons) > 0 {
-		reason = fmt.Sprintf("%d x %s", d.Reasons[0].Recipients, d.Reasons[0].Reply)
-	}
-	fmt.Fprintf(out, "%s%s\t%d\t%d\t%d\t%d\t%s\t%s\n", strings.Map(visible, string(d.Dest)), domainsOf(d), d.Queued, d.Active, d.Deferred, d.Held,
-		d.Oldest.Local().Format(time.DateTime), reason)
-}
-
-// domainsOf says which domains wait for a destination that does not name its own.
-func domainsOf(d admin.DestStat) string {
-	names := make([]string, 0, len(d.Domains)+1)
-	for _, s := range d.Domains {
-		names = append(names, strings.Map(visible, s.Domain))
-	}
-	if d.MoreDomains > 0 {
-		names = append(names, fmt.Sprintf("and %d more", d.MoreDomains))
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return " (" + strings.Join(names, ", ") + ")"
-}
-
-// stats asks the server, or reads the spool itself when no server runs.
-func (a *app) stats(f admin.Filter) ([]admin.DestStat, error) {
-	cfg, err := a.loadConfig(false)
-	if err != nil {
-		return nil, err
-	}
-	if client, up := controlClient(a.ctx, cfg.Config); up {
-		var all []admin.DestStat
-		for d, err := range client.Stat(a.ctx, f) {
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, d)
-		}
-		return all, nil
-	}
-	t, now := admin.NewTally(), time.Now()
-	var failed []error
-	for m, err := range node.ReadQueue(a.ctx, cfg.Config, node.System(cfg.Config).FS) {
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		t.Add(m, f, now)
-	}
-	return t.Stats(), errors.Join(failed...)
 }
 
 // plural is a number of things in words.
