@@ -225,7 +225,7 @@ func (r *recovery) leave(g *segment) error {
 	s := r.s
 	s.segments = s.segments[:len(s.segments)-1]
 	s.unslot(g)
-	s.remover.left = append(s.remover.left, g.n)
+	s.remover.left = append(s.remover.left, leaving{n: g.n})
 	return g.f.Close()
 }
 

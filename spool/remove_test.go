@@ -117,3 +117,49 @@ func (w *removalWatch) hook(op vfs.Op) error {
 	w.failed++
 	return syscall.EIO
 }
+
+// A segment gives its space back in pieces when its name is gone for sure, and all
+// at once while somebody reads it.
+func TestSegmentIsFreedInPieces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		var mu sync.Mutex
+		last, cuts := vfs.OpKind(0), 0
+		b.fs.SetHook(func(op vfs.Op) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op.Kind == vfs.OpTruncate && strings.HasSuffix(op.Name, ".seg") {
+				if cuts++; last != vfs.OpSyncDir && last != vfs.OpTruncate {
+					t.Errorf("a piece of %s goes after %v", op.Name, last)
+				}
+			}
+			if op.Kind == vfs.OpRemove || op.Kind == vfs.OpTruncate || op.Kind == vfs.OpSyncDir {
+				last = op.Kind
+			}
+			return nil
+		})
+		b.fill(1)
+		mu.Lock()
+		if cuts < freeSteps-1 {
+			t.Errorf("%d cuts, want %d", cuts, freeSteps-1)
+		}
+		cuts = 0
+		mu.Unlock()
+		b.s.mu.Lock()
+		g := b.s.segments[0]
+		g.hold()
+		b.s.mu.Unlock()
+		b.fill(g.n)
+		mu.Lock()
+		if cuts != 0 {
+			t.Errorf("%d pieces of a segment that is read", cuts)
+		}
+		mu.Unlock()
+		if _, err := g.f.ReadAt(make([]byte, segmentHeaderLen), 0); err != nil {
+			t.Errorf("read a segment that is gone: %v", err)
+		}
+		b.s.dropSegments([]*segment{g})
+		b.fs.SetHook(nil)
+		b.s.Close(context.Background())
+	})
+}
