@@ -198,7 +198,9 @@ func (d *dest) letOthers(f finding, now time.Time, jitter float64) {
 	}
 	d.bucket.Back(d.rate.Every())
 	if f.rest > 0 {
-		d.rest = now.Add(f.rest)
+		if at := now.Add(f.rest); at.Before(d.rest) || !d.rest.After(now) {
+			d.rest = at
+		}
 		return
 	}
 	if d.rests++; !d.rest.After(now) {

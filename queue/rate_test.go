@@ -146,19 +146,35 @@ func TestRateAndTheClock(t *testing.T) {
 // What the relay did not attempt is not counted, and comes when it was told to.
 func TestRateOfAHost(t *testing.T) {
 	run(t, Limits{}, func(b *bench) {
-		b.limit("mx:x.example", rateOf(1, time.Second))
-		b.until(time.Minute)
+		b.limit("mx:x.example", rateOf(1, 10*time.Minute))
+		b.until(11 * time.Minute)
 		b.answer = func(to smtp.Path) postrider.Outcome {
-			if time.Since(b.start) < 5*time.Minute {
-				return postrider.Outcome{Untried: true, Scope: postrider.ScopeMessage, Rest: 5*time.Minute - time.Since(b.start)}
+			if time.Since(b.start) < 12*time.Minute {
+				return postrider.Outcome{Untried: true, Scope: postrider.ScopeMessage, Rest: 90 * time.Second}
 			}
 			return ok
 		}
 		b.send("ann@x.example")
-		b.until(10 * time.Minute)
-		b.want("1m0s x.example ann", "5m0s x.example ann")
+		b.until(30 * time.Minute)
+		b.want("11m0s x.example ann", "12m30s x.example ann")
 		b.empty()
 	})
+}
+
+// Of several turns that a destination was given at a host it takes the first.
+func TestFirstTurn(t *testing.T) {
+	d := newDests(20, 200, Plan{}.withDefaults())
+	for range 3 {
+		d.take("d", false, t0)
+	}
+	for i, step := range []struct {
+		rest time.Duration
+		want string
+	}{{20 * time.Second, "20"}, {10 * time.Second, "10"}, {30 * time.Second, "-"}} {
+		if ps := d.release("d", false, finding{crowded: true, rest: step.rest}, t0, 0); pausesText(ps) != step.want {
+			t.Errorf("turn %d: %s, want %s", i, pausesText(ps), step.want)
+		}
+	}
 }
 
 // A route says how many attempts there are at a time, more than by default or fewer,

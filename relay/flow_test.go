@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -95,6 +96,9 @@ func TestRateChanges(t *testing.T) {
 		if o := try(hourly); o.Result != postrider.ResultDelivered {
 			t.Errorf("an hour later: %+v", o)
 		}
+		for range 3 {
+			try(hourly)
+		}
 		r.Forget()
 		if o := try(hourly); !o.Untried || o.Rest.Round(time.Minute) != time.Hour {
 			t.Errorf("then: %+v", o)
@@ -109,7 +113,7 @@ func TestFlowsForgotten(t *testing.T) {
 	defer p.close(t.Context())
 	for i := range 3 * gatesMax {
 		p.mu.Lock()
-		p.meter(siteA, postrider.Rate{Messages: i + 1, Per: time.Nanosecond})
+		p.meter(siteA, postrider.Rate{Messages: 1, Per: time.Duration(i + 1)})
 		p.mu.Unlock()
 	}
 	if n := len(p.flows); n > gatesMax+1 {
@@ -117,35 +121,78 @@ func TestFlowsForgotten(t *testing.T) {
 	}
 }
 
-// A route says how many connections a host has of it at most, and mail that goes there
-// by another route does not make it more.
+// A route says how many connections a host has at most.
 func TestRouteConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, p := shared()
 		p.replies = map[string]string{"MAIL": "<silence>"}
 		r := w.relay(Options{})
 		var wg sync.WaitGroup
-		go3 := postrider.Limits{Connections: 3}
 		for range 8 {
-			wg.Go(func() { r.Deliver(t.Context(), limited(t, "u@a.example", go3)) })
+			wg.Go(func() { r.Deliver(t.Context(), limited(t, "u@a.example", postrider.Limits{Connections: 3})) })
 			synctest.Wait()
 		}
 		if g := r.pool.gates[siteA]; g.used != 3 || len(g.waiters) != 5 || p.dials != 3 {
 			t.Errorf("%d used, %d wait, %d dials", g.used, len(g.waiters), p.dials)
 		}
 		wg.Wait()
-		for range 5 {
-			wg.Go(func() { r.Deliver(t.Context(), limited(t, "u@b.example", postrider.Limits{})) })
-		}
-		synctest.Wait()
-		wg.Go(func() { r.Deliver(t.Context(), limited(t, "u@a.example", go3)) })
-		synctest.Wait()
-		if g := r.pool.gates[siteA]; len(g.waiters) == 0 || g.used > g.most {
-			t.Errorf("beside others: %+v", g)
-		}
-		wg.Wait()
 		w.done(t, r)
 	})
+}
+
+// Who wants few connections waits until there are few, whoever has them; who wants
+// more stands behind him.
+func TestLimitsAtOneGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(Options{}.orDefaults())
+		defer p.close(t.Context())
+		for range 5 {
+			if err := p.enter(t.Context, siteA, postrider.Limits{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var wg sync.WaitGroup
+		for _, l := range []postrider.Limits{{Connections: 3}, {}} {
+			wg.Go(func() {
+				if err := p.enter(t.Context, siteA, l); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		g := p.gates[siteA]
+		for i, want := range []int{2, 2, 2, 0} {
+			if len(g.waiters) != want {
+				t.Errorf("after %d have left %d wait, want %d", i, len(g.waiters), want)
+			}
+			p.leave(siteA)
+			synctest.Wait()
+		}
+		wg.Wait()
+	})
+}
+
+// What a kept connection takes does not raise the limit of a host that answers no new
+// one, and the reason stays.
+func TestKeptSaysNothingOfNew(t *testing.T) {
+	p := newPool(Options{}.orDefaults())
+	defer p.close(t.Context())
+	p.enter(t.Context, siteA, postrider.Limits{})
+	p.slower(siteA, "421")
+	p.silent(siteA, context.DeadlineExceeded)
+	for range 1000 {
+		p.faster(siteA)
+	}
+	if g := p.gates[siteA]; g.pace.Limit != 1 || !strings.HasPrefix(g.pace.Reason, "no connection") {
+		t.Errorf("%+v", g)
+	}
+	p.reached(siteA)
+	for range 1000 {
+		p.faster(siteA)
+	}
+	if g := p.gates[siteA]; g.pace.Limit != 20 || g.pace.Reason != "" {
+		t.Errorf("when it answers: %+v", g)
+	}
 }
 
 // TestRouteMessages: a connection has as many messages as the route says.

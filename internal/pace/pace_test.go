@@ -117,6 +117,24 @@ func TestBucketHoldsItsRate(t *testing.T) {
 	}
 }
 
+// Nothing is saved up: after an hour of which nobody made use there go one, and what
+// slack makes up.
+func TestBucketSavesNothing(t *testing.T) {
+	for every, want := range map[time.Duration]int{time.Minute: 1, 600 * time.Millisecond: 1, 10 * time.Millisecond: 11} {
+		b, n := NewBucket(every, t0), 0
+		for b.Take(every, t0.Add(time.Hour)) {
+			n++
+		}
+		if n != want {
+			t.Errorf("%v: %d at once, want %d", every, n, want)
+		}
+		b.Back(every)
+		if !b.Take(every, t0.Add(time.Hour)) || b.Take(every, t0.Add(time.Hour)) {
+			t.Errorf("%v: what was taken back is not one", every)
+		}
+	}
+}
+
 // Who comes at any time goes at once, or within the time apart, whatever was before.
 func TestBucketAlways(t *testing.T) {
 	for seed := range uint64(300) {
