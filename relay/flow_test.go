@@ -96,12 +96,18 @@ func TestRateChanges(t *testing.T) {
 		if o := try(hourly); o.Result != postrider.ResultDelivered {
 			t.Errorf("an hour later: %+v", o)
 		}
-		for range 3 {
-			try(hourly)
-		}
-		r.Forget()
 		if o := try(hourly); !o.Untried || o.Rest.Round(time.Minute) != time.Hour {
 			t.Errorf("then: %+v", o)
+		}
+		by := postrider.Limits{Rate: postrider.Rate{Messages: 1, Per: time.Minute}}
+		for i := range 4 {
+			if o := try(by); o.Untried != (i > 0) || o.Rest.Round(time.Second) != time.Duration(i)*time.Minute {
+				t.Errorf("in line %d: %+v", i, o)
+			}
+		}
+		r.Forget()
+		if o := try(by); o.Rest.Round(time.Second) != time.Minute {
+			t.Errorf("when the line was sent away: %+v", o)
 		}
 		w.done(t, r)
 	})
@@ -132,10 +138,15 @@ func TestRouteConnections(t *testing.T) {
 			wg.Go(func() { r.Deliver(t.Context(), limited(t, "u@a.example", postrider.Limits{Connections: 3})) })
 			synctest.Wait()
 		}
-		if g := r.pool.gates[siteA]; g.used != 3 || len(g.waiters) != 5 || p.dials != 3 {
-			t.Errorf("%d used, %d wait, %d dials", g.used, len(g.waiters), p.dials)
+		r.pool.mu.Lock()
+		if g := r.pool.gates[siteA]; g.used != 3 || len(g.waiters) != 5 {
+			t.Errorf("%d used, %d wait", g.used, len(g.waiters))
 		}
+		r.pool.mu.Unlock()
 		wg.Wait()
+		if p.dials != 8 { // each falls silent
+			t.Errorf("%d dials", p.dials)
+		}
 		w.done(t, r)
 	})
 }
