@@ -39,7 +39,7 @@ const (
 // Run writes what a feed yields, and what is refused, until the feed or ctx ends;
 // the feed must end with ctx. To ask for the next batch acknowledges the one
 // before, which is synced by then: a power cut loses no event that the feed will
-// not tell again. A batch holds all events of an LSN, or none.
+// not tell again. A batch holds all events of an LSN, or none, and is the feed's own.
 //
 // A disk that does not take the events is tried again, and the feed waits.
 //
@@ -365,7 +365,8 @@ func (j *Journal) remember(todo []numbered) {
 	defer j.mu.Unlock()
 	for _, n := range todo {
 		if len(j.tail) < tailMax {
-			j.tail = append(j.tail, n)
+			ev := *n.ev // whose place is the feed's
+			j.tail = append(j.tail, numbered{n.seq, &ev})
 		}
 	}
 }

@@ -75,10 +75,13 @@ func startStill(t *testing.T, disk vfs.FS, load func() (*config.Config, error)) 
 	return s
 }
 
-func (s *still) take(to string) {
+func (s *still) take(to ...string) {
 	s.t.Helper()
-	r, _ := s.submit(s.t.Context(), admin.Letter{From: mailbox(s.t, "bob@our.example"), To: []smtp.Path{mailbox(s.t, to)},
-		Content: strings.NewReader("Subject: x\r\n\r\nx\r\n")})
+	l := admin.Letter{From: mailbox(s.t, "bob@our.example"), Content: strings.NewReader("Subject: x\r\n\r\nx\r\n")}
+	for _, addr := range to {
+		l.To = append(l.To, mailbox(s.t, addr))
+	}
+	r, _ := s.submit(s.t.Context(), l)
 	if !r.Positive() {
 		s.t.Errorf("%s: %v", to, r)
 	}
@@ -174,9 +177,13 @@ func TestFeedIsReadAgain(t *testing.T) {
 		disk := vfs.NewMem()
 		s := startStill(t, disk, nil)
 		const each = 3
+		to := []string{"eve@far.example"}
+		for i := range 50 { // so many that the feed does not have it in memory
+			to = append(to, fmt.Sprintf("somebody.else.%d@far.example", i))
+		}
 		send := func() {
 			for range each {
-				s.take("eve@far.example")
+				s.take(to...)
 				time.Sleep(time.Second)
 			}
 		}

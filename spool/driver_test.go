@@ -176,6 +176,10 @@ func (d *driver) open(good bool) bool {
 	s.mu.Lock()
 	s.reader(feedReaderName) // who reads the feed does so from the start
 	s.mu.Unlock()
+	if d.opened%3 > 0 { // and what it reads may be in memory, in part, for another reader's sake
+		s.recent.most = 2 << (d.opened % 5)
+		s.recent.join(&follower{s: s})
+	}
 	s.Rekey(destOf)
 	return d.err == nil && !d.fs.Dead()
 }

@@ -55,7 +55,8 @@ const feedBatch = 4096
 // Batches is Feed for a reader that makes durable what it reads: it yields what
 // there is at once, about 4096 events at most, and waits only for the first. To
 // ask for the next batch acknowledges the one before, so that one sync of the
-// reader serves all of a batch. A batch holds all events of an LSN, or none.
+// reader serves all of a batch. A batch holds all events of an LSN, or none, and is
+// good until the next one is asked for.
 func (s *Spool) Batches(ctx context.Context, name string) iter.Seq2[[]postrider.Event, error] {
 	return s.feed(ctx, name, feedBatch)
 }
@@ -74,7 +75,9 @@ func (s *Spool) feed(ctx context.Context, name string, most int) iter.Seq2[[]pos
 			yield(nil, fmt.Errorf("spool: the feed has a reader %q already", name))
 			return
 		}
+		s.recent.join(f)
 		defer func() {
+			s.recent.leave(f)
 			f.close()
 			s.mu.Lock()
 			r.busy = false
@@ -89,6 +92,7 @@ func (s *Spool) feed(ctx context.Context, name string, most int) iter.Seq2[[]pos
 			r.lsn = max(r.lsn, f.read)
 			s.mu.Unlock()
 			if err == nil && changed != nil && len(batch) == 0 {
+				f.rest()
 				select {
 				case <-ctx.Done():
 					err = ctx.Err()
@@ -109,7 +113,8 @@ func (s *Spool) feed(ctx context.Context, name string, most int) iter.Seq2[[]pos
 // A follower walks along the log as it grows.
 type follower struct {
 	s       *Spool
-	read    uint64 // LSN up to which the log was read
+	read    uint64 // LSN up to which the log was read; guarded by recent.mu while it has joined
+	events  []postrider.Event
 	seg     *segment
 	sc      *scanner // nil: no segment is open
 	scanner scanner
@@ -121,10 +126,19 @@ type follower struct {
 // batch returns the events of the next records: at least most, unless the log
 // ends before. Then changed is closed when there may be more.
 func (f *follower) batch(most int) (batch []postrider.Event, changed <-chan struct{}, err error) {
+	batch = f.events[:0]
+	defer func() { f.events = batch }()
 	for len(batch) < most {
 		if f.sc == nil {
+			more := false
+			if batch, more = f.s.recent.recall(f, batch, most); more {
+				continue
+			}
 			if changed, err = f.open(); changed != nil || err != nil {
 				return batch, changed, err
+			}
+			if f.sc == nil {
+				continue
 			}
 		}
 		rec, err := f.sc.next()
@@ -133,16 +147,32 @@ func (f *follower) batch(most int) (batch []postrider.Event, changed <-chan stru
 		}
 		if err == io.EOF || rec.lsn > f.max {
 			f.close()
-			f.read = max(f.read, f.max) // what is missing is missing for good
+			f.went(max(f.read, f.max)) // what is missing is missing for good
 			continue
 		}
 		f.off, f.lsn = f.sc.off, f.sc.lsn
 		if rec.lsn > f.read {
-			f.read = rec.lsn
-			batch = append(batch, events(&rec)...)
+			f.went(rec.lsn)
+			batch = appendEvents(batch, &rec)
 		}
 	}
 	return batch, nil, nil
+}
+
+// went says up to where the log was read.
+func (f *follower) went(read uint64) {
+	f.s.recent.mu.Lock()
+	defer f.s.recent.mu.Unlock()
+	f.read = read
+}
+
+// rest gives the memory back that a reader needs who has much to read.
+func (f *follower) rest() {
+	if cap(f.events) > recentIdle {
+		f.events = nil
+	}
+	f.scanner.buf = nil
+	f.s.recent.rest()
 }
 
 // close lets go of the segment.
@@ -153,9 +183,9 @@ func (f *follower) close() {
 	}
 }
 
-// open opens the segment with the next records that are durable and not read. If
-// there are none, changed is closed when there may be; a read-only spool gets no
-// more.
+// open opens the segment with the next records that are durable and not read, unless
+// they are still in memory. If there are none, changed is closed when there may be; a
+// read-only spool gets no more.
 func (f *follower) open() (changed <-chan struct{}, err error) {
 	s := f.s
 	s.mu.Lock()
@@ -167,6 +197,9 @@ func (f *follower) open() (changed <-chan struct{}, err error) {
 		limit := min(g.last, s.synced)
 		if limit < g.first || limit <= f.read {
 			continue
+		}
+		if s.recent.covers(f.read) {
+			return nil, nil
 		}
 		off, lsn := int64(segmentHeaderLen), g.first
 		if f.seg == g {
@@ -184,78 +217,85 @@ func (f *follower) open() (changed <-chan struct{}, err error) {
 	return s.watch(), nil
 }
 
-// events returns what a record tells.
-func events(rec *scanned) []postrider.Event {
+// appendEvents appends what a record tells.
+func appendEvents(evs []postrider.Event, rec *scanned) []postrider.Event {
+	place := func() *postrider.Event {
+		evs = append(evs, postrider.Event{})
+		return &evs[len(evs)-1]
+	}
 	switch rec.kind {
 	case kindAccept:
 		if a, err := decodeAccepted(rec.meta); err == nil {
-			m := a.msg
-			return []postrider.Event{{LSN: rec.lsn, Time: m.Arrived, Kind: postrider.EventAccepted, ID: m.ID, From: m.From, Priority: m.Priority,
-				Size: m.Size, Source: m.Source, HeaderID: m.HeaderID, Tos: a.named(), Given: a.given(), Has: a.has(), Arrived: m.Arrived}}
+			a.tell(rec.lsn, place)
 		}
 	case kindState:
 		if st, err := decodeState(rec.meta); err == nil {
-			return st.events(rec.lsn)
+			st.tell(rec.lsn, place)
 		}
 	case kindAmend:
 		if a, err := decodeAmendment(rec.meta); err == nil {
-			return a.events(rec.lsn)
+			a.tell(rec.lsn, place)
 		}
 	case kindDamaged:
 		if d, err := decodeDamage(rec.meta); err == nil {
-			return []postrider.Event{{LSN: rec.lsn, Time: fromNanos(d.at), Kind: postrider.EventDamaged,
-				Reply: smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3}, Text: d.what}}}
+			*place() = postrider.Event{LSN: rec.lsn, Time: fromNanos(d.at), Kind: postrider.EventDamaged,
+				Reply: smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 3}, Text: d.what}}
 		}
 	}
-	return nil
+	return evs
 }
 
-func (st *state) events(lsn uint64) []postrider.Event {
-	base := postrider.Event{LSN: lsn, Time: fromNanos(st.at), ID: st.id, From: st.from, Arrived: fromNanos(st.arrived)}
-	var evs []postrider.Event
+// tell writes the event of a message into its place. What was not written yet tells
+// the same as what was read: a time is whole nanoseconds, without its clock.
+func (a *accepted) tell(lsn uint64, place func() *postrider.Event) {
+	m, arrived := a.msg, fromNanos(nanos(a.msg.Arrived))
+	*place() = postrider.Event{LSN: lsn, Time: arrived, Kind: postrider.EventAccepted, ID: m.ID, From: m.From, Priority: m.Priority,
+		Size: m.Size, Source: m.Source, HeaderID: m.HeaderID, Tos: a.named(), Given: a.given(), Has: a.has(), Arrived: arrived}
+}
+
+// tell writes the events of a state into their places.
+func (st *state) tell(lsn uint64, place func() *postrider.Event) {
+	event := func(kind postrider.EventKind) *postrider.Event {
+		ev := place()
+		*ev = postrider.Event{LSN: lsn, Time: fromNanos(st.at), Kind: kind, ID: st.id, From: st.from, Arrived: fromNanos(st.arrived)}
+		return ev
+	}
 	for i := range st.changes {
 		if !st.news[i] {
 			continue
 		}
 		c := &st.changes[i]
-		ev := base
-		ev.Kind, ev.Rcpt, ev.To, ev.Dest = postrider.EventRecipient, c.Rcpt, st.tos[i], st.dests[i]
-		ev.State, ev.Tries, ev.Next, ev.Reply, ev.Remote = c.State, c.Tries, c.Due, c.Reply, c.Remote
+		ev := event(postrider.EventRecipient)
+		ev.Rcpt, ev.To, ev.Dest = c.Rcpt, st.tos[i], st.dests[i]
+		ev.State, ev.Tries, ev.Next, ev.Reply, ev.Remote = c.State, c.Tries, fromNanos(nanos(c.Due)), c.Reply, c.Remote
 		if slices.ContainsFunc(st.done, func(f fulfilled) bool { return int(f.rcpt) == c.Rcpt }) {
 			ev.Next = time.Time{} // no attempt will come
 		}
-		evs = append(evs, ev)
 	}
 	for _, f := range st.done {
-		ev := base
-		ev.Kind, ev.Rcpt, ev.To, ev.Amend, ev.Reply = postrider.EventAmended, int(f.rcpt), f.to, f.do, f.reply
-		evs = append(evs, ev)
+		ev := event(postrider.EventAmended)
+		ev.Rcpt, ev.To, ev.Amend, ev.Reply = int(f.rcpt), f.to, f.do, f.reply
 	}
 	if st.report != "" {
-		ev := base
-		ev.Kind, ev.Report = postrider.EventReported, st.report
-		evs = append(evs, ev)
+		event(postrider.EventReported).Report = st.report
 	}
 	if st.last {
-		ev := base
-		ev.Kind = postrider.EventRemoved
-		evs = append(evs, ev)
+		event(postrider.EventRemoved)
 	}
-	return evs
 }
 
-func (a *amendment) events(lsn uint64) []postrider.Event {
-	evs := make([]postrider.Event, len(a.rcpts))
+// tell writes the events of an amendment into their places.
+func (a *amendment) tell(lsn uint64, place func() *postrider.Event) {
 	for i, n := range a.rcpts {
-		evs[i] = postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventAmended, ID: a.id, From: a.from,
+		ev := place()
+		*ev = postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventAmended, ID: a.id, From: a.from,
 			Arrived: fromNanos(a.arrived), Rcpt: int(n), To: a.tos[i], Amend: a.do, Next: fromNanos(a.due), Reply: a.reply}
 		if a.leased[i] && a.ends() {
-			evs[i].Kind = postrider.EventOrdered
+			ev.Kind = postrider.EventOrdered
 		}
 	}
 	if a.last {
-		evs = append(evs, postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventRemoved, ID: a.id, From: a.from,
-			Arrived: fromNanos(a.arrived)})
+		*place() = postrider.Event{LSN: lsn, Time: fromNanos(a.at), Kind: postrider.EventRemoved, ID: a.id, From: a.from,
+			Arrived: fromNanos(a.arrived)}
 	}
-	return evs
 }

@@ -84,6 +84,7 @@ type Spool struct {
 	segs    *vfs.Folder // seg/
 	bigs    *vfs.Folder // big/
 	remover remover     // of recovery, and then of runRemovals
+	recent  recent      // for the readers of the feed
 
 	snapping  atomic.Bool    // a snapshot is being written
 	snapshots sync.WaitGroup // and what else is done beside
@@ -190,6 +191,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 		s.closeFiles()
 		return nil, err
 	}
+	s.recent.begin(s.lsn)
 	if o.ReadOnly {
 		close(s.stopped)
 		close(s.removed)

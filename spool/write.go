@@ -48,6 +48,7 @@ func (s *Spool) append(g *segment, items []*item) error {
 	c := commit{first: s.lsn + 1, synced: s.synced}
 	off := g.end
 	buf := s.buf[:0]
+	s.recent.hear(c.first, items)
 	for _, it := range items {
 		s.lsn++
 		it.at = location{g, off + int64(len(buf))}
@@ -112,6 +113,7 @@ func (s *Spool) sync() error {
 	s.pace.took = time.Since(began)
 	s.unsynced = nil
 	g.syncedTo = g.end
+	s.recent.durable(s.lsn, g, g.end)
 	s.mu.Lock()
 	s.synced = s.lsn
 	s.mu.Unlock()
@@ -127,6 +129,7 @@ func (s *Spool) abandon() {
 		it.again, it.was = true, it.at
 	}
 	s.rewrite, s.unsynced = append(s.rewrite, s.unsynced...), nil
+	s.recent.abandon()
 	s.mu.Lock()
 	s.logBytes -= g.end - g.syncedTo
 	g.end, g.last = g.syncedTo, s.synced
