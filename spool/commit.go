@@ -277,6 +277,7 @@ func (s *Spool) writeGroup(group []*request) {
 	}
 	err := s.write(items, !lazy, group)
 	if full(err) {
+		s.known.doubt()
 		if mail, rest := splitMail(group); len(mail) > 0 && len(rest) > 0 {
 			s.finish(mail, nil, err) // what empties the queue goes on
 			group, items = rest, itemsOf(rest)
@@ -285,6 +286,7 @@ func (s *Spool) writeGroup(group []*request) {
 	}
 	if err != nil {
 		moved = nil
+		s.known.doubt()
 	}
 	s.finish(group, moved, err)
 	if full(err) { // what is moved may make room

@@ -66,6 +66,7 @@ func (d *draft) Write(p []byte) (int, error) {
 	}
 	if d.file == nil && (d.size+int64(len(p)) > d.s.opt.SmallMax || !d.reserve(len(p))) {
 		if d.err = d.spill(); d.err != nil {
+			d.s.known.doubt()
 			return 0, d.err
 		}
 	}
@@ -75,6 +76,7 @@ func (d *draft) Write(p []byte) (int, error) {
 		}
 		d.buf = append(d.buf, p...)
 	} else if d.err = d.writeFile(p); d.err != nil {
+		d.s.known.doubt()
 		return 0, d.err
 	}
 	d.size += int64(len(p))

@@ -223,6 +223,7 @@ func TestFullDiskEmpties(t *testing.T) {
 			t.Error("no room on an empty disk")
 		}
 		b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 1 << 29, Inodes: 5})
+		time.Sleep(roomTime)
 		if b.s.Room(1) {
 			t.Error("room without inodes")
 		}
@@ -262,6 +263,78 @@ func TestWakeAskedForDuringAWakeLease(t *testing.T) {
 				b.reopen()
 			}
 			b.s.Close(context.Background())
+		})
+	}
+}
+
+// That there is room is believed for a while, for a part of it, and until a write
+// fails; that there is none is not.
+func TestRoomIsAskedForNowAndThen(t *testing.T) {
+	const least, free = int64(1 << 20), int64(1<<20 + 16<<10)
+	plenty := vfs.Space{Total: 1 << 30, Free: free, Inodes: -1}
+	for _, c := range []struct {
+		name  string
+		space vfs.Space
+		sizes []int64 // asked for at once after the space was nothing
+		yes   int     // how many of them are taken
+	}{
+		{"a sixteenth of the octets", plenty, []int64{0, 512, 400, 200}, 3},
+		{"one that is larger", plenty, []int64{1025}, 0},
+		{"a sixteenth of the inodes", vfs.Space{Total: 1 << 30, Free: free, Inodes: inodesMin + 35}, []int64{0, 0, 0}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, vfs.NewMem())
+				b.s.opt.MinFree = least
+				b.fs.SetSpace(c.space)
+				time.Sleep(roomTime)
+				if !b.s.Room(0) {
+					t.Fatal("no room")
+				}
+				b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: -1})
+				for i, size := range c.sizes {
+					if got := b.s.Room(size); got != (i < c.yes) {
+						t.Errorf("room for number %d of %d octets: %v", i, size, got)
+					}
+				}
+				for _, end := range []struct {
+					name string
+					does func()
+				}{
+					{"time", func() { time.Sleep(roomTime) }},
+					{"the clock set back", func() { b.s.now = func() time.Time { return time.Now().Add(-time.Second) } }},
+					{"a write that failed", func() {
+						b.fs.SetHook(func(op vfs.Op) error { return syscall.EIO })
+						a, err := addition(b.s, "", []byte("x"), time.Now(), "a@x.example")
+						if err == nil {
+							err = b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
+						}
+						if b.fs.SetHook(nil); err == nil {
+							t.Error("nothing failed")
+						}
+					}},
+					{"a large message that failed", func() {
+						b.fs.SetHook(func(op vfs.Op) error { return syscall.ENOSPC })
+						d, _ := b.s.Create(context.Background(), "")
+						_, err := d.Write(make([]byte, 1<<20))
+						if b.fs.SetHook(nil); err == nil {
+							t.Error("nothing failed")
+						}
+						d.Discard()
+					}},
+				} {
+					b.fs.SetSpace(plenty)
+					yes := b.s.Room(0)
+					b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: -1})
+					if known := b.s.Room(0); !yes || !known {
+						t.Errorf("%v, and then %v", yes, known)
+					}
+					if end.does(); b.s.Room(0) {
+						t.Errorf("after %s it is still believed", end.name)
+					}
+				}
+				b.s.Close(context.Background())
+			})
 		})
 	}
 }

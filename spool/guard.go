@@ -3,9 +3,12 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // A full disk must be able to empty. New mail is refused while there is less
@@ -23,10 +26,56 @@ const (
 	minFreeDefault = 1 << 30
 )
 
+// A known is what the file system had left a moment ago. That there is room is
+// believed for roomTime, for roomPart of the octets and of the inodes that new mail may
+// still take, and until something could not be written. So however fast messages come,
+// the system is asked some times a second; and a no is never believed, so that a disk
+// that has room again takes mail at once.
+type known struct {
+	mu     sync.Mutex // not held while the system is asked
+	at     time.Time
+	octets int64 // that may still be promised by it
+	mails  int64
+}
+
+// What one look at the file system is good for.
+const (
+	roomTime = 100 * time.Millisecond
+	roomPart = 16 // one in so many
+)
+
+// takes reports whether what is known is enough for one message more.
+func (k *known) takes(size int64, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if age := now.Sub(k.at); age < 0 || age >= roomTime || size > k.octets || k.mails == 0 {
+		return false
+	}
+	k.octets -= size
+	k.mails--
+	return true
+}
+
+// learn notes that so much more may be promised.
+func (k *known) learn(octets, mails int64, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at, k.octets, k.mails = now, octets, mails
+}
+
+// doubt forgets what is known: something could not be written, or much was.
+func (k *known) doubt() { k.learn(0, 0, time.Time{}) }
+
 // Room reports whether a message of size octets may be taken, by what the file
 // system has left. A file system that does not say takes everything: then the
 // write will tell.
 func (s *Spool) Room(size int64) bool {
+	now := s.now()
+	return s.known.takes(size, now) || s.look(size, now)
+}
+
+// look is Room that asks the file system.
+func (s *Spool) look(size int64, now time.Time) bool {
 	sp, err := s.fs.StatFS(s.dir)
 	if err != nil {
 		return true
@@ -36,7 +85,16 @@ func (s *Spool) Room(size int64) bool {
 		// On a small file system the segment and the spare are a large part.
 		least = min(max(minFreeDefault, sp.Total/minFreeShare), sp.Total/4)
 	}
-	return sp.Free-size >= least && (sp.Inodes < 0 || sp.Inodes >= inodesMin)
+	inodes := int64(math.MaxInt64)
+	if sp.Inodes >= 0 {
+		inodes = sp.Inodes - inodesMin
+	}
+	left := sp.Free - size - least
+	if left < 0 || inodes < 0 {
+		return false
+	}
+	s.known.learn(left/roomPart, inodes/roomPart, now)
+	return true
 }
 
 // fitSegments chooses the size of segments where it was left to us: of a small
@@ -96,7 +154,7 @@ func (s *Spool) sparePath() string { return path.Join(s.dir, "spare") }
 
 // keepSpare makes the spare, if it is not there and the disk has room for it.
 func (s *Spool) keepSpare() {
-	if s.spare || !s.Room(s.opt.SegmentSize) {
+	if s.spare || !s.look(s.opt.SegmentSize, s.now()) {
 		return
 	}
 	s.fs.Remove(s.sparePath()) // of another life; never written into, for the name may be all that is left of a segment
@@ -104,6 +162,7 @@ func (s *Spool) keepSpare() {
 	if err != nil {
 		return
 	}
+	s.known.doubt()
 	err = f.Allocate(s.opt.SegmentSize)
 	if cerr := f.Close(); err == nil {
 		err = cerr

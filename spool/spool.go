@@ -85,6 +85,7 @@ type Spool struct {
 	bigs    *vfs.Folder // big/
 	remover remover     // of recovery, and then of runRemovals
 	recent  recent      // for the readers of the feed
+	known   known       // of the room that is left
 
 	snapping  atomic.Bool    // a snapshot is being written
 	snapshots sync.WaitGroup // and what else is done beside

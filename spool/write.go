@@ -205,6 +205,7 @@ func (s *Spool) room(items []*item, spend bool) error {
 	}
 	s.nextSegment++
 	s.active = g
+	s.known.doubt()
 	s.mu.Lock()
 	s.enlist(g)
 	s.logBytes += segmentHeaderLen
