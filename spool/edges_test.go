@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"sync"
 	"syscall"
 	"testing"
@@ -141,6 +143,47 @@ func TestSnapshotOfAnotherLife(t *testing.T) {
 		b.open()
 		if len(b.alarms) == 0 {
 			t.Error("nobody is told")
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// What was read of a content is another's after Close, and is not given out.
+func TestContentEndsWithClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		var ids []postrider.ID
+		for _, size := range []int{500, 500, 900, 40 << 10} { // the last is a file
+			ids = append(ids, b.add(bytes.Repeat([]byte{'a' + byte(len(ids))}, size), "a@x.example"))
+		}
+		var open []postrider.Content
+		for i := range 40 {
+			c, err := b.s.Open(context.Background(), ids[i%len(ids)])
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := c.Reader()
+			first := make([]byte, 1)
+			r.Read(first)
+			if open = append(open, c); i%3 == 0 {
+				c.Close()
+				c.Close() // once more does nothing
+				if n, err := r.Read(first); n > 0 || !errors.Is(err, fs.ErrClosed) {
+					t.Errorf("after Close it reads %d octets, %v", n, err)
+				}
+			}
+			for k := max(0, i-5); k <= i; k++ {
+				if k%3 == 0 {
+					continue
+				}
+				got, err := io.ReadAll(open[k].Reader())
+				if want := 'a' + byte(k%len(ids)); err != nil || got[len(got)-1] != want || got[len(got)/2] != want {
+					t.Errorf("content %d after %d others: %v", k, i-k, err)
+				}
+			}
+		}
+		for _, c := range open {
+			c.Close()
 		}
 		b.s.Close(context.Background())
 	})

@@ -92,12 +92,7 @@ func (s *Spool) feed(ctx context.Context, name string, most int) iter.Seq2[[]pos
 			r.lsn = max(r.lsn, f.read)
 			s.mu.Unlock()
 			if err == nil && changed != nil && len(batch) == 0 {
-				f.rest()
-				select {
-				case <-ctx.Done():
-					err = ctx.Err()
-				case <-changed:
-				}
+				err = f.wait(ctx, changed)
 			}
 			if err == io.EOF {
 				return
@@ -110,11 +105,42 @@ func (s *Spool) feed(ctx context.Context, name string, most int) iter.Seq2[[]pos
 	}
 }
 
+// How a reader waits that has read all.
+const (
+	feedGather = 5 * time.Millisecond // an event waits so long for those that come with it
+	feedLull   = time.Second          // after that nothing is kept ready for more
+)
+
+// wait waits until there is more, and a little for what comes with it.
+func (f *follower) wait(ctx context.Context, changed <-chan struct{}) error {
+	if f.timer == nil {
+		f.timer = time.NewTimer(feedLull)
+	} else {
+		f.timer.Reset(feedLull)
+	}
+	for more := false; ; {
+		select {
+		case <-ctx.Done():
+			f.timer.Stop()
+			return ctx.Err()
+		case <-changed:
+			more, changed = true, nil
+			f.timer.Reset(feedGather)
+		case <-f.timer.C:
+			if more {
+				return nil
+			}
+			f.rest()
+		}
+	}
+}
+
 // A follower walks along the log as it grows.
 type follower struct {
 	s       *Spool
 	read    uint64 // LSN up to which the log was read; guarded by recent.mu while it has joined
 	events  []postrider.Event
+	timer   *time.Timer // of wait
 	seg     *segment
 	sc      *scanner // nil: no segment is open
 	scanner scanner

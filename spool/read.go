@@ -23,13 +23,19 @@ var ErrDamaged = errors.New("spool: damaged on disk")
 const (
 	readFirst = 1 << 10  // where the body is not wanted, or is long
 	readWhole = 16 << 10 // of a record that is no longer: all of it
+	readOften = 6 << 10  // what a buffer holds that is used for one record after another
 )
 
 // readRecord reads the header and the meta of the record at a place that the
 // index knows, and returns as much of the body as came with them: want octets are
-// read if the record has them. Its segment is held by the caller.
-func readRecord(at location, want int) (h header, meta, body []byte, err error) {
-	b := make([]byte, max(want, headerLen))
+// read if the record has them, into buf if it has room. Its segment is held by the
+// caller.
+func readRecord(at location, want int, buf []byte) (h header, meta, body []byte, err error) {
+	want = max(want, headerLen)
+	b := buf[:min(want, cap(buf))]
+	if len(b) < want {
+		b = make([]byte, want)
+	}
 	n, err := at.seg.f.ReadAt(b, at.off)
 	if err != nil && !(err == io.EOF && n >= headerLen) {
 		return header{}, nil, nil, fmt.Errorf("spool: read record: %w", err)
@@ -39,7 +45,7 @@ func readRecord(at location, want int) (h header, meta, body []byte, err error) 
 		return header{}, nil, nil, fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(at.seg.n), at.off)
 	}
 	if headerLen+h.metaLen > n {
-		b = append(b[:n], make([]byte, headerLen+h.metaLen-n)...)
+		b = append(b[:n:n], make([]byte, headerLen+h.metaLen-n)...)
 		if _, err := at.seg.f.ReadAt(b[n:], at.off+int64(n)); err != nil {
 			return header{}, nil, nil, fmt.Errorf("spool: read record: %w", err)
 		}
@@ -57,6 +63,7 @@ type reading struct {
 	*accepted
 	body  location // where the body begins, of a message in the log
 	whole []byte   // the body, where it was read with the record
+	buf   []byte   // for the record; nil: its own
 	held  []*segment
 	one   [1]*segment // what held is of, mostly; that of the body is the first
 }
@@ -137,7 +144,7 @@ func (s *Spool) carryOut(r *reading, p *plan, id postrider.ID, want int) error {
 // readEntry reads the record of a message and what its later records say.
 func (r *reading) readEntry(p *plan, want int) error {
 	at, rcpts, lasts := p.at, p.rcpts, p.lasts
-	h, meta, body, err := readRecord(at, min(want, p.size))
+	h, meta, body, err := readRecord(at, min(want, p.size), r.buf)
 	if err != nil {
 		return err
 	}
@@ -179,7 +186,7 @@ func (r *reading) readEntry(p *plan, want int) error {
 
 // readChanges reads what a later record says of recipients.
 func readChanges(at location, rcpts []rcptState) ([]postrider.Change, error) {
-	h, meta, _, err := readRecord(at, readFirst)
+	h, meta, _, err := readRecord(at, readFirst, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -221,10 +228,15 @@ func (s *Spool) Open(ctx context.Context, id postrider.ID) (postrider.Content, e
 	if want > readWhole {
 		want = readFirst
 	}
+	buf := s.records.Get().(*[]byte)
+	if *buf == nil && want <= readOften { // a buffer that is used again has room for most
+		*buf = make([]byte, readOften)
+	}
+	r.buf = *buf
 	if err := s.carryOut(r, p, id, want); err != nil {
 		return nil, err
 	}
-	c := &content{s: s, a: r.accepted, seg: r.held[0], file: r.body.seg.f, off: r.body.off, whole: r.whole}
+	c := &content{s: s, a: r.accepted, seg: r.held[0], file: r.body.seg.f, off: r.body.off, whole: r.whole, buf: buf}
 	if r.big {
 		f, err := s.fs.OpenFile(path.Join(s.dir, "big", string(id)), os.O_RDONLY, 0)
 		switch {
@@ -256,6 +268,7 @@ type content struct {
 	off   int64    // and where in it
 	own   bool     // file is its own, to be closed
 	whole []byte   // the body of a message in the log, if it was read with its record
+	buf   *[]byte  // where that was read to; goes back to Spool.records
 	gone  error    // why there is no file
 }
 
@@ -266,7 +279,7 @@ func (c *content) Message() *postrider.Message {
 	return &m
 }
 
-// Head implements postrider.Content.
+// Head implements postrider.Content. It is good until Close.
 func (c *content) Head() []byte { return c.a.head }
 
 // Reader implements postrider.Content.
@@ -282,8 +295,9 @@ func (c *content) Close() error {
 	}
 	if c.seg != nil {
 		c.s.dropSegments([]*segment{c.seg})
+		c.s.records.Put(c.buf)
 	}
-	c.seg, c.own = nil, false
+	c.seg, c.own, c.whole, c.buf = nil, false, nil, nil
 	return err
 }
 
@@ -299,6 +313,9 @@ type contentReader struct {
 func (r *contentReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if r.c.seg == nil { // what is left of the block may be of another message by now
+		return 0, fmt.Errorf("message %s: %w", r.c.a.msg.ID, fs.ErrClosed)
 	}
 	for len(r.rest) == 0 {
 		if r.err != nil {

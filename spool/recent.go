@@ -24,7 +24,7 @@ type recent struct {
 	from    uint64
 	synced  uint64
 	seg     *segment // with the record synced
-	end     int64    // behind it
+	behind  int64    // where it ends
 	readers []*follower
 }
 
@@ -118,7 +118,7 @@ func (c *recent) clear(lsn uint64) {
 func (c *recent) release() {
 	if len(c.readers) == 0 {
 		if c.n > 0 {
-			c.from = c.at(c.n - 1).LSN
+			c.from = max(c.from, c.at(c.n-1).LSN)
 		}
 		c.ring, c.first, c.n = nil, 0, 0
 		return
@@ -143,7 +143,14 @@ func (c *recent) rest() {
 func (c *recent) durable(lsn uint64, g *segment, end int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.synced, c.seg, c.end = lsn, g, end
+	c.synced, c.seg, c.behind = lsn, g, end
+}
+
+// end tells nothing from now on.
+func (c *recent) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clear(math.MaxUint64)
 }
 
 // abandon forgets what was written and is not durable: it is void, or comes again.
@@ -167,6 +174,9 @@ func (c *recent) recall(f *follower, batch []postrider.Event, most int) ([]postr
 	}
 	most = min(most, len(batch)+recentOnce)
 	read, last := c.synced, uint64(0)
+	if most > len(batch) {
+		batch = slices.Grow(batch, min(c.n, most-len(batch)))
+	}
 	for i := sort.Search(c.n, func(i int) bool { return c.at(i).LSN > f.read }); i < c.n; i++ {
 		ev := c.at(i)
 		if ev.LSN > c.synced {
@@ -180,7 +190,7 @@ func (c *recent) recall(f *follower, batch []postrider.Event, most int) ([]postr
 		last = ev.LSN
 	}
 	if f.read = read; read == c.synced { // from here on it would read the log
-		f.seg, f.off, f.lsn = c.seg, c.end, read+1
+		f.seg, f.off, f.lsn = c.seg, c.behind, read+1
 	}
 	c.release()
 	return batch, true

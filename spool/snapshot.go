@@ -232,7 +232,7 @@ func (w *snapshotWriter) message(h handle) error {
 	now.loc.seg.hold()
 	s.mu.Unlock()
 	defer s.dropSegments([]*segment{now.loc.seg})
-	_, meta, _, err := readRecord(now.loc, min(readFirst, int(now.recLen)<<3))
+	_, meta, _, err := readRecord(now.loc, min(readFirst, int(now.recLen)<<3), nil)
 	if err != nil {
 		return err
 	}

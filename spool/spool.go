@@ -66,6 +66,7 @@ type Spool struct {
 	bootID     string
 	bufs       sync.Pool // *[]byte of drafts
 	answers    sync.Pool // chan error of requests
+	records    sync.Pool // *[]byte that contents are read into
 
 	// Of the committer alone (run).
 	rand          *rand.Rand
@@ -186,6 +187,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s.bigs = vfs.NewFolder(s.fs, path.Join(s.dir, "big"))
 	s.remover.s = s
 	s.bufs.New = func() any { b := make([]byte, 0, draftLeast); return &b }
+	s.records.New = func() any { return new([]byte) }
 	s.answers.New = func() any { return make(chan error, 1) }
 	s.fitSegments()
 	if err := s.openFiles(ctx); err != nil {
@@ -239,6 +241,7 @@ func (s *Spool) Close(ctx context.Context) error {
 	was := s.closed
 	s.closed = true
 	if !was {
+		s.recent.end() // what is told from here on would come again
 		s.kick()
 	}
 	s.mu.Unlock()
