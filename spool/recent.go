@@ -30,7 +30,7 @@ type recent struct {
 
 // Bounds of what is kept of the log for the readers of the feed.
 const (
-	recentMost = 4096    // events
+	recentMost = 2048    // events: about 1 MiB
 	recentMeta = 1 << 10 // octets of the meta of a record that has events here: of a longer one they are read from the log
 	recentIdle = 64      // events that there is room for while nobody reads
 	recentOnce = 512     // events that are given out at once
