@@ -49,7 +49,11 @@ func ToUnicode(domain string) string {
 	name := canonical(domain)
 	labels := strings.Split(name, ".")
 	for i, label := range labels {
-		if u, err := profile().ToUnicode(label); err == nil && u != "" {
+		u, err := profile().ToUnicode(label)
+		if err != nil || u == label {
+			continue
+		}
+		if a, err := profile().ToASCII(u); err == nil && a == label { // and back: RFC 5890 2.3.2.1
 			labels[i] = u
 		}
 	}

@@ -102,7 +102,7 @@ func TestToASCII(t *testing.T) {
 
 func TestToUnicode(t *testing.T) {
 	for in, want := range map[string]string{
-		"XN--bcher-kva.Example.": "bücher.example", "example.org": "example.org", "xn--\x7f": "xn--\x7f", "": "", "xn--a": "xn--a", "0.XN--": "0.xn--",
+		"XN--bcher-kva.Example.": "bücher.example", "example.org": "example.org", "xn--\x7f": "xn--\x7f", "": "", "xn--a": "xn--a", "0.XN--": "0.xn--", "xn--xn--0000--71a": "xn--xn--0000--71a",
 	} {
 		if got := ToUnicode(in); got != want {
 			t.Errorf("ToUnicode(%q) = %q, want %q", in, got, want)
