@@ -204,6 +204,7 @@ func (b *bench) someOfAll(ctx context.Context, n int) {
 			time.Sleep(lazySyncTime)
 		}
 		time.Sleep(2 * feedGather)
+		synctest.Wait()
 	}
 }
 
@@ -231,10 +232,12 @@ func TestFeedReadsNothingThatWasJustWritten(t *testing.T) {
 		}()
 		b.add([]byte("x"), "a@x.example") // it may begin with the log
 		time.Sleep(2 * feedGather)
+		synctest.Wait()
 		before := reads.n
 		for range 50 {
 			b.add([]byte("x"), "a@x.example")
 			time.Sleep(2 * feedGather)
+			synctest.Wait()
 		}
 		if told != 51 || reads.n != before {
 			t.Errorf("%d events were told with %d reads", told, reads.n-before)
@@ -250,6 +253,7 @@ func TestFeedReadsNothingThatWasJustWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * feedGather)
+		synctest.Wait()
 		if told != 52 || reads.low != end {
 			t.Errorf("%d events were told, and of a log that ended at %d was read from %d on", told, end, reads.low)
 		}
