@@ -29,12 +29,15 @@ type client struct {
 	armed   time.Time // when the deadline was set last
 }
 
+// An offer is what a server offers, of what a source can use.
+type offer struct{ pipelining, chunking bool }
+
 // connect opens a connection, and says EHLO. What was another one's buffers may
 // be handed in, else nil.
-func (s *Source) connect(ctx context.Context, was *client) (c *client, pipelining bool, err error) {
+func (s *Source) connect(ctx context.Context, was *client) (c *client, has offer, err error) {
 	conn, err := s.dial(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, has, err
 	}
 	c = &client{conn: conn, timeout: s.timeout()}
 	if was != nil {
@@ -47,12 +50,12 @@ func (s *Source) connect(ctx context.Context, was *client) (c *client, pipelinin
 	c.arm(time.Now())
 	if err := c.want('2'); err != nil {
 		c.drop()
-		return nil, false, err
+		return nil, has, err
 	}
 	c.out = append(c.out[:0], "EHLO bench.example\r\n"...)
 	if err := c.flush(); err != nil {
 		c.drop()
-		return nil, false, err
+		return nil, has, err
 	}
 	for {
 		line, err := c.line()
@@ -61,11 +64,12 @@ func (s *Source) connect(ctx context.Context, was *client) (c *client, pipelinin
 		}
 		if err != nil {
 			c.drop()
-			return nil, false, err
+			return nil, has, err
 		}
-		pipelining = pipelining || strings.EqualFold(string(line[4:]), "PIPELINING")
+		has.pipelining = has.pipelining || strings.EqualFold(string(line[4:]), "PIPELINING")
+		has.chunking = has.chunking || strings.EqualFold(string(line[4:]), "CHUNKING")
 		if line[3] != '-' {
-			return c, pipelining, nil
+			return c, has, nil
 		}
 	}
 }
@@ -169,6 +173,9 @@ func cause(err error) string {
 
 // send is one transaction. On an error the connection is of no more use.
 func (c *client) send(s *run, n int) (octets int64, err error) {
+	if s.Chunk {
+		return c.atOnce(s, n)
+	}
 	if s.Pipeline {
 		err = c.envelopeAtOnce(s, n)
 	} else {

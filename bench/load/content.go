@@ -69,6 +69,11 @@ func (c *corpus) body(n int) []byte {
 	return b
 }
 
+// length is how many octets of content message n has.
+func (c *corpus) length(n int) int64 {
+	return int64(len(c.head) + numberLen + len(headEnd) + len(c.body(n)) + len("\r\n"))
+}
+
 // content appends message n and the final dot, and returns how many octets of it
 // are content.
 func (c *corpus) content(b []byte, n int) (whole []byte, octets int64) {

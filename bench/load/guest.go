@@ -24,6 +24,11 @@ type guest struct {
 	rcpts int
 	from  int // the number in the reverse-path; -1: none
 	fate  mishap
+
+	// Of a content that comes in chunks.
+	began  time.Time      // zero: none has come yet
+	to     io.WriteCloser // nil: nowhere
+	octets int64          // so far
 }
 
 // Buffers are what a connection needs that another can use after it.
@@ -42,6 +47,7 @@ func (s *Sink) serve(conn net.Conn) {
 	b.out = b.out[:0]
 	c := &guest{s: s, conn: conn, buffers: b}
 	defer s.leave(c)
+	defer c.reset()
 	c.say("220 sink.invalid ESMTP\r\n")
 	for {
 		line, err := c.line()
@@ -121,9 +127,11 @@ func (c *guest) command(line []byte) error {
 		c.recipient()
 	case is(line, "DATA"):
 		return c.data()
+	case is(line, "BDAT"):
+		return c.chunk(line[4:])
 	case is(line, "EHLO"):
 		c.reset()
-		c.say("250-sink.invalid\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE\r\n")
+		c.say("250-sink.invalid\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE\r\n")
 	case is(line, "HELO"):
 		c.reset()
 		c.say("250 sink.invalid\r\n")
@@ -146,7 +154,22 @@ func (c *guest) command(line []byte) error {
 	return nil
 }
 
-func (c *guest) reset() { c.mail, c.rcpts = false, 0 }
+func (c *guest) reset() {
+	c.mail, c.rcpts = false, 0
+	if !c.began.IsZero() {
+		c.s.failed("a content that breaks off")
+		c.finish()
+	}
+}
+
+// finish ends a content that came in chunks.
+func (c *guest) finish() (err error) {
+	if c.to != nil {
+		err = c.to.Close()
+	}
+	c.began, c.to, c.octets = time.Time{}, nil, 0
+	return err
+}
 
 func (c *guest) begin(line []byte) error {
 	if c.mail {
@@ -202,6 +225,9 @@ func (c *guest) data() error {
 	case c.rcpts == 0:
 		c.reset()
 		c.say("554 5.5.1 No valid recipients\r\n")
+		return nil
+	case !c.began.IsZero():
+		c.say("503 5.5.1 The content comes in chunks\r\n")
 		return nil
 	}
 	began := time.Now()

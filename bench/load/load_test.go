@@ -44,6 +44,8 @@ func TestTotalsAgree(t *testing.T) {
 		{"reused", Source{Messages: 200, Reuse: true}},
 		{"reused so often", Source{Messages: 50, Reuse: true, Uses: 3}},
 		{"pipelined", Source{Messages: 200, Reuse: true, Pipeline: true}},
+		{"in one group", Source{Messages: 200, Reuse: true, Chunk: true, Rcpts: 3}},
+		{"in one group, the longest", Source{Messages: 50, Chunk: true, Size: chunkMax, Rcpts: chunkRcpts}},
 		{"many recipients", Source{Messages: 3, Rcpts: 1700, Pipeline: true, To: "r%d@d%d.example", Spread: 10}},
 		{"many recipients step by step", Source{Messages: 3, Rcpts: 50}},
 		{"large", Source{Messages: 4, Size: 3 << 20, Reuse: true}},
@@ -77,6 +79,9 @@ func TestTotalsAgree(t *testing.T) {
 			if least := sent.Messages / max(1, s.Uses); s.Uses > 0 && sink.Conns() < int64(least+1) {
 				t.Errorf("%d connections for %d messages, %d on each", sink.Conns(), sent.Messages, s.Uses)
 			}
+			if chunked := sink.Chunked(); s.Chunk != (chunked > 0) || chunked > int64(got.Messages) {
+				t.Errorf("%d of %d messages came by BDAT", chunked, got.Messages)
+			}
 			if sent.Seconds <= 0 || sent.P99 < sent.P50 || sent.Rate() <= 0 {
 				t.Errorf("times: %+v", sent)
 			}
@@ -98,11 +103,15 @@ func TestMishapsAreCounted(t *testing.T) {
 		{"reset", &Sink{Reset: 0.3}, "connection reset", false},
 		{"lost", &Sink{Lost: 0.3}, "connection reset", true},
 		{"silent", &Sink{Silent: 0.3, Silence: time.Microsecond}, "connection ", false},
+		{"refused in one group", &Sink{Refuse: 0.3}, "451 4.7.1 Try later, as told", false},
+		{"reset in one group", &Sink{Reset: 0.3}, "connection reset", false},
+		{"lost in one group", &Sink{Lost: 0.3}, "connection reset", true},
+		{"silent in one group", &Sink{Silent: 0.3, Silence: time.Microsecond}, "connection ", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			sink := tt.sink
 			addr, stop := start(t, sink)
-			s := Source{Server: addr, Messages: 100, Sessions: 3, Reuse: true, From: "s@a.example", To: "r@b.example"}
+			s := Source{Server: addr, Messages: 100, Sessions: 3, Reuse: true, From: "s@a.example", To: "r@b.example", Chunk: strings.HasSuffix(tt.name, "group")}
 			sent, err := s.Run(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -36,6 +36,7 @@ type Sink struct {
 
 	over    chan struct{} // closed when Serve ends
 	arrived atomic.Int64  // messages that were taken
+	chunked atomic.Int64  // of them by BDAT
 	conns   atomic.Int64
 	turns   atomic.Int64 // messages begun, for what chance decides
 	bufs    sync.Pool    // of *buffers, those of connections that have ended
@@ -53,6 +54,9 @@ type Sink struct {
 
 // Arrived is how many messages were taken.
 func (s *Sink) Arrived() int64 { return s.arrived.Load() }
+
+// Chunked is how many of them came by BDAT.
+func (s *Sink) Chunked() int64 { return s.chunked.Load() }
 
 // Conns is how many connections were made.
 func (s *Sink) Conns() int64 { return s.conns.Load() }

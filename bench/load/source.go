@@ -19,6 +19,9 @@ const (
 	SizeMax     = 1 << 30
 	// dialsMax is how many connections in a row a session may fail to open.
 	dialsMax = 10
+	// What goes in one group, so that neither side fills the other's buffers.
+	chunkRcpts = 100
+	chunkMax   = 32 << 10
 )
 
 // A Source sends messages over some connections at a time. Its fields are not
@@ -40,6 +43,9 @@ type Source struct {
 	Reuse    bool // of a connection, for many messages
 	Uses     int  // messages on one connection that is reused; 0: all
 	Pipeline bool // MAIL, RCPT and DATA go in one group (RFC 2920)
+	// Chunk: MAIL, RCPT and BDAT with the content go in one group (RFC 3030). Then there are
+	// at most chunkRcpts recipients, and chunkMax octets.
+	Chunk bool
 	// Rate is in messages a second, whatever the answers: a message that waits for a
 	// free session waits since it was due. 0: each session sends as answers come.
 	Rate    float64
@@ -82,6 +88,8 @@ func (s *Source) check() error {
 		return fmt.Errorf("a size of %d octets: a message has %d to %d", s.Size, SizeMin, SizeMax)
 	case s.Rcpts < 0 || s.Rcpts > RcptsMax:
 		return fmt.Errorf("%d recipients: a message has 1 to %d", s.Rcpts, RcptsMax)
+	case s.Chunk && (s.Size > chunkMax || s.Rcpts > chunkRcpts):
+		return fmt.Errorf("%d octets to %d recipients: one group has %d and %d at most", s.Size, s.Rcpts, chunkMax, chunkRcpts)
 	case s.Rate < 0:
 		return fmt.Errorf("a rate of %g: write messages a second", s.Rate)
 	case s.To == "":
@@ -99,13 +107,16 @@ func (s *Source) Run(ctx context.Context) (Tally, error) {
 	if err != nil {
 		return Tally{}, err
 	}
-	first, pipelining, err := s.connect(ctx, nil)
+	first, has, err := s.connect(ctx, nil)
 	if err != nil {
 		return Tally{}, fmt.Errorf("load: %s: %w", s.Server, err)
 	}
 	first.quit()
-	if s.Pipeline && !pipelining {
+	switch {
+	case (s.Pipeline || s.Chunk) && !has.pipelining:
 		return Tally{}, fmt.Errorf("load: %s does not offer PIPELINING: send without", s.Server)
+	case s.Chunk && !has.chunking:
+		return Tally{}, fmt.Errorf("load: %s does not offer CHUNKING: send without", s.Server)
 	}
 	if s.For > 0 {
 		var cancel context.CancelFunc

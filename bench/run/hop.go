@@ -11,8 +11,9 @@ const (
 
 // clientMode is how Postrider's client was seen to send to a sink.
 type clientMode struct {
-	conns int // at a time, at most
-	uses  int // messages on one connection, on average
+	conns int  // at a time, at most
+	uses  int  // messages on one connection, on average
+	chunk bool // it came by BDAT
 }
 
 // hop measures the source straight to a sink, in messages a second.
@@ -33,9 +34,10 @@ func (b *bench) hop(s load.Source) (float64, error) {
 }
 
 // inClientMode is a source that sends as Postrider's client does: connections
-// kept, and MAIL, RCPT and DATA in one group.
+// kept, and MAIL, RCPT and DATA in one group, or the content too.
 func inClientMode(s load.Source, m clientMode) load.Source {
-	s.Sessions, s.Reuse, s.Pipeline, s.Uses = max(1, m.conns), true, true, max(1, m.uses)
+	s.Sessions, s.Reuse, s.Uses = max(1, m.conns), true, max(1, m.uses)
+	s.Pipeline, s.Chunk = !m.chunk, m.chunk
 	return s
 }
 

@@ -27,7 +27,7 @@ func large(b *bench) ([]row, error) {
 	defer h.stop()
 	const mb = float64(largeSize) / 1e6
 	for range b.rounds {
-		client := clientMode{4, largeMessages}
+		client := clientMode{conns: 4, uses: largeMessages}
 		err := b.each(func(w contender) error {
 			i, err := w.start(b, mode{next: h.addr})
 			if err != nil {

@@ -19,6 +19,7 @@ type benchCmd struct {
 	Sessions int           `help:"Connections at a time. Else ${default}." default:"20" placeholder:"N"`
 	Reuse    bool          `help:"Send many messages over a connection, in place of one."`
 	Pipeline bool          `help:"Send MAIL, RCPT and DATA in one group."`
+	BDAT     bool          `name:"bdat" help:"Send MAIL, RCPT and the content, with BDAT, in one group."`
 	Rate     float64       `help:"Messages a second, whatever the answers; latency then counts from the moment that a message was due. Else each session sends as answers come." placeholder:"N"`
 	For      time.Duration `help:"Begin no message after so long." placeholder:"30s"`
 	Rcpts    int           `help:"Recipients of each message." default:"1" placeholder:"N"`
@@ -57,7 +58,7 @@ func (c benchCmd) source(a *app) (*load.Source, error) {
 	}
 	return &load.Source{
 		Server: c.Server, Messages: c.Messages, Sessions: c.Sessions, Size: size, Rcpts: c.Rcpts, From: c.From, To: c.To, Spread: c.Spread, Domains: c.Domains,
-		Reuse: c.Reuse, Pipeline: c.Pipeline, Rate: c.Rate, For: c.For, Seed: c.Seed, Sent: new(atomic.Int64),
+		Reuse: c.Reuse, Pipeline: c.Pipeline, Chunk: c.BDAT, Rate: c.Rate, For: c.For, Seed: c.Seed, Sent: new(atomic.Int64),
 	}, nil
 }
 

@@ -10,7 +10,7 @@ import (
 
 // What bench says was taken is what the sink says it has, to the octet.
 func TestBench(t *testing.T) {
-	for _, flags := range []string{"", "--reuse", "--reuse --pipeline --rcpts 3 --to r%d@b.example --spread 10", "--rate 5000 --reuse"} {
+	for _, flags := range []string{"", "--reuse", "--reuse --pipeline --rcpts 3 --to r%d@b.example --spread 10", "--rate 5000 --reuse", "--reuse --bdat --rcpts 3"} {
 		p := begin(t, "sink", "--listen", "127.0.0.1:0", "--json")
 		addr := p.stderr.wait(t, `listens on (\S+)`)
 		args := append([]string{"bench", "--json", "--server", addr, "--messages", "50", "--size", "1KiB", "--sessions", "4"}, strings.Fields(flags)...)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"strings"
+
+	"github.com/postrider/postrider/smtp"
 )
 
 // A trace shows the dialogue on a connection: commands and replies line by
@@ -15,6 +17,7 @@ type trace struct {
 	out     io.Writer
 	from    []byte // of the server, not yet a whole line
 	content int64  // octets since the server said 354; negative: no content is under way
+	chunk   int64  // octets of a BDAT that are still to come
 }
 
 func newTrace(conn net.Conn, out io.Writer) *trace {
@@ -54,8 +57,24 @@ func (t *trace) Write(p []byte) (int, error) {
 		t.content += int64(n)
 		return n, err
 	}
-	for line := range bytes.Lines(p[:n]) {
-		t.show("C", line)
+	for sent := p[:n]; len(sent) > 0; {
+		if t.chunk > 0 {
+			part := min(t.chunk, int64(len(sent)))
+			t.chunk, sent = t.chunk-part, sent[part:]
+			continue
+		}
+		end := bytes.IndexByte(sent, '\n') + 1
+		if end == 0 {
+			end = len(sent)
+		}
+		t.show("C", sent[:end])
+		if arg, ok := strings.CutPrefix(string(sent[:end]), "BDAT "); ok {
+			if chunk, _, bad := smtp.ParseChunk(strings.TrimSpace(arg)); bad == nil {
+				t.chunk = chunk.Size
+				fmt.Fprintf(t.out, "C: (%d octets)\n", chunk.Size)
+			}
+		}
+		sent = sent[end:]
 	}
 	return n, err
 }
