@@ -26,10 +26,12 @@ var (
 	shrinkFlag = flag.Int("shrink", 80, "runs that may be spent to make the story of a seed that fails short; 0: none")
 )
 
-// Worlds come and go, and memory is there for many: the collector may wait.
+// Worlds come and go, and memory is there for many: the collector may wait, but not
+// for ever.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	debug.SetGCPercent(800)
+	debug.SetMemoryLimit(2 << 30)
 	os.Exit(m.Run())
 }
 
