@@ -435,7 +435,7 @@ func (d *driver) stepRot() {
 	name := path.Join("data/spool/seg", segmentName(at.seg.n))
 	d.seen["rot"]++
 	d.flip(name, at.off+int64(d.rng.IntN(headerLen+40)), 1<<d.rng.IntN(8))
-	d.flip("data/spool/index.snap", int64(d.rng.IntN(headerLen)), 1)
+	d.spoil("data/spool/index.snap", int64(d.rng.IntN(2)))
 	d.arm()
 	d.rot, d.badSnap = append(d.rot, segmentName(at.seg.n)), 2+d.seen["rename index.snap"]
 	for _, w := range d.worlds {
@@ -460,6 +460,17 @@ func (d *driver) stepRot() {
 	if err != nil || !strings.Contains(strings.Join(d.alarms, "\n"), "damaged") {
 		d.wrong("after rot of message %s in %s: %v, alarms %q", id, name, err, d.alarms)
 	}
+}
+
+// spoil makes one octet zero: of the magic of a record, and as often as one likes.
+func (d *driver) spoil(name string, off int64) {
+	f, err := d.fs.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	f.WriteAt([]byte{0}, off)
+	f.Sync()
 }
 
 // flip changes bits of one octet of a file on the disk.
