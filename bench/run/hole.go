@@ -36,7 +36,6 @@ type settings struct {
 // Counts are what a sink answers to a line.
 type counts struct {
 	Arrived, Conns int64
-	Chunked        int64 // of those that arrived, by BDAT
 	Peak, Unique   int
 }
 
@@ -66,7 +65,7 @@ func serveSink(text string) error {
 		if in.Text() == anew {
 			peak = s.Peak() // those that are open
 		}
-		if err := out.Encode(counts{s.Arrived(), s.Conns(), s.Chunked(), peak, s.Unique()}); err != nil {
+		if err := out.Encode(counts{s.Arrived(), s.Conns(), peak, s.Unique()}); err != nil {
 			break
 		}
 	}

@@ -11,9 +11,8 @@ const (
 
 // clientMode is how Postrider's client was seen to send to a sink.
 type clientMode struct {
-	conns int  // at a time, at most
-	uses  int  // messages on one connection, on average
-	chunk bool // it came by BDAT
+	conns int // at a time, at most
+	uses  int // messages on one connection, on average
 }
 
 // hop measures the source straight to a sink, in messages a second.
@@ -34,10 +33,9 @@ func (b *bench) hop(s load.Source) (float64, error) {
 }
 
 // inClientMode is a source that sends as Postrider's client does: connections
-// kept, and MAIL, RCPT and DATA in one group, or the content too.
+// kept, and MAIL, RCPT and DATA in one group.
 func inClientMode(s load.Source, m clientMode) load.Source {
-	s.Sessions, s.Reuse, s.Uses = max(1, m.conns), true, max(1, m.uses)
-	s.Pipeline, s.Chunk = !m.chunk, m.chunk
+	s.Sessions, s.Reuse, s.Pipeline, s.Uses = max(1, m.conns), true, true, max(1, m.uses)
 	return s
 }
 

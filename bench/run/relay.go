@@ -58,7 +58,7 @@ func (b *bench) through(i *instance, h *hole, s load.Source) (relayed, error) {
 	}
 	i.quiet(2 * time.Second)
 	got := relayed{rate: float64(t.Messages) / took, cpu: (i.cpu() - cpu) / float64(t.Messages) * 1000}
-	got.client = clientMode{conns: now.Peak, uses: int(int64(t.Messages) / max(1, now.Conns-was.Conns)), chunk: now.Chunked > was.Chunked}
+	got.client = clientMode{conns: now.Peak, uses: int(int64(t.Messages) / max(1, now.Conns-was.Conns))}
 	return got, nil
 }
 
