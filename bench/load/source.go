@@ -70,6 +70,7 @@ type run struct {
 	to     pattern
 	next   atomic.Int64
 	due    chan time.Time // of each message in turn, in an open loop
+	ready  sync.WaitGroup // sessions that are not yet, there
 
 	mu     sync.Mutex
 	tally  Tally
@@ -124,13 +125,19 @@ func (s *Source) Run(ctx context.Context) (Tally, error) {
 		defer cancel()
 	}
 	began := time.Now()
+	from := began
 	var sessions, pacer sync.WaitGroup
 	over := make(chan struct{})
 	if r.due != nil {
-		pacer.Go(func() { r.pace(ctx, began, over) })
+		r.ready.Add(r.Sessions)
+		pacer.Go(func() {
+			r.ready.Wait()
+			began = time.Now()
+			r.pace(ctx, began, over)
+		})
 	}
 	for range r.Sessions {
-		sessions.Go(func() { r.session(ctx, began) })
+		sessions.Go(func() { r.session(ctx, from) })
 	}
 	sessions.Wait()
 	close(over)
@@ -217,6 +224,13 @@ func (r *run) session(ctx context.Context, began time.Time) {
 	var c, was *client
 	var broken error
 	used := 0 // messages on this connection
+	if r.due != nil {
+		if r.Reuse { // to connect is no part of how long a message takes
+			c, _, _ = r.connect(ctx, nil) // without one the first message tries again, and tells
+			was = c
+		}
+		r.ready.Done()
+	}
 	for dials := 0; dials < dialsMax; {
 		n, due, more := r.turn(ctx, began)
 		if !more {
