@@ -60,10 +60,14 @@ type platter struct {
 	busy  chan struct{} // one element while it flushes
 }
 
-func (p *platter) flush() {
+// flush does what makes something durable, which takes as long as a flush does.
+func (p *platter) flush(do func() error) error {
 	p.busy <- struct{}{}
-	time.Sleep(time.Duration(p.delay.Load()))
-	<-p.busy
+	defer func() { <-p.busy }()
+	over := time.Now().Add(time.Duration(p.delay.Load()))
+	err := do()
+	time.Sleep(time.Until(over))
+	return err
 }
 
 // A slowFS is the machine's file system on a platter.
@@ -81,8 +85,7 @@ func (f slowFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, err
 }
 
 func (f slowFS) SyncDir(name string) error {
-	f.disk.flush()
-	return f.FS.SyncDir(name)
+	return f.disk.flush(func() error { return f.FS.SyncDir(name) })
 }
 
 type slowFile struct {
@@ -91,8 +94,7 @@ type slowFile struct {
 }
 
 func (f slowFile) Sync() error {
-	f.disk.flush()
-	return f.File.Sync()
+	return f.disk.flush(f.File.Sync)
 }
 
 // startOnSlowDisk starts a Postrider whose every flush takes so long.

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -91,6 +93,17 @@ func (a *app) hostTable(hosts []admin.HostPace) error {
 	return out.Flush()
 }
 
+// gathered is all of a listing, or why there is not all of it.
+func gathered[T any](listing iter.Seq2[T, error]) (all []T, err error) {
+	for one, err := range listing {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
 // paceOf says why a destination or a host has fewer at a time than it may have, or none
 // now.
 func paceOf(p *admin.Pace) string {
@@ -140,22 +153,16 @@ func (a *app) stats(f admin.Filter) ([]admin.DestStat, []admin.HostPace, error) 
 		return nil, nil, err
 	}
 	if client, up := controlClient(a.ctx, cfg.Config); up {
-		var all []admin.DestStat
-		for d, err := range client.Stat(a.ctx, f) {
-			if err != nil {
-				return nil, nil, err
-			}
-			all = append(all, d)
-		}
-		if f != (admin.Filter{}) {
-			return all, nil, nil
-		}
 		var hosts []admin.HostPace
-		for h, err := range client.Hosts(a.ctx) {
-			if err != nil {
-				return nil, nil, err
-			}
-			hosts = append(hosts, h)
+		var hostsErr error
+		var beside sync.WaitGroup // each of the two may be ten thousand lines
+		if f == (admin.Filter{}) {
+			beside.Go(func() { hosts, hostsErr = gathered(client.Hosts(a.ctx)) })
+		}
+		all, err := gathered(client.Stat(a.ctx, f))
+		beside.Wait()
+		if err := errors.Join(err, hostsErr); err != nil {
+			return nil, nil, err
 		}
 		return all, hosts, nil
 	}
