@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"path"
 )
 
 // The log is removed from its front. While it is more than twice what lives in it,
@@ -78,6 +79,7 @@ func (s *Spool) applyMove(it *item) {
 	for i := range all {
 		all[i].last = spot{}
 	}
+	e.big = it.add.big
 	s.place(e, it.at, it.size)
 }
 
@@ -98,7 +100,9 @@ func (s *Spool) leaveStuck(h handle, err error) {
 }
 
 // moveItem makes the record that replaces all records of a message. A damaged
-// body moves with its CRCs, and stays as unreadable as it is.
+// body is left behind, and the message is one whose content is gone: in a group at
+// the end of the log a body that is not what was written means that the group is
+// torn, and with it would go all that moved beside, and new mail.
 func (s *Spool) moveItem(h handle) (*item, error) {
 	r, err := s.readAll(h, readWhole)
 	if err != nil {
@@ -123,5 +127,27 @@ func (s *Spool) moveItem(h handle) (*item, error) {
 			return nil, fmt.Errorf("read body: %w", err)
 		}
 	}
+	if len(it.body) > 0 && !r.accepted.proves(it.body) {
+		name := segmentName(r.body.seg.n)
+		s.alarm("spool: the content of message %s is damaged in %s, and is left behind when the message is moved; a copy is kept in %s",
+			r.msg.ID, name, path.Join(s.dir, "damaged"))
+		if err := s.keepCopy(name); err != nil {
+			s.alarm("spool: set aside %s: %v", name, err)
+		}
+		r.big, it.body = true, nil
+		it.meta = r.encode()
+	}
 	return it, nil
+}
+
+// proves reports whether a body is what was written.
+func (a *accepted) proves(body []byte) bool {
+	for _, sum := range a.sums {
+		b := body[:min(blockLen, len(body))]
+		if checksum(b) != sum {
+			return false
+		}
+		body = body[len(b):]
+	}
+	return len(body) == 0
 }

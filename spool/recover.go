@@ -509,13 +509,21 @@ func (r *recovery) damaged(g *segment, format string, args ...any) {
 	if s.opt.ReadOnly {
 		return
 	}
-	err := s.fs.Link(path.Join(s.dir, "seg", name), path.Join(s.dir, "damaged", name))
+	if err := s.keepCopy(name); err != nil {
+		s.alarm("spool: set aside %s: %v", name, err)
+	}
+}
+
+// keepCopy sees to it that what a segment holds is kept when it goes.
+func (s *Spool) keepCopy(segment string) error {
+	err := s.fs.Link(path.Join(s.dir, "seg", segment), path.Join(s.dir, "damaged", segment))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err == nil {
 		err = s.fs.SyncDir(path.Join(s.dir, "damaged"))
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		s.alarm("spool: set aside %s: %v", name, err)
-	}
+	return err
 }
 
 // orphan removes a content that no message names, and keeps it in damaged/ where

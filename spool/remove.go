@@ -50,7 +50,7 @@ func (s *Spool) runRemovals(r *remover) {
 	r.segments()
 	for what := range s.remove {
 		if what.seg == nil {
-			if err := s.fs.Remove(what.name); err != nil {
+			if err := s.fs.Remove(what.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				s.alarm("spool: remove: %v", err)
 			}
 			continue
@@ -131,8 +131,8 @@ const (
 // grasp opens a segment that nobody reads, so that it can be freed when it has no
 // name any more; nil: it goes as a whole.
 func (r *remover) grasp(out leaving) vfs.File {
-	if out.read {
-		return nil
+	if _, err := r.s.fs.Stat(path.Join(r.s.dir, "damaged", segmentName(out.n))); out.read || !errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody wants it, now or later
 	}
 	f, err := r.s.fs.OpenFile(r.s.segmentPath(out.n), os.O_RDWR, 0)
 	if err != nil {
