@@ -8,11 +8,12 @@ import (
 	"sync"
 )
 
-// How much garbage there may be before it is collected: in a small server as much
-// as lives, as by default; in a large one half of that, for its memory is mostly
-// the index of what waits, which costs next to nothing to go through.
+// How much garbage there may be before it is collected: where little lives as much
+// as that, which is the default; where more lives, no more than garbageRoom, but half
+// of what lives. The memory of a large server is mostly the index of what waits,
+// which costs next to nothing to go through.
 const (
-	garbageRoom  = 16 << 20 // octets that may always be garbage
+	garbageRoom  = 16 << 20 // octets
 	percentLeast = 50       // of what lives
 	percentMost  = 100
 )

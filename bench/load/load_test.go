@@ -79,7 +79,7 @@ func TestTotalsAgree(t *testing.T) {
 			if least := sent.Messages / max(1, s.Uses); s.Uses > 0 && sink.Conns() < int64(least+1) {
 				t.Errorf("%d connections for %d messages, %d on each", sink.Conns(), sent.Messages, s.Uses)
 			}
-			if chunked := sink.Chunked(); s.Chunk != (chunked > 0) || chunked > int64(got.Messages) {
+			if chunked := sink.chunked.Load(); s.Chunk != (chunked > 0) || chunked > int64(got.Messages) {
 				t.Errorf("%d of %d messages came by BDAT", chunked, got.Messages)
 			}
 			if sent.Seconds <= 0 || sent.P99 < sent.P50 || sent.Rate() <= 0 {

@@ -55,9 +55,6 @@ type Sink struct {
 // Arrived is how many messages were taken.
 func (s *Sink) Arrived() int64 { return s.arrived.Load() }
 
-// Chunked is how many of them came by BDAT.
-func (s *Sink) Chunked() int64 { return s.chunked.Load() }
-
 // Conns is how many connections were made.
 func (s *Sink) Conns() int64 { return s.conns.Load() }
 

@@ -90,7 +90,7 @@ func (s *Source) check() error {
 	case s.Rcpts < 0 || s.Rcpts > RcptsMax:
 		return fmt.Errorf("%d recipients: a message has 1 to %d", s.Rcpts, RcptsMax)
 	case s.Chunk && (s.Size > chunkMax || s.Rcpts > chunkRcpts):
-		return fmt.Errorf("%d octets to %d recipients: one group has %d and %d at most", s.Size, s.Rcpts, chunkMax, chunkRcpts)
+		return fmt.Errorf("%d octets to %d recipients: a message in one group has %d octets and %d recipients at most, send it without", s.Size, s.Rcpts, chunkMax, chunkRcpts)
 	case s.Rate < 0:
 		return fmt.Errorf("a rate of %g: write messages a second", s.Rate)
 	case s.To == "":

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -80,8 +82,10 @@ func (c benchCmd) Run(a *app) error {
 		}
 	}
 	switch {
-	case err != nil:
+	case errors.As(err, new(*net.OpError)):
 		return fmt.Errorf("%w: is the server at %s up, and does it take mail for %s?", err, c.Server, c.To)
+	case err != nil:
+		return err
 	case sum.Errors > 0:
 		return fmt.Errorf("%d of %d messages were not taken, most often: %s", sum.Errors, sum.Errors+sum.Messages, sum.Worst())
 	}
