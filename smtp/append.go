@@ -11,7 +11,7 @@ import (
 // space can hide in them.
 func AppendMail(dst []byte, from Path, p MailParams) []byte {
 	dst = append(dst, "MAIL FROM:<"...)
-	dst = append(dst, from.String()...)
+	dst = from.appendTo(dst)
 	dst = append(dst, '>')
 	if p.Size > 0 {
 		dst = append(dst, " SIZE="...)
@@ -62,7 +62,7 @@ func AppendMail(dst []byte, from Path, p MailParams) []byte {
 // AppendRcpt appends the RCPT command for to, with its CRLF. See AppendMail.
 func AppendRcpt(dst []byte, to Path, p RcptParams) []byte {
 	dst = append(dst, "RCPT TO:<"...)
-	dst = append(dst, to.String()...)
+	dst = to.appendTo(dst)
 	dst = append(dst, '>')
 	if p.Notify != 0 {
 		dst = append(dst, " NOTIFY="...)

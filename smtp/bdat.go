@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 )
@@ -55,16 +56,13 @@ type LineCheck struct {
 // Check looks at the octets that follow those it has seen, and returns the first
 // fault, such as ErrBareLF. After a fault its answers mean nothing.
 func (l *LineCheck) Check(p []byte) error {
-	limit := l.LineMax
-	if limit <= 0 {
-		limit = DefaultLineMax
+	if after, ok := l.pass(p); ok {
+		*l = after
+		return nil
 	}
 	for _, c := range p {
-		if l.line++; l.line > limit {
+		if l.line++; l.line > l.limit() {
 			return ErrLineTooLong
-		}
-		if c > '\r' && !l.cr {
-			continue
 		}
 		switch {
 		case l.cr && c != '\n':
@@ -80,6 +78,52 @@ func (l *LineCheck) Check(p []byte) error {
 		}
 	}
 	return nil
+}
+
+// pass goes through p line by line, and returns what is known behind it if there is
+// no fault.
+func (l LineCheck) pass(p []byte) (after LineCheck, ok bool) {
+	// Where each LF has a CR before it, and there are no more of those, none is bare.
+	crs := bytes.Count(p, crByte)
+	if l.cr {
+		crs++
+	}
+	if bytes.IndexByte(p, 0) >= 0 {
+		return l, false
+	}
+	for len(p) > 0 {
+		lf := bytes.IndexByte(p, '\n')
+		n := lf + 1
+		if lf < 0 {
+			n = len(p)
+		}
+		if l.line += n; l.line > l.limit() {
+			return l, false
+		}
+		if lf > 0 {
+			l.cr = p[lf-1] == '\r'
+		}
+		if lf >= 0 {
+			if !l.cr {
+				return l, false
+			}
+			l.line = 0
+			crs--
+		}
+		l.cr = p[n-1] == '\r'
+		p = p[n:]
+	}
+	if l.cr {
+		crs--
+	}
+	return l, crs == 0
+}
+
+func (l *LineCheck) limit() int {
+	if l.LineMax <= 0 {
+		return DefaultLineMax
+	}
+	return l.LineMax
 }
 
 // End returns the fault of a content that ends here, if that is one.

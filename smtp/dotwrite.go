@@ -5,6 +5,8 @@ import (
 	"io"
 )
 
+var crByte = []byte{'\r'}
+
 // A DotWriter sends a content after the 354 reply to DATA: it adds the dots of
 // RFC 5321 4.5.2 and the end. What it writes to its destination never holds a
 // CR or LF that is not of a CRLF, and no line of one dot but the last, so that a
@@ -54,26 +56,30 @@ func (d *DotWriter) stuff(p []byte) ([]byte, error) {
 		out, from = append(out, "\r\n"...), 1
 		d.cr, d.bol = false, true
 	}
+	// Each LF has a CR before it, and there are no more of those: so none is bare.
+	crs := bytes.Count(p[from:], crByte)
 	for at := from; at < len(p); {
 		if d.bol && p[at] == '.' {
 			out, from, built = append(append(out, p[from:at]...), '.'), at, true
 		}
 		lf := bytes.IndexByte(p[at:], '\n')
-		cr := bytes.IndexByte(p[at:], '\r')
-		switch {
-		case lf < 0 && cr < 0:
-			d.bol, at = false, len(p)
-		case lf < 0 && at+cr == len(p)-1:
-			// A CR goes out with its LF.
-			d.cr, p = true, p[:len(p)-1]
-			at = len(p)
-		case cr < 0 || lf >= 0 && lf < cr:
-			return nil, ErrBareLF
-		case lf != cr+1:
-			return nil, ErrBareCR
-		default:
-			d.bol, at = true, at+lf+1
+		if lf < 0 {
+			d.bol = false
+			break
 		}
+		if lf == 0 || p[at+lf-1] != '\r' {
+			return nil, ErrBareLF
+		}
+		d.bol, at = true, at+lf+1
+		crs--
+	}
+	if last := len(p) - 1; crs > 0 && p[last] == '\r' {
+		// A CR goes out with its LF.
+		d.cr, p = true, p[:last]
+		crs--
+	}
+	if crs > 0 {
+		return nil, ErrBareCR
 	}
 	if !built {
 		return p, nil

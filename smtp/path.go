@@ -22,6 +22,14 @@ func (p Path) String() string {
 	return p.Local + "@" + p.Domain
 }
 
+func (p Path) appendTo(dst []byte) []byte {
+	dst = append(dst, p.Local...)
+	if p.Domain != "" {
+		dst = append(append(dst, '@'), p.Domain...)
+	}
+	return dst
+}
+
 // LocalUnquoted returns the local part that Local stands for: without quotes
 // and backslashes. RFC 5321 4.1.2: "the sending system SHOULD transmit the form
 // that uses the minimum quoting possible", and both forms are the same mailbox.

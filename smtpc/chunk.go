@@ -1,8 +1,8 @@
 package smtpc
 
 import (
-	"bytes"
 	"io"
+	"math"
 	"strconv"
 
 	"github.com/postrider/postrider/smtp"
@@ -124,9 +124,8 @@ type cutter struct {
 	ahead []byte // what comes next
 	spare []byte
 	end   bool
-	cr    bool // the last octet looked at was a CR
-	any   bool // there was an octet
-	bol   bool // and what was looked at ends with a line
+	lines smtp.LineCheck // of a text
+	begun bool           // what was looked at ends within a line
 }
 
 // next returns a chunk, which lives until the next call but one.
@@ -167,42 +166,21 @@ func (k *cutter) read() ([]byte, error) {
 	if !k.text {
 		return b, nil
 	}
-	if err := k.look(b); err != nil {
+	k.lines.LineMax = math.MaxInt // to send it is for the owner of the content to decide
+	if err := k.lines.Check(b); err != nil {
 		return nil, err
 	}
-	if k.end && k.cr {
-		return nil, smtp.ErrBareCR
+	if n > 0 {
+		k.begun = b[n-1] != '\n'
 	}
-	if k.end && !k.bol && k.any {
+	if !k.end {
+		return b, nil
+	}
+	if err := k.lines.End(); err != nil {
+		return nil, err
+	}
+	if k.begun {
 		b = append(b, '\r', '\n')
 	}
 	return b, nil
-}
-
-// look finds what no text holds, as a smtp.DotWriter does.
-func (k *cutter) look(b []byte) error {
-	if bytes.IndexByte(b, 0) >= 0 {
-		return smtp.ErrNUL
-	}
-	for rest := b; len(rest) > 0; {
-		if k.cr && rest[0] != '\n' {
-			return smtp.ErrBareCR
-		}
-		i := bytes.IndexAny(rest, "\r\n")
-		switch {
-		case i < 0:
-			k.cr, k.bol = false, false
-			rest = nil
-		case rest[i] == '\r':
-			k.cr, k.bol = true, false
-			rest = rest[i+1:]
-		case !k.cr || i > 0:
-			return smtp.ErrBareLF
-		default:
-			k.cr, k.bol = false, true
-			rest = rest[1:]
-		}
-	}
-	k.any = k.any || len(b) > 0
-	return nil
 }

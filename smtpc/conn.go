@@ -362,13 +362,15 @@ func (c *Conn) sendLines(s Stage, timeout time.Duration, lines []byte) error {
 	if err := c.w.Flush(); err != nil {
 		return c.broken(s, err)
 	}
+	// Commands go without waiting: their octets are few, and all before them was answered.
+	c.out.since = c.out.wrote
 	return nil
 }
 
 // broken is called when a write failed. A peer that has hung up has often said
 // why before: for now, or, while it was sent the content, for good.
 func (c *Conn) broken(s Stage, err error) error {
-	c.out.until = time.Now().Add(lastWordsWait)
+	c.out.wait, c.out.since = lastWordsWait, time.Time{}
 	r, rerr := smtp.ReadReply(c.r)
 	if rerr == nil && (r.Code/100 == 4 || r.Permanent() && s == StageContent) {
 		return c.end(s, r, nil)
@@ -385,7 +387,7 @@ func (c *Conn) quiet(s Stage) error {
 	if c.r.Buffered() == 0 {
 		return nil
 	}
-	c.out.until = time.Now().Add(lastWordsWait)
+	c.out.wait, c.out.since = lastWordsWait, time.Time{}
 	if r, err := smtp.ReadReply(c.r); err == nil && r.Code == 421 {
 		return c.end(s, r, nil)
 	}
@@ -398,8 +400,9 @@ func (c *Conn) quiet(s Stage) error {
 // are out of step then. A code that nobody knows counts by its first digit
 // (RFC 5321 4.2.1).
 func (c *Conn) read(s Stage, timeout time.Duration) (smtp.Reply, error) {
-	c.out.until = time.Now().Add(timeout)
+	c.out.wait = timeout
 	r, err := smtp.ReadReply(c.r)
+	c.out.since = time.Time{} // the next has a wait of its own
 	switch {
 	case err != nil:
 		return r, c.end(s, smtp.Reply{}, err)

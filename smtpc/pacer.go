@@ -10,13 +10,15 @@ import (
 // reply one. RFC 5321 4.5.3.2.5: the first bounds "the completion of each TCP SEND
 // call transmitting a chunk of data".
 //
-// To set a deadline costs as much as half a read. So one that was set stays while it
-// comes before the one that is wanted; where it passes, what was interrupted goes on
-// with that.
+// To set a deadline costs as much as half a read, and to ask the time is not free
+// either. So one that was set stays while it comes before the one that is wanted,
+// also when it has passed: what it interrupts goes on with the one that is wanted.
 type pacer struct {
 	conn    net.Conn
 	timeout time.Duration // of a write
-	until   time.Time     // for reads
+	wait    time.Duration // for a reply
+	since   time.Time     // when that wait began; zero: with its first read
+	wrote   time.Time     // when the last write began
 	end     time.Time     // of the transaction; zero: none
 
 	once        bool // a write that was interrupted cannot go on: TLS
@@ -37,12 +39,12 @@ func (p *pacer) bound(t time.Time) time.Time {
 }
 
 // stays reports whether a deadline that was set does, where another is wanted.
-func stays(set, want, now time.Time) bool { return set.After(now) && !set.After(want) }
+func stays(set, want time.Time) bool { return !set.IsZero() && !set.After(want) }
 
 func (p *pacer) Write(b []byte) (int, error) {
-	now := time.Now()
-	want := p.bound(now.Add(p.timeout))
-	if p.once || !stays(p.write, want, now) {
+	p.wrote = time.Now()
+	want := p.bound(p.wrote.Add(p.timeout))
+	if p.once || !stays(p.write, want) {
 		p.conn.SetWriteDeadline(want)
 		p.write = want
 	}
@@ -59,8 +61,11 @@ func (p *pacer) Write(b []byte) (int, error) {
 
 // Read is called where no reply, or not all of one, has come yet.
 func (p *pacer) Read(b []byte) (int, error) {
-	want := p.bound(p.until)
-	if !stays(p.read, want, time.Now()) {
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+	want := p.bound(p.since.Add(p.wait))
+	if !stays(p.read, want) {
 		p.conn.SetReadDeadline(want)
 		p.read = want
 	}

@@ -1,7 +1,6 @@
 package smtpc
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -39,7 +38,7 @@ func (c *Conn) plan(t *Transaction) error {
 	}
 	start := 0
 	for _, s := range c.steps {
-		if line := c.lines[start : s.end-2]; bytes.ContainsFunc(line, isControl) {
+		if line := c.lines[start : s.end-2]; hasControl(line) {
 			return fmt.Errorf("smtpc: a control character in %q", line)
 		}
 		start = s.end
@@ -200,4 +199,11 @@ func asciiORcpt(s string) string {
 	return b.String()
 }
 
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+func hasControl(line []byte) bool {
+	for _, c := range line {
+		if c < ' ' || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}
