@@ -181,19 +181,38 @@ func (d *DotReader) step(p, block []byte) (used, n int) {
 // NUL, within the line limit, and at most room.
 func (d *DotReader) lines(block []byte, room int) int {
 	block = block[:min(len(block), room)]
-	n := 0
+	n, lines := 0, 0
 	for n < len(block) && block[n] != '.' {
 		lf := bytes.IndexByte(block[n:], '\n')
-		if lf < 0 || lf >= d.limit() {
+		if lf <= 0 || lf >= d.limit() || block[n+lf-1] != '\r' {
 			break
 		}
-		line := block[n : n+lf]
-		if bytes.IndexByte(line, '\r') != lf-1 || lf == 0 || bytes.IndexByte(line, 0) >= 0 {
-			break
-		}
-		n += lf + 1
+		n, lines = n+lf+1, lines+1
 	}
-	return n
+	// Each LF has a CR before it: no CR is bare where there are no more of those.
+	if bytes.Count(block[:n], crByte) == lines && bytes.IndexByte(block[:n], 0) < 0 {
+		return n
+	}
+	return linesBeforeFault(block[:n])
+}
+
+// linesBeforeFault returns how many octets at the front of some lines come before
+// the one with a NUL or a bare CR.
+func linesBeforeFault(block []byte) int {
+	n := bytes.IndexByte(block, 0)
+	if n < 0 {
+		n = len(block)
+	}
+	for at := 0; at < n; {
+		cr := bytes.IndexByte(block[at:n], '\r')
+		if cr < 0 {
+			break
+		}
+		if at += cr + 1; at == len(block) || block[at] != '\n' {
+			n = at - 1
+		}
+	}
+	return bytes.LastIndexByte(block[:n], '\n') + 1
 }
 
 // plain returns how many octets at the front of block are content without
