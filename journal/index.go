@@ -2,7 +2,6 @@ package journal
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -136,62 +136,75 @@ func appendEntries(all []entry, ev *postrider.Event, off int64) []entry {
 	return all
 }
 
-// entries are those of the file that grows, in blocks, so that what is there need
-// not be copied when more comes.
-type entries struct{ blocks [][]entry }
-
-// entriesBlock is how many entries a block has.
-const entriesBlock = 4096
-
-func (l *entries) add(more []entry) {
-	for len(more) > 0 {
-		last := len(l.blocks) - 1
-		if last < 0 || len(l.blocks[last]) == entriesBlock {
-			l.blocks = append(l.blocks, make([]entry, 0, entriesBlock))
-			last++
+// encodeIndex writes the index of a file of that size, and returns how long it is.
+// To sort half a million entries takes a processor for tens of milliseconds, and no
+// message waits for that: it is done in small parts, and what is ready to run goes
+// between them.
+func encodeIndex(w io.Writer, all *entries, size int64) (int64, error) {
+	out := indexWriter{w: w, b: make([]byte, 0, indexWrite+blockLen)}
+	out.header(size, all.count())
+	var part []entry
+	for i := range all {
+		part = all[i].appendTo(part[:0])
+		slices.SortFunc(part, compareEntries)
+		for _, e := range part {
+			out.add(e)
 		}
-		b := &l.blocks[last]
-		n := min(len(more), entriesBlock-len(*b))
-		*b = append(*b, more[:n]...)
-		more = more[n:]
+		runtime.Gosched()
+	}
+	return out.end()
+}
+
+// An indexWriter writes an index, block by block.
+type indexWriter struct {
+	w       io.Writer
+	b       []byte // what is not written yet
+	block   int    // where in b the last block begins
+	written int64
+	err     error
+}
+
+func (x *indexWriter) header(size int64, count int) {
+	x.b = append(x.b, indexMagic...)
+	x.b = binary.LittleEndian.AppendUint64(x.b, uint64(size))
+	x.b = binary.LittleEndian.AppendUint64(x.b, uint64(count))
+	x.b = binary.LittleEndian.AppendUint32(x.b, crc32.Checksum(x.b, crcTable))
+	x.b = append(x.b, make([]byte, blockLen-len(x.b))...)
+	x.block = len(x.b)
+}
+
+func (x *indexWriter) add(e entry) {
+	x.b = binary.LittleEndian.AppendUint64(x.b, e.hash)
+	x.b = binary.LittleEndian.AppendUint32(x.b, e.off)
+	if len(x.b)-x.block == blockEntries*entryLen {
+		x.seal()
 	}
 }
 
-// clone returns what is there now, whatever comes.
-func (l *entries) clone() entries { return entries{slices.Clone(l.blocks)} }
-
-// flat returns a copy.
-func (l *entries) flat() []entry { return slices.Concat(l.blocks...) }
-
-// encodeIndex writes the index of a file of that size, and returns how long it is.
-// It sorts the entries.
-func encodeIndex(w io.Writer, sorted []entry, size int64) (int64, error) {
-	slices.SortFunc(sorted, func(a, b entry) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.off, b.off)) })
-	b := make([]byte, 0, indexWrite+blockLen)
-	b = append(b, indexMagic...)
-	b = binary.LittleEndian.AppendUint64(b, uint64(size))
-	b = binary.LittleEndian.AppendUint64(b, uint64(len(sorted)))
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
-	b = append(b, make([]byte, blockLen-len(b))...)
-	written := int64(0)
-	for block := range slices.Chunk(sorted, blockEntries) {
-		if len(b) >= indexWrite {
-			if _, err := w.Write(b); err != nil {
-				return written, err
-			}
-			written += int64(len(b))
-			b = b[:0]
-		}
-		start := len(b)
-		for _, e := range block {
-			b = binary.LittleEndian.AppendUint64(b, e.hash)
-			b = binary.LittleEndian.AppendUint32(b, e.off)
-		}
-		b = append(b, make([]byte, start+blockLen-4-len(b))...)
-		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], crcTable))
+// seal ends a block.
+func (x *indexWriter) seal() {
+	x.b = append(x.b, make([]byte, x.block+blockLen-4-len(x.b))...)
+	x.b = binary.LittleEndian.AppendUint32(x.b, crc32.Checksum(x.b[x.block:], crcTable))
+	if x.block = len(x.b); x.block >= indexWrite {
+		x.flush()
 	}
-	n, err := w.Write(b)
-	return written + int64(n), err
+}
+
+func (x *indexWriter) flush() {
+	if x.err == nil {
+		var n int
+		n, x.err = x.w.Write(x.b)
+		x.written += int64(n)
+	}
+	x.b, x.block = x.b[:0], 0
+}
+
+func (x *indexWriter) end() (int64, error) {
+	if len(x.b) > x.block {
+		x.seal()
+	}
+	x.flush()
+	return x.written, x.err
 }
 
 // indexWrite is how many octets of an index are written at once.
@@ -266,29 +279,15 @@ func (x *indexFile) lookup(hash uint64) (offs []uint32, err error) {
 // A lookup finds the offsets of a hash in one file.
 type lookup func(hash uint64) ([]uint32, error)
 
-func lookupIn(blocks ...[]entry) lookup {
-	return func(hash uint64) (offs []uint32, err error) {
-		for _, block := range blocks {
-			for _, e := range block {
-				if e.hash == hash {
-					offs = append(offs, e.off)
-				}
-			}
-		}
-		return offs, nil
-	}
-}
-
-// writeIndex writes the index of a file that will not grow any more, and sorts its
-// entries.
-func (j *Journal) writeIndex(d dayFile, fresh []entry) error {
+// writeIndex writes the index of a file that will not grow any more.
+func (j *Journal) writeIndex(d dayFile, all *entries) error {
 	name := j.indexName(d)
 	tmp := name + ".tmp"
 	f, err := j.opt.FS.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("journal: index: %w", err)
 	}
-	length, err := encodeIndex(f, fresh, d.size)
+	length, err := encodeIndex(f, all, d.size)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -329,12 +328,14 @@ func (j *Journal) withIndex(ctx context.Context, d dayFile, f vfs.File, fn func(
 	if err != nil {
 		return err
 	}
+	var all entries
+	all.add(found.entries)
 	if !j.opt.ReadOnly {
-		if err := j.writeIndex(d, found.entries); err != nil {
+		if err := j.writeIndex(d, &all); err != nil {
 			j.alarm("%v", err)
 		}
 	}
-	return fn(lookupIn(found.entries))
+	return fn(all.lookup)
 }
 
 func (j *Journal) withIndexFile(d dayFile, fn func(lookup) error) error {

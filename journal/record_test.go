@@ -60,12 +60,13 @@ func FuzzRecord(f *testing.F) {
 
 // An index finds each of its hashes, over the borders of blocks, and no other.
 func TestIndex(t *testing.T) {
-	var entries []entry
+	var all entries
+	spread := func(i int) uint64 { return uint64(i) * 0x9e3779b97f4a7c15 } // over all parts
 	for i := range 3 * blockEntries {
-		entries = append(entries, entry{uint64(i / 500 * 7), uint32(5000 - i)})
+		all.add([]entry{{spread(i / 500 * 7), uint32(5000 - i)}})
 	}
 	var out bytes.Buffer
-	wrote, err := encodeIndex(&out, entries, 77)
+	wrote, err := encodeIndex(&out, &all, 77)
 	b := out.Bytes()
 	if err != nil || wrote != int64(len(b)) || len(b)%blockLen != 0 {
 		t.Fatalf("wrote %d of %d octets, %v", wrote, len(b), err)
@@ -77,11 +78,12 @@ func TestIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for h := range uint64(30) {
-		want, _ := lookupIn(entries)(h)
-		got, err := x.lookup(h)
-		if err != nil || len(got) != len(want) {
-			t.Errorf("hash %d: %d offsets, want %d, %v", h, len(got), len(want), err)
+	for i := range 30 {
+		want, _ := all.lookup(spread(i))
+		slices.Sort(want)
+		got, err := x.lookup(spread(i))
+		if err != nil || !slices.Equal(got, want) || i%7 == 0 && i < 21 && len(got) == 0 {
+			t.Errorf("hash %d: %d offsets, want %d, %v", i, len(got), len(want), err)
 		}
 	}
 	b[blockLen+3] ^= 1
@@ -170,25 +172,36 @@ func TestHashes(t *testing.T) {
 	}
 }
 
-// Entries stand in blocks in the order in which they came, and what was taken
-// down of them stays as it was.
+// Entries are kept by their hashes, and what was taken down of them stays as it was.
 func TestEntries(t *testing.T) {
-	var l entries
-	var want []entry
-	var before entries
-	for i := range 3*entriesBlock + 7 {
-		e := entry{uint64(i), uint32(i)}
-		want = append(want, e)
-		l.add([]entry{e})
-		if i == entriesBlock+9 {
-			before = l.clone()
+	var all, before entries
+	const n, first = 3 * entryBlockLen, entryBlockLen + 9
+	for i := range n {
+		for part := range uint64(3) {
+			all.add([]entry{{part<<(64-entryPartBits) + uint64(i%2), uint32(i)}})
+		}
+		if i == first-1 {
+			before = all
 		}
 	}
-	l.add(want)
-	if got := l.flat(); !slices.Equal(got, append(want, want...)) {
-		t.Errorf("%d entries, want %d", len(got), 2*len(want))
-	}
-	if got := before.flat(); !slices.Equal(got, want[:entriesBlock+10]) {
-		t.Errorf("before: %d entries", len(got))
+	for _, of := range []struct {
+		entries *entries
+		n       int
+	}{{&all, n}, {&before, first}} {
+		if got := of.entries.count(); got != 3*of.n {
+			t.Errorf("%d entries, want %d", got, 3*of.n)
+		}
+		for hash := range uint64(3) {
+			var want []uint32
+			for i := range of.n {
+				if uint64(i%2) == hash {
+					want = append(want, uint32(i))
+				}
+			}
+			got, err := of.entries.lookup(2<<(64-entryPartBits) + hash)
+			if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+				t.Errorf("hash %d: %d of %d offsets, %v", hash, len(got), len(want), err)
+			}
+		}
 	}
 }

@@ -102,7 +102,7 @@ type view struct {
 func (j *Journal) view() view {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return view{j: j, files: slices.Clone(j.files), live: j.live, entries: j.entries.clone(), tail: j.tail}
+	return view{j: j, files: slices.Clone(j.files), live: j.live, entries: j.entries, tail: j.tail}
 }
 
 // search calls found for the events of file i that have one of the keys, in the
@@ -130,7 +130,7 @@ func (v *view) search(ctx context.Context, i int, hashes []uint64, found func(nu
 		return nil
 	}
 	if v.live && i == len(v.files)-1 {
-		err = look(lookupIn(v.entries.blocks...))
+		err = look(v.entries.lookup)
 	} else {
 		err = v.j.withIndex(ctx, d, f, look)
 	}

@@ -236,11 +236,14 @@ func (j *Journal) forget() {
 	clear(j.recent)
 }
 
+// freshMax is how many entries a buffer may have room for and be kept.
+const freshMax = 4096
+
 // append writes events and syncs them. After an error nothing of them counts.
 func (j *Journal) append(todo []numbered) error {
 	fresh := j.fresh[:0]
 	defer func() {
-		if j.fresh = fresh[:0]; cap(fresh) > entriesBlock {
+		if j.fresh = fresh[:0]; cap(fresh) > freshMax {
 			j.fresh = nil
 		}
 		if cap(j.buf) > 2*writeMax {
@@ -333,9 +336,9 @@ func (j *Journal) finish() {
 	j.f.Close()
 	j.f = nil
 	j.mu.Lock()
-	d, found := j.files[len(j.files)-1], j.entries.flat()
+	d, all := j.files[len(j.files)-1], j.entries
 	j.mu.Unlock()
-	if err := j.writeIndex(d, found); err != nil {
+	if err := j.writeIndex(d, &all); err != nil {
 		j.alarm("%v", err) // a query makes it
 	}
 }
