@@ -1,6 +1,9 @@
 package journal
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // entries are those of one file, as they come: by the first bits of their hashes, in
 // blocks that are full but for the last, so that neither more of them nor a copy
@@ -72,7 +75,32 @@ func (l *entries) lookup(hash uint64) (offs []uint32, _ error) {
 	return offs, nil
 }
 
-// compareEntries orders them as they stand in an index.
+// sortEntries sorts those of one part as they stand in an index: by the bits of the
+// hash that come after those of the part, then each few that share them. That is a
+// quarter of the time that comparing alone takes.
+func sortEntries(part, spare []entry) (sorted []entry) {
+	const shift = 64 - 2*entryPartBits
+	var ends [entryParts + 1]int // behind those with smaller bits, at first
+	for _, e := range part {
+		ends[e.hash>>shift%entryParts+1]++
+	}
+	for i := range entryParts {
+		ends[i+1] += ends[i]
+	}
+	sorted = append(spare[:0], part...)
+	for _, e := range part {
+		i := e.hash >> shift % entryParts
+		sorted[ends[i]] = e
+		ends[i]++
+	}
+	from := 0
+	for _, end := range ends[:entryParts] {
+		slices.SortFunc(sorted[from:end], compareEntries)
+		from = end
+	}
+	return sorted
+}
+
 func compareEntries(a, b entry) int {
 	if a.hash != b.hash {
 		return cmp.Compare(a.hash, b.hash)

@@ -143,11 +143,11 @@ func appendEntries(all []entry, ev *postrider.Event, off int64) []entry {
 func encodeIndex(w io.Writer, all *entries, size int64) (int64, error) {
 	out := indexWriter{w: w, b: make([]byte, 0, indexWrite+blockLen)}
 	out.header(size, all.count())
-	var part []entry
+	var part, sorted []entry
 	for i := range all {
 		part = all[i].appendTo(part[:0])
-		slices.SortFunc(part, compareEntries)
-		for _, e := range part {
+		sorted = sortEntries(part, sorted)
+		for _, e := range sorted {
 			out.add(e)
 		}
 		runtime.Gosched()
