@@ -143,7 +143,7 @@ func (b *bench) send(s load.Source) (load.Tally, error) {
 func (b *bench) greets(g *group, addr string) error {
 	for until := time.Now().Add(patience); time.Now().Before(until) && b.ctx.Err() == nil; {
 		if g.over() {
-			return fmt.Errorf("%s has ended:\n%s", g.name, g.out)
+			return fmt.Errorf("%s has ended:\n%s", g.name, g.said())
 		}
 		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
 			_ = c.SetDeadline(time.Now().Add(10 * time.Second))

@@ -21,7 +21,7 @@ type group struct {
 	name   string
 	folder string // of the control group; "": there is none
 	cmd    *exec.Cmd
-	out    *bytes.Buffer
+	out    string // the file that it prints to
 	done   chan struct{}
 }
 
@@ -43,9 +43,9 @@ func controlFolder() (dir, file string) {
 	return "", ""
 }
 
-// launch starts a command in a group of its own.
+// launch starts a command in a group of its own, which prints to a file in dir.
 func launch(name, dir string, env []string, args ...string) (*group, error) {
-	g := &group{name: name, out: &bytes.Buffer{}, done: make(chan struct{})}
+	g := &group{name: name, out: filepath.Join(dir, name+".out"), done: make(chan struct{})}
 	if parent, _ := controlFolder(); parent != "" {
 		folder := filepath.Join(parent, fmt.Sprintf("postrider-bench-%d-%s", os.Getpid(), name))
 		if err := os.Mkdir(folder, 0o755); err == nil || os.IsExist(err) {
@@ -56,7 +56,13 @@ func launch(name, dir string, env []string, args ...string) (*group, error) {
 	g.cmd = exec.Command(args[0], args[1:]...)
 	g.cmd.Dir = dir
 	g.cmd.Env = append(os.Environ(), env...)
-	g.cmd.Stdout, g.cmd.Stderr = g.out, g.out
+	// A file, as the others have: through a pipe this process would read all of it.
+	out, err := os.OpenFile(g.out, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	g.cmd.Stdout, g.cmd.Stderr = out, out
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := g.cmd.Start(); err != nil {
 		return nil, err
@@ -77,6 +83,14 @@ func (g *group) over() bool {
 		return false
 	}
 }
+
+// said is the end of what it has printed.
+func (g *group) said() string {
+	b, _ := os.ReadFile(g.out)
+	return string(b[max(0, len(b)-saidMax):])
+}
+
+const saidMax = 4096
 
 // pids lists the processes of the group.
 func (g *group) pids() (list []int) {

@@ -303,6 +303,9 @@ func TestGroup(t *testing.T) {
 	if g.pss() <= 0 {
 		t.Error("it has no memory")
 	}
+	if got := g.said(); !strings.Contains(got, "done b\n") {
+		t.Errorf("it said %q", got)
+	}
 	pids := g.pids()
 	g.kill()
 	wait("the end", func() bool {
