@@ -47,18 +47,27 @@ func (p entryList) blocks(yield func([]entry) bool) {
 	}
 }
 
+// appendTo appends what is in an entryList, in the order in which it came.
 func (p entryList) appendTo(all []entry) []entry {
+	from := len(all)
+	all = slices.Grow(all, p.count())[:from+p.count()]
+	end := len(all)
 	for b := range p.blocks {
-		all = append(all, b...)
+		end -= copy(all[end-len(b):], b)
 	}
 	return all
 }
 
+func (p entryList) count() (n int) {
+	for b := range p.blocks {
+		n += len(b)
+	}
+	return n
+}
+
 func (l *entries) count() (n int) {
 	for i := range l {
-		for b := range l[i].blocks {
-			n += len(b)
-		}
+		n += l[i].count()
 	}
 	return n
 }
@@ -75,30 +84,36 @@ func (l *entries) lookup(hash uint64) (offs []uint32, _ error) {
 	return offs, nil
 }
 
-// sortEntries sorts those of one part as they stand in an index: by the bits of the
-// hash that come after those of the part, then each few that share them. That is a
-// quarter of the time that comparing alone takes.
-func sortEntries(part, spare []entry) (sorted []entry) {
-	const shift = 64 - 2*entryPartBits
-	var ends [entryParts + 1]int // behind those with smaller bits, at first
-	for _, e := range part {
-		ends[e.hash>>shift%entryParts+1]++
+// sortEntries sorts entries, which come in the order of their offsets, as they stand
+// in an index: by the eight bits of their hashes from shift on, then by those below.
+// Comparing alone takes several times as long, the more so as an address that is in
+// every message has one hash. What is in spare is lost.
+func sortEntries(some, spare []entry, shift int) {
+	switch {
+	case len(some) <= 24 || shift < 0:
+		slices.SortFunc(some, compareEntries)
+		return
+	case slices.IsSortedFunc(some, compareEntries):
+		return
 	}
-	for i := range entryParts {
+	var ends [257]int // where each of them begins, and as they are put there, ends
+	for _, e := range some {
+		ends[e.hash>>shift&0xff+1]++
+	}
+	for i := range 256 {
 		ends[i+1] += ends[i]
 	}
-	sorted = append(spare[:0], part...)
-	for _, e := range part {
-		i := e.hash >> shift % entryParts
-		sorted[ends[i]] = e
+	spare = append(spare[:0], some...)
+	for _, e := range spare {
+		i := e.hash >> shift & 0xff
+		some[ends[i]] = e
 		ends[i]++
 	}
 	from := 0
-	for _, end := range ends[:entryParts] {
-		slices.SortFunc(sorted[from:end], compareEntries)
+	for _, end := range ends[:256] {
+		sortEntries(some[from:end], spare, shift-8)
 		from = end
 	}
-	return sorted
 }
 
 func compareEntries(a, b entry) int {

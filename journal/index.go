@@ -143,11 +143,12 @@ func appendEntries(all []entry, ev *postrider.Event, off int64) []entry {
 func encodeIndex(w io.Writer, all *entries, size int64) (int64, error) {
 	out := indexWriter{w: w, b: make([]byte, 0, indexWrite+blockLen)}
 	out.header(size, all.count())
-	var part, sorted []entry
+	var part, spare []entry
 	for i := range all {
 		part = all[i].appendTo(part[:0])
-		sorted = sortEntries(part, sorted)
-		for _, e := range sorted {
+		spare = slices.Grow(spare[:0], len(part))
+		sortEntries(part, spare, 64-entryPartBits-8)
+		for _, e := range part {
 			out.add(e)
 		}
 		runtime.Gosched()
