@@ -26,7 +26,7 @@ func (r *run) pace(ctx context.Context, began time.Time, over <-chan struct{}) {
 		}
 		due := began.Add(after)
 		for left := time.Until(due); left > 0; left = time.Until(due) {
-			if pause(left); ctx.Err() != nil || closed(over) {
+			if Pause(left); ctx.Err() != nil || closed(over) {
 				return
 			}
 		}

@@ -4,4 +4,5 @@ package load
 
 import "time"
 
-func pause(d time.Duration) { time.Sleep(min(d, pauseMax)) }
+// Pause sleeps, for 100 ms at most.
+func Pause(d time.Duration) { time.Sleep(min(d, pauseMax)) }

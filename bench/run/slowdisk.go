@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/postrider/postrider/bench/load"
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/node"
 	"github.com/postrider/postrider/vfs"
@@ -60,13 +61,16 @@ type platter struct {
 	busy  chan struct{} // one element while it flushes
 }
 
-// flush does what makes something durable, which takes as long as a flush does.
+// flush does what makes something durable, which takes as long as a flush does, to the
+// tenth of a millisecond.
 func (p *platter) flush(do func() error) error {
 	p.busy <- struct{}{}
 	defer func() { <-p.busy }()
 	over := time.Now().Add(time.Duration(p.delay.Load()))
 	err := do()
-	time.Sleep(time.Until(over))
+	for left := time.Until(over); left > 0; left = time.Until(over) {
+		load.Pause(left)
+	}
 	return err
 }
 
