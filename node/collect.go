@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
+	"time"
 )
 
 // How much garbage there may be before it is collected: where little lives as much
@@ -23,11 +24,36 @@ func garbagePercent(live uint64) int {
 	return int(min(max(garbageRoom*100/max(live, 1), percentLeast), percentMost))
 }
 
+// Where a crowd has come and gone, or sits still, nothing asks for the next collection,
+// and what it left stays. So where next to nothing is asked for in restTime, and there
+// may be much garbage, it is collected and given back.
+const (
+	restTime    = 500 * time.Millisecond
+	restAllocs  = 128 << 10 // octets in restTime: next to nothing
+	restGarbage = 2 << 20   // octets, and an eighth of what lives: much; also of stacks, which are found free only then
+)
+
 // A collector sets GOGC after each collection by what was found to live.
 type collector struct {
 	mu      sync.Mutex
 	off     bool
 	percent int
+	counts  counts // as they were after the last collection
+}
+
+// counts are what the runtime counts, in octets.
+type counts struct{ allocs, live, stacks uint64 }
+
+func readCounts() (n counts, ok bool) {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(s)
+	for i, to := range []*uint64{&n.allocs, &n.live, &n.stacks} {
+		if s[i].Value.Kind() != metrics.KindUint64 {
+			return counts{}, false
+		}
+		*to = s[i].Value.Uint64()
+	}
+	return n, true
 }
 
 // A cycle dies with each collection.
@@ -43,7 +69,11 @@ func TakeGarbage() (stop func()) {
 	c := &collector{percent: percentMost}
 	was := debug.SetGCPercent(c.percent)
 	c.watch()
+	ticks, done := time.NewTicker(restTime), make(chan struct{})
+	go c.rest(ticks.C, done)
 	return func() {
+		ticks.Stop()
+		close(done)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.off = true
@@ -63,17 +93,43 @@ func (c *collector) watch() {
 // adjust sets the percentage if it is more than a quarter off, for that stops the
 // program for a moment. It reports whether to go on.
 func (c *collector) adjust() bool {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
+	now, ok := readCounts()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.off || live[0].Value.Kind() != metrics.KindUint64 {
+	if c.off || !ok {
 		return false
 	}
-	want := garbagePercent(live[0].Value.Uint64())
+	c.counts = now
+	want := garbagePercent(now.live)
 	if off := want - c.percent; off > c.percent/4 || off < -c.percent/4 {
 		c.percent = want
 		debug.SetGCPercent(want)
 	}
 	return true
+}
+
+// rest collects what a crowd has left, at a tick after one at which little was asked
+// for.
+func (c *collector) rest(ticks <-chan time.Time, done <-chan struct{}) {
+	last, _ := readCounts()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticks:
+		}
+		now, _ := readCounts()
+		c.mu.Lock()
+		collected := c.counts
+		c.mu.Unlock()
+		if worthCollecting(collected, last, now) {
+			debug.FreeOSMemory()
+		}
+		last = now
+	}
+}
+
+func worthCollecting(collected, last, now counts) bool {
+	return now.allocs-last.allocs < restAllocs &&
+		(now.allocs-collected.allocs > max(restGarbage, now.live/8) || now.stacks > collected.stacks+restGarbage)
 }

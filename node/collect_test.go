@@ -52,6 +52,57 @@ func TestTakeGarbage(t *testing.T) {
 	}
 }
 
+func TestWorthCollecting(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		what                 string
+		collected, last, now counts
+		want                 bool
+	}{
+		{"a crowd came, and is quiet", counts{10 * mib, 5 * mib, mib}, counts{20 * mib, 5 * mib, mib}, counts{20*mib + 1000, 5 * mib, mib}, true},
+		{"it is still coming", counts{10 * mib, 5 * mib, mib}, counts{20 * mib, 5 * mib, mib}, counts{21 * mib, 5 * mib, mib}, false},
+		{"little since", counts{10 * mib, 5 * mib, mib}, counts{11 * mib, 5 * mib, mib}, counts{11 * mib, 5 * mib, mib}, false},
+		{"little since, but for stacks", counts{10 * mib, 5 * mib, mib}, counts{11 * mib, 5 * mib, 9 * mib}, counts{11 * mib, 5 * mib, 9 * mib}, true},
+		{"little beside what lives", counts{10 * mib, 100 * mib, mib}, counts{20 * mib, 100 * mib, mib}, counts{20 * mib, 100 * mib, mib}, false},
+	} {
+		if got := worthCollecting(c.collected, c.last, c.now); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
+		}
+	}
+}
+
+// What was left is collected once, at rest.
+func TestRestCollects(t *testing.T) {
+	forced := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	ticks, done := make(chan time.Time), make(chan struct{})
+	defer close(done)
+	was := debug.SetGCPercent(-1) // no collection but those that are asked for
+	defer debug.SetGCPercent(was)
+	c := &collector{}
+	c.counts, _ = readCounts()
+	go c.rest(ticks, done)
+	before := forced()
+	for range 3 {
+		ticks <- time.Time{}
+	}
+	if n := forced(); n != before {
+		t.Errorf("%d collections of nothing", n-before)
+	}
+	for range 100 {
+		runtime.KeepAlive(make([]byte, 1<<20))
+	}
+	for range 3 { // it grew, it rests, and the one before is over
+		ticks <- time.Time{}
+	}
+	if n := forced(); n == before {
+		t.Error("what was left is not collected")
+	}
+}
+
 func TestGOGCStays(t *testing.T) {
 	t.Setenv("GOGC", "70")
 	was := debug.SetGCPercent(70)
