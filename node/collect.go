@@ -38,7 +38,6 @@ type collector struct {
 	mu      sync.Mutex
 	off     bool
 	percent int
-	counts  counts // as they were after the last collection
 }
 
 // counts are what the runtime counts, in octets.
@@ -70,7 +69,7 @@ func TakeGarbage() (stop func()) {
 	was := debug.SetGCPercent(c.percent)
 	c.watch()
 	ticks, done := time.NewTicker(restTime), make(chan struct{})
-	go c.rest(ticks.C, done)
+	go rest(ticks.C, done)
 	return func() {
 		ticks.Stop()
 		close(done)
@@ -99,7 +98,6 @@ func (c *collector) adjust() bool {
 	if c.off || !ok {
 		return false
 	}
-	c.counts = now
 	want := garbagePercent(now.live)
 	if off := want - c.percent; off > c.percent/4 || off < -c.percent/4 {
 		c.percent = want
@@ -109,9 +107,11 @@ func (c *collector) adjust() bool {
 }
 
 // rest collects what a crowd has left, at a tick after one at which little was asked
-// for.
-func (c *collector) rest(ticks <-chan time.Time, done <-chan struct{}) {
-	last, _ := readCounts()
+// for. What the runtime has collected by itself meanwhile does not count: that was
+// while the crowd was there.
+func rest(ticks <-chan time.Time, done <-chan struct{}) {
+	collected, _ := readCounts()
+	last := collected
 	for {
 		select {
 		case <-done:
@@ -119,11 +119,10 @@ func (c *collector) rest(ticks <-chan time.Time, done <-chan struct{}) {
 		case <-ticks:
 		}
 		now, _ := readCounts()
-		c.mu.Lock()
-		collected := c.counts
-		c.mu.Unlock()
 		if worthCollecting(collected, last, now) {
 			debug.FreeOSMemory()
+			now, _ = readCounts()
+			collected = now
 		}
 		last = now
 	}

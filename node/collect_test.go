@@ -82,9 +82,7 @@ func TestRestCollects(t *testing.T) {
 	defer close(done)
 	was := debug.SetGCPercent(-1) // no collection but those that are asked for
 	defer debug.SetGCPercent(was)
-	c := &collector{}
-	c.counts, _ = readCounts()
-	go c.rest(ticks, done)
+	go rest(ticks, done)
 	before := forced()
 	for range 3 {
 		ticks <- time.Time{}
