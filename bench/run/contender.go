@@ -54,7 +54,7 @@ func (b *bench) contenders() []contender {
 		all = append(all, contender{"Postfix", 0.1, startPostfix})
 	}
 	if b.unpacked("exim/usr/sbin/exim4") {
-		all = append(all, contender{"Exim", 0.015, startExim})
+		all = append(all, contender{"Exim", 0.01, startExim})
 	}
 	return all
 }

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	localMessages = 20_000
+	localMessages = 12_000
 	localBoxes    = 100
 )
 

@@ -79,7 +79,7 @@ func relay(b *bench) ([]row, error) {
 			return nil, err
 		}
 		for _, c := range cells {
-			if err := b.hops(rates[c], c.source("", b.n(relayMessages), 4096), client[c]); err != nil {
+			if err := b.hops(rates[c], c.source("", b.n(relayMessages/2), 4096), client[c]); err != nil {
 				return nil, err
 			}
 		}
