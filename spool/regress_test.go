@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"syscall"
 	"testing"
@@ -214,4 +215,49 @@ func TestEndOfTheLogCannotBeRead(t *testing.T) {
 		readBody(t, b.s, id)
 		b.s.Close(context.Background())
 	})
+}
+
+// Seed 14795 of the simulator, and 8500 and 11076: a segment that was never begun
+// stands first in the log, for those before it were removed and the power went. That
+// is no damage; but it is where something was ever written to it.
+func TestFirstSegmentNeverBegun(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		behind []byte // the header, of which nothing can be read
+		damage bool
+	}{
+		{"nothing behind its header", nil, false},
+		{"zeros", make([]byte, 8000), false},
+		{"octets that are no record", append(make([]byte, 8000), "something"...), true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			for b.s.nextSegment < 6 {
+				b.add(bytes.Repeat([]byte("y"), 1000), "a@x.example")
+				b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			}
+			kept := b.add([]byte("kept"), "b@held.example")
+			synctest.Wait()
+			first := b.s.segments[0]
+			if first.n < 2 || first.after == 0 {
+				t.Fatalf("the log begins with segment %d, after record %d", first.n, first.after)
+			}
+			if err := b.s.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			b.fs.Remove("data/spool/index.snap")
+			f, err := b.fs.OpenFile(path.Join("data/spool/seg", segmentName(first.n-1)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.WriteAt(append(make([]byte, segmentHeaderLen), c.behind...), 0)
+			f.Close()
+			b.alarms = nil
+			b.open()
+			if told := len(b.alarms) > 0; told != c.damage || b.s.entryOf(kept) == nil {
+				t.Errorf("%s: alarms %q, and what waits is there: %v", c.what, b.alarms, b.s.entryOf(kept) != nil)
+			}
+			b.s.Close(context.Background())
+		})
+	}
 }
