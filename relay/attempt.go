@@ -171,8 +171,8 @@ func (a *attempt) host(ctx context.Context, targets []target) next {
 // address makes one try at one address, over a kept connection if there is one.
 // A kept connection that has died meanwhile says nothing about the peer.
 func (a *attempt) address(ctx context.Context, t target) next {
-	s := t.site()
-	err := a.r.pool.enter(func() context.Context { return a.bounded(ctx) }, s, a.d.Route.Limits)
+	k := a.key(t)
+	l, err := a.r.pool.enter(func() context.Context { return a.bounded(ctx) }, k, a.d.Route.Limits)
 	switch {
 	case errors.Is(err, errCrowded):
 		a.crowded(t, err)
@@ -180,8 +180,8 @@ func (a *attempt) address(ctx context.Context, t target) next {
 	case err != nil:
 		return nextNothing
 	}
-	defer a.r.pool.leave(s)
-	for l := a.r.pool.take(a.key(t)); ; l = nil {
+	defer a.r.pool.leave(k.site)
+	for ; ; l = nil {
 		if l == nil {
 			var n next
 			if l, n = a.connect(ctx, t); l == nil {

@@ -158,14 +158,14 @@ func TestLimitsAtOneGate(t *testing.T) {
 		p := newPool(Options{}.orDefaults())
 		defer p.close(t.Context())
 		for range 5 {
-			if err := p.enter(t.Context, siteA, postrider.Limits{}); err != nil {
+			if _, err := p.enter(t.Context, keyA, postrider.Limits{}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		var wg sync.WaitGroup
 		for _, l := range []postrider.Limits{{Connections: 3}, {}} {
 			wg.Go(func() {
-				if err := p.enter(t.Context, siteA, l); err != nil {
+				if _, err := p.enter(t.Context, keyA, l); err != nil {
 					t.Error(err)
 				}
 			})
@@ -188,7 +188,7 @@ func TestLimitsAtOneGate(t *testing.T) {
 func TestKeptSaysNothingOfNew(t *testing.T) {
 	p := newPool(Options{}.orDefaults())
 	defer p.close(t.Context())
-	p.enter(t.Context, siteA, postrider.Limits{})
+	p.enter(t.Context, keyA, postrider.Limits{})
 	p.slower(siteA, "421")
 	p.silent(siteA, context.DeadlineExceeded)
 	for range 1000 {

@@ -36,7 +36,7 @@ type gate struct {
 	used    int
 	most    int // of who wanted most: what pace may come to
 	pace    pace.Pace
-	waiters []waiter // in order
+	waiters []*waiter // in order
 
 	fails int       // connections in a row that timed out before they were open
 	down  time.Time // until when nobody tries; zero: it is not down
@@ -47,7 +47,9 @@ type gate struct {
 // A waiter is an attempt whose turn has not come: it is closed then.
 type waiter struct {
 	turn chan struct{}
+	key  key
 	most int
+	link *link // the kept connection that came with its turn; nil: none
 }
 
 // idle reports whether nothing of the gate is worth knowing.
@@ -85,52 +87,60 @@ func (g *gate) want(most int) {
 	}
 }
 
-// enter waits until another connection to s is allowed by the limits of who asks. Who
-// has entered leaves. Nobody waits for a rate: that is errCrowded.
-func (p *pool) enter(ctx func() context.Context, s site, l postrider.Limits) error {
+// enter waits until another connection to the site of k is allowed by the limits of who
+// asks, and returns a kept one where there is one then, which those who wait get in
+// their order. Who has entered leaves. Nobody waits for a rate: that is errCrowded.
+func (p *pool) enter(ctx func() context.Context, k key, l postrider.Limits) (*link, error) {
 	p.mu.Lock()
-	g := p.gate(s)
+	g := p.gate(k.site)
 	most := cmp.Or(l.Connections, p.o.ConnMax)
 	g.want(most)
 	if len(g.waiters) >= waitersMax {
 		p.mu.Unlock()
-		return errCrowded
+		return nil, errCrowded
 	}
-	if rest := p.meter(s, l.Rate); rest > 0 {
+	if rest := p.meter(k.site, l.Rate); rest > 0 {
 		p.mu.Unlock()
-		return crowd{rest}
+		return nil, crowd{rest}
 	}
 	if g.used < min(g.pace.Limit, most) && len(g.waiters) == 0 {
 		g.used++
+		kept := p.take(k)
 		p.mu.Unlock()
-		return nil
+		return kept, nil
 	}
-	w := waiter{make(chan struct{}), most}
+	w := &waiter{turn: make(chan struct{}), key: k, most: most}
 	g.waiters = append(g.waiters, w)
 	p.mu.Unlock()
 	c := ctx()
 	select {
 	case <-w.turn:
-		return nil
+		return w.link, nil
 	case <-c.Done():
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if i := slices.Index(g.waiters, w); i >= 0 {
+	i := slices.Index(g.waiters, w)
+	if i >= 0 {
 		g.waiters = slices.Delete(g.waiters, i, i+1)
-	} else { // its turn came at that moment
-		g.used--
-		g.next()
 	}
-	return c.Err()
+	p.mu.Unlock()
+	if i < 0 { // its turn came at that moment
+		if w.link != nil {
+			p.give(w.link)
+		}
+		p.leave(k.site)
+	}
+	return nil, c.Err()
 }
 
-// next lets those who wait enter.
-func (g *gate) next() {
+// next lets those who wait enter. The lock is held.
+func (p *pool) next(g *gate) {
 	for len(g.waiters) > 0 && g.used < min(g.pace.Limit, g.waiters[0].most) {
-		g.used++
-		close(g.waiters[0].turn)
+		w := g.waiters[0]
 		g.waiters = g.waiters[1:]
+		g.used++
+		w.link = p.take(w.key)
+		close(w.turn)
 	}
 }
 
@@ -140,7 +150,7 @@ func (p *pool) leave(s site) {
 	defer p.mu.Unlock()
 	g := p.gates[s]
 	g.used--
-	g.next()
+	p.next(g)
 	if g.idle() && g.pace.Reason == "" && g.fails == 0 {
 		delete(p.gates, s)
 	}
@@ -192,7 +202,7 @@ func (p *pool) faster(s site) {
 		return // it answers no new connection, and what kept ones take says nothing of that
 	}
 	g.pace.Faster(g.most)
-	g.next()
+	p.next(g)
 }
 
 // knock asks whether to dial a site; if not, cause is why it was found dead. Who

@@ -14,7 +14,10 @@ import (
 	"github.com/postrider/postrider"
 )
 
-var siteA = site{addr: netip.MustParseAddrPort("192.0.2.1:25")}
+var (
+	siteA = site{addr: netip.MustParseAddrPort("192.0.2.1:25")}
+	keyA  = key{site: siteA}
+)
 
 // A gate has half its limit when a host wants less, one more for each message up to
 // half of what it was, and from there one more for as many as go at a time.
@@ -23,7 +26,7 @@ func TestGatePace(t *testing.T) {
 	defer p.close(t.Context())
 	enter := func(n int) {
 		for range n {
-			if err := p.enter(t.Context, siteA, postrider.Limits{}); err != nil {
+			if _, err := p.enter(t.Context, keyA, postrider.Limits{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -56,7 +59,7 @@ func TestGatePace(t *testing.T) {
 func TestGateWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(Options{ConnMax: 1}.orDefaults())
-		if err := p.enter(t.Context, siteA, postrider.Limits{}); err != nil {
+		if _, err := p.enter(t.Context, keyA, postrider.Limits{}); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
@@ -70,7 +73,7 @@ func TestGateWaits(t *testing.T) {
 				if i%2 == 1 {
 					ctx = soon
 				}
-				if p.enter(func() context.Context { return ctx }, siteA, postrider.Limits{}) == nil {
+				if _, err := p.enter(func() context.Context { return ctx }, keyA, postrider.Limits{}); err == nil {
 					mu.Lock()
 					came = append(came, i)
 					mu.Unlock()
@@ -79,7 +82,7 @@ func TestGateWaits(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		if err := p.enter(t.Context, siteA, postrider.Limits{}); !errors.Is(err, errCrowded) {
+		if _, err := p.enter(t.Context, keyA, postrider.Limits{}); !errors.Is(err, errCrowded) {
 			t.Errorf("one too many: %v", err)
 		}
 		time.Sleep(2 * time.Second)
@@ -182,5 +185,48 @@ func TestHostWantsLess(t *testing.T) {
 			t.Errorf("after 300 messages: %+v", s)
 		}
 		w.done(t, r)
+	})
+}
+
+// Two who are let in at one instant do not race for the connection that is kept: who
+// stood first has it (seed 1 of the simulator told two stories of that).
+func TestTurnBringsKeptConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(Options{ConnMax: 2}.orDefaults())
+		for range 2 {
+			if kept, err := p.enter(t.Context, keyA, postrider.Limits{}); kept != nil || err != nil {
+				t.Fatal(kept, err)
+			}
+		}
+		got := make([]*link, 3)
+		var wg sync.WaitGroup
+		over, cancel := context.WithCancel(t.Context())
+		for i := range got {
+			wg.Go(func() {
+				ctx := t.Context()
+				if i == 2 {
+					ctx = over
+				}
+				got[i], _ = p.enter(func() context.Context { return ctx }, keyA, postrider.Limits{})
+			})
+			synctest.Wait()
+		}
+		kept := &link{key: keyA}
+		p.idle = append(p.idle, kept)
+		p.mu.Lock() // both at once
+		g := p.gates[siteA]
+		g.used = 0
+		p.next(g)
+		p.mu.Unlock()
+		synctest.Wait()
+		if got[0] != kept || got[1] != nil || len(p.idle) != 0 {
+			t.Errorf("the first has %p, the second %p, want %p and nothing", got[0], got[1], kept)
+		}
+		cancel()
+		wg.Wait()
+		if got[2] != nil || g.used != 2 || len(g.waiters) != 0 {
+			t.Errorf("who gave up has %p; %d are in, %d wait", got[2], g.used, len(g.waiters))
+		}
+		p.close(t.Context())
 	})
 }

@@ -98,9 +98,8 @@ func newPool(o Options) *pool {
 }
 
 // take returns an idle connection of that key, the one that was used last, or nil.
+// The lock is held.
 func (p *pool) take(k key) *link {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for i, l := range slices.Backward(p.idle) {
 		if l.key == k {
 			p.idle = slices.Delete(p.idle, i, i+1)
