@@ -61,9 +61,12 @@ func main() {
 	asJSON := flag.Bool("json", false, "print JSON, an object a line")
 	flag.Parse()
 	err := error(nil)
-	if args := flag.Args(); len(args) > 0 {
+	switch args := flag.Args(); {
+	case len(args) > 0:
 		err = child(context.Background(), args)
-	} else {
+	case *rounds < 1 || *messages < sessions:
+		err = fmt.Errorf("-rounds is at least 1, -messages at least %d", sessions)
+	default:
 		err = run(*rounds, *messages, *asJSON)
 	}
 	if err != nil {
