@@ -226,13 +226,13 @@ func (s *Spool) run() {
 			s.writeClean()
 			return
 		}
-		switch owed := len(s.unsynced)+len(s.rewrite) > 0; {
+		switch owed := s.owes(); {
 		case owed && !armed:
 			lazy.Reset(lazySyncTime)
 		case !owed:
 			lazy.Stop()
 		}
-		armed = len(s.unsynced)+len(s.rewrite) > 0
+		armed = s.owes()
 	}
 }
 

@@ -377,7 +377,7 @@ func (r *recovery) finish() error {
 		r.take(g)
 		took = append(took, g)
 	}
-	s.lsn, s.synced = r.last, r.last
+	s.lsn, s.synced, s.lastFilled = r.last, r.last, r.last
 	for _, g := range s.segments {
 		s.logBytes += g.end
 	}

@@ -261,3 +261,64 @@ func TestFirstSegmentNeverBegun(t *testing.T) {
 		})
 	}
 }
+
+// Seed 508 of the simulator: what lived in a segment was moved, the segment was
+// removed, and nothing came after the group of the moves. A bit of that group turned,
+// and it was taken as torn: all that had moved was gone, and nobody was told. A
+// segment goes only when what ended it is proven.
+func TestRemovedSegmentIsProven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		for range 40 {
+			b.add(make([]byte, 1000), "a@held.example")
+		}
+		lives, removed, moves := len(b.s.names()), 0, 0
+		for range 80 {
+			first := b.s.segments[0].n
+			b.add(make([]byte, 1000), "a@x.example")
+			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			time.Sleep(4 * lazySyncTime)
+			synctest.Wait()
+			if b.s.segments[0].n == first {
+				continue
+			}
+			removed++
+			for _, p := range places(b.s) {
+				if p.kind != kindMove || p.body {
+					continue
+				}
+				moves++
+				if n, alarms := b.rotten(p); n < lives && len(alarms) == 0 {
+					t.Fatalf("a bit of %+v has turned: %d of %d messages are there, and nobody was told", p, n, lives)
+				}
+			}
+		}
+		if removed < 3 || moves < 100 {
+			t.Errorf("%d segments were removed, and %d places of moves tried", removed, moves)
+		}
+		if b.s.owes() {
+			t.Error("there is something to write that nobody has asked for")
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// rotten opens what a power cut would leave now, with a bit turned at p, and tells
+// how many messages there are, and what the operator hears.
+func (b *bench) rotten(p place) (n int, alarms []string) {
+	b.t.Helper()
+	c := &bench{t: b.t, fs: b.fs.Image(vfs.KeepNone)}
+	c.fs.Remove("data/spool/index.snap")
+	f, err := c.fs.OpenFile(p.name, os.O_RDWR, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	octet := make([]byte, 1)
+	f.ReadAt(octet, p.off)
+	octet[0] ^= 0x20
+	f.WriteAt(octet, p.off)
+	f.Close()
+	c.open()
+	defer c.s.Close(context.Background())
+	return len(c.s.names()), c.alarms
+}

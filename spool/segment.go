@@ -35,8 +35,9 @@ type segment struct {
 	gone bool // removed: close f when refs is 0
 
 	// Of the committer alone.
-	size     int64 // octets that fit
-	syncedTo int64 // octets that are durable
+	size     int64  // octets that fit
+	syncedTo int64  // octets that are durable
+	over     uint64 // LSN of what ended its last message, or something later; 0: it may not be over
 }
 
 const (

@@ -73,6 +73,7 @@ type Spool struct {
 	active        *segment // nil: to be made
 	nextSegment   uint64
 	lsn           uint64 // of the last record written
+	lastFilled    uint64 // of the last that is no commit record
 	unsynced      []*item
 	rewrite       []*item // to be written again with the next group
 	buf           []byte
@@ -81,6 +82,7 @@ type Spool struct {
 	trash         []trashItem
 	spare         bool  // the file is there
 	sinceSnapshot int64 // octets of log
+	proof         proof
 
 	segs    *vfs.Folder // seg/
 	bigs    *vfs.Folder // big/

@@ -79,9 +79,9 @@ func (s *Site) checkLetter(token string, e *Entry, end *End, t *Tally) error {
 	for to, n := range end.Delivered {
 		t.Delivered += min(1, n)
 		t.Duplicates += max(0, n-promised[to])
-		if n > promised[to]+e.Uncertain+end.Lies && !s.flipped { // a settlement that rots is an attempt that comes again
+		if n > promised[to]+e.Uncertain+end.Lies+end.Back[to] && !s.flipped { // a settlement that rots is an attempt that comes again
 			return fmt.Errorf("duplicates_only_after_uncertainty: %s came to %s %d times; it was acknowledged %d times, and uncertain %d times",
-				token, to, n, promised[to], e.Uncertain+end.Lies)
+				token, to, n, promised[to], e.Uncertain+end.Lies+end.Back[to])
 		}
 	}
 	return nil
@@ -93,6 +93,9 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	dropped, bounced := s.orderedOf(s.dropped, to), s.orderedOf(s.bounced, to)
 	t.Reported += min(1, reported)
 	fate := fateOf(to)
+	if fate == fateSure && reported > 0 && reported == end.Expired[to] && s.orderedOf(s.held, to) {
+		fate = fateEither // its time went on while it was held, and one attempt was left of it
+	}
 	if fate == fateSlow {
 		fate = fateSure
 		if reported > 0 && reported == end.Expired[to] || reported == 0 && (e.Letter.Null || s.reportsDestroyed()) {

@@ -26,6 +26,28 @@ type diskFaults struct {
 	until map[string]time.Time // a lasting fault, and its end
 	ended string               // the last boot whose power went in an operation
 	crash int                  // operations that change the disk until the power goes; -1: it does not
+	shaky map[string]bool      // folders of a Maildir a sync of which has failed
+}
+
+// shake notes that a sync has failed: after a power cut a name in that folder that
+// was changed since may be there again, beside the new one.
+func (f *diskFaults) shake(op vfs.Op) {
+	if op.Kind != vfs.OpSyncDir || !strings.HasPrefix(op.Name, "/mail/") {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shaky == nil {
+		f.shaky = map[string]bool{}
+	}
+	f.shaky[op.Name] = true
+}
+
+// shaken reports whether a sync of a folder has ever failed.
+func (f *diskFaults) shaken(dir string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.shaky[dir]
 }
 
 // last makes a fault last.
@@ -146,6 +168,7 @@ func (m *Machine) hook(host *Host, boot string) func(vfs.Op) error {
 				continue
 			}
 			m.site.fault(e.fault, m.name)
+			m.faults.shake(op)
 			if e.fault == "short-write" {
 				return &vfs.ShortWrite{N: rng.IntN(op.Len + 1), Err: e.err}
 			}

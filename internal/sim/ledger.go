@@ -27,6 +27,7 @@ type Ledger struct {
 	found      error           // the first thing that was wrong while the world ran
 	dropped    map[string]bool // addresses, or "@domain", of which the operator has dropped mail
 	bounced    map[string]bool // the same, given back
+	held       map[string]bool // the same, held for a while
 	alarms     []string
 	risk       map[string]bool // tokens that lay on a disk when a bit of it turned
 	down       map[string]bool // peers that are off
@@ -56,7 +57,8 @@ type Entry struct {
 }
 
 func (g *Ledger) init() {
-	g.entries, g.dropped, g.bounced, g.risk, g.down = map[string]*Entry{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	g.entries, g.dropped, g.bounced, g.held = map[string]*Entry{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	g.risk, g.down = map[string]bool{}, map[string]bool{}
 }
 
 // letter opens the entry of a letter.
@@ -94,6 +96,8 @@ func (s *Site) ordered(verb admin.Verb, to string) {
 			s.dropped[to] = true
 		case admin.VerbBounce:
 			s.bounced[to] = true
+		case admin.VerbHold:
+			s.held[to] = true
 		}
 	}
 }
@@ -132,6 +136,7 @@ func (g *Ledger) orderedOf(m map[string]bool, to string) bool {
 // An End is what became of the recipients of one letter.
 type End struct {
 	Delivered map[string]int
+	Back      map[string]int // of Delivered: old names of a file that came back with a power cut
 	Reported  map[string]int
 	Expired   map[string]int // of Reported: for their age (RFC 3463 3.5, X.4.7)
 	Spooled   map[string]bool
@@ -142,11 +147,14 @@ type End struct {
 func (s *Site) ends(ctx context.Context) (map[string]*End, error) {
 	ends := map[string]*End{}
 	for token := range s.entries {
-		ends[token] = &End{Delivered: map[string]int{}, Reported: map[string]int{}, Expired: map[string]int{}, Spooled: map[string]bool{}}
+		ends[token] = &End{Delivered: map[string]int{}, Back: map[string]int{}, Reported: map[string]int{}, Expired: map[string]int{}, Spooled: map[string]bool{}}
 	}
 	for _, name := range machineNames {
 		m := s.Machines[name]
-		if err := m.maildirs(func(to string, content []byte) error { return s.arrived(ends, to, content) }); err != nil {
+		seen := map[string]bool{}
+		if err := m.maildirs(func(to, file string, content []byte) error {
+			return s.arrived(ends, to, content, m.cameBack(seen, file))
+		}); err != nil {
 			return nil, err
 		}
 		if err := m.spooled(ctx, func(token, to string) {
@@ -188,8 +196,24 @@ func (s *Site) taken(ends map[string]*End, peer string) error {
 	return nil
 }
 
+// cameBack reports whether a file is one that was seen already, under a name that it
+// had before: its folder could not be synced once, and then the power went. Names
+// of one file begin alike, to the second dot.
+func (m *Machine) cameBack(seen map[string]bool, file string) bool {
+	dir, name := path.Split(file)
+	parts := strings.SplitN(name, ".", 3)
+	if len(parts) < 3 {
+		return false
+	}
+	box, folder := path.Split(path.Clean(dir))
+	key := box + parts[0] + "." + parts[1]
+	again := seen[key] && (m.faults.shaken(box+folder) || m.faults.shaken(box+"new"))
+	seen[key] = true
+	return again
+}
+
 // arrived notes one file of a Maildir: a letter, or a report about one.
-func (s *Site) arrived(ends map[string]*End, to string, content []byte) error {
+func (s *Site) arrived(ends map[string]*End, to string, content []byte, back bool) error {
 	if to == "sender@a.example" {
 		return s.told(ends, content)
 	}
@@ -202,6 +226,9 @@ func (s *Site) arrived(ends map[string]*End, to string, content []byte) error {
 		return fmt.Errorf("content_intact: %s is not the same at %s", token, to)
 	}
 	e.Delivered[to]++
+	if back {
+		e.Back[to]++
+	}
 	return nil
 }
 
@@ -246,7 +273,7 @@ func tokenOf(content []byte) string {
 }
 
 // maildirs calls f with each delivered file of a machine.
-func (m *Machine) maildirs(f func(to string, content []byte) error) error {
+func (m *Machine) maildirs(f func(to, file string, content []byte) error) error {
 	domains, err := m.Disk().ReadDir("/mail")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -271,17 +298,18 @@ func (m *Machine) maildirs(f func(to string, content []byte) error) error {
 	return nil
 }
 
-func (m *Machine) mailbox(dir, to string, f func(to string, content []byte) error) error {
+func (m *Machine) mailbox(dir, to string, f func(to, file string, content []byte) error) error {
 	files, err := m.Disk().ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, file := range files {
-		content, err := vfs.ReadFile(m.Disk(), path.Join(dir, file.Name()))
+		name := path.Join(dir, file.Name())
+		content, err := vfs.ReadFile(m.Disk(), name)
 		if err != nil {
 			return err
 		}
-		if err := f(to, content); err != nil {
+		if err := f(to, name, content); err != nil {
 			return err
 		}
 	}
