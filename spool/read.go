@@ -66,6 +66,13 @@ type reading struct {
 	buf   []byte   // for the record; nil: its own
 	held  []*segment
 	one   [1]*segment // what held is of, mostly; that of the body is the first
+	lost  []lost      // recipients whose newest record is damaged
+}
+
+// A lost is a recipient, and its newest record.
+type lost struct {
+	rcpt int
+	at   location
 }
 
 // A plan is what is to be read of a message: its records as they lie at one moment.
@@ -138,7 +145,40 @@ func (s *Spool) carryOut(r *reading, p *plan, id postrider.ID, want int) error {
 		s.dropSegments(r.held)
 		return fmt.Errorf("message %s: %w", id, err)
 	}
+	if len(r.lost) > 0 {
+		s.recall(r, p, id)
+	}
 	return nil
+}
+
+// recall takes from the index what became of recipients whose newest record is
+// damaged: how they stand, and what was heard last, the beginning of it. What only
+// the record knew is lost: when they were settled, by whom, and of what the sender
+// was told already. An operator hears of each record once.
+func (s *Spool) recall(r *reading, p *plan, id postrider.ID) {
+	var alarms []string
+	s.mu.Lock()
+	var now []rcptState
+	if e := s.slab.find(id); e != nil {
+		now = s.rcpts(e)
+	}
+	for _, l := range r.lost {
+		was, to := &p.rcpts[l.rcpt], &r.msg.Recipients[l.rcpt]
+		to.State, to.Reported, to.Tries, to.Due = was.state, was.is.has(isReported), int(was.tries), fromNanos(was.due)
+		if l.rcpt < len(now) && now[l.rcpt].last == was.last && now[l.rcpt].why != 0 {
+			d := decoder{b: []byte(s.replies.text(now[l.rcpt].why))}
+			to.Reply = d.reply()
+		}
+		if s.rotten[was.last] != l.at.seg.n {
+			s.rotten[was.last] = l.at.seg.n
+			alarms = append(alarms, fmt.Sprintf("spool: %s is damaged at octet %d: some of what was known of message %s is lost, and it goes on from how far it had come",
+				segmentName(l.at.seg.n), l.at.off, id))
+		}
+	}
+	s.mu.Unlock()
+	for _, a := range alarms {
+		s.alarm("%s", a)
+	}
 }
 
 // readEntry reads the record of a message and what its later records say.
@@ -167,6 +207,14 @@ func (r *reading) readEntry(p *plan, want int) error {
 			continue
 		}
 		changes, err := readChanges(last, rcpts)
+		if errors.Is(err, ErrDamaged) {
+			for j := i; j < len(lasts); j++ {
+				if lasts[j] == last {
+					r.lost, lasts[j] = append(r.lost, lost{j, last}), location{}
+				}
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}

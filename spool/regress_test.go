@@ -309,7 +309,16 @@ func (b *bench) rotten(p place) (n int, alarms []string) {
 	b.t.Helper()
 	c := &bench{t: b.t, fs: b.fs.Image(vfs.KeepNone)}
 	c.fs.Remove("data/spool/index.snap")
-	f, err := c.fs.OpenFile(p.name, os.O_RDWR, 0)
+	c.rot(p)
+	c.open()
+	defer c.s.Close(context.Background())
+	return len(c.s.names()), c.alarms
+}
+
+// rot turns a bit at p.
+func (b *bench) rot(p place) {
+	b.t.Helper()
+	f, err := b.fs.OpenFile(p.name, os.O_RDWR, 0)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -318,7 +327,53 @@ func (b *bench) rotten(p place) (n int, alarms []string) {
 	octet[0] ^= 0x20
 	f.WriteAt(octet, p.off)
 	f.Close()
-	c.open()
-	defer c.s.Close(context.Background())
-	return len(c.s.names()), c.alarms
+}
+
+// Seed 16680 of the simulator: what was told last of some recipients had rotted, the
+// snapshot of the index spared a start the sight of it, and the message could not be
+// read, tried or given up any more. It goes on from what the index knows; what has
+// rotted of one recipient is no matter of the others.
+func TestRottenStateStopsNoMessage(t *testing.T) {
+	for _, part := range []int{0, 1} { // an octet of the header, and one of the meta
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, vfs.NewMem())
+			id := b.add([]byte("x"), "a@x.example", "b@x.example", "c@y.example", "d@held.example")
+			due := time.Now().Add(time.Hour)
+			b.settle(b.mustClaim(postrider.Attempt, 0, 1), deferred(0, due), failed(1))
+			y := deferred(2, due)
+			y.Uncertain = "mx.y.example"
+			b.settle(b.mustClaim(postrider.Attempt, 2), y)
+			b.amend(postrider.Amendment{ID: id, Do: postrider.AmendHold, Rcpts: []int{3}})
+			whole, _ := readBody(t, b.s, id)
+			var of []place
+			for _, p := range places(b.s) {
+				if p.kind == kindState {
+					of = append(of, p)
+				}
+			}
+			b.rot(of[part])
+			for range 2 {
+				m, _ := readBody(t, b.s, id)
+				r, want := m.Recipients, whole.Recipients
+				for i := range r {
+					if r[i].State != want[i].State || r[i].Reported != want[i].Reported || r[i].Tries != want[i].Tries || !r[i].Due.Equal(want[i].Due) ||
+						r[i].Held != want[i].Held || r[i].Reply != want[i].Reply {
+						t.Errorf("recipient %d: %+v, want %+v", i, r[i], want[i])
+					}
+				}
+				if r[2].Uncertain != "mx.y.example" {
+					t.Error("what is whole of another recipient was not read")
+				}
+			}
+			if len(b.alarms) != 1 {
+				t.Errorf("alarms %q", b.alarms)
+			}
+			time.Sleep(time.Hour)
+			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			if m, _ := readBody(t, b.s, id); m.Recipients[0].State != postrider.Delivered || m.Recipients[1].State != postrider.Failed {
+				t.Errorf("then %v", m.Recipients)
+			}
+			b.s.Close(context.Background())
+		})
+	}
 }

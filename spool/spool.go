@@ -111,6 +111,7 @@ type Spool struct {
 	many        map[ref][]rcptState       // recipients of messages that have not just one
 	outings     map[ref]*outing           // of messages with leases out
 	wants       map[ref]map[int32]*wanted // of recipients that are leased
+	rotten      map[spot]uint64           // records that an operator was told are damaged, and their segment
 	futures     map[string]map[ref]int64  // by account: messages that their sender holds back, and until when
 	futureOf    map[ref]string
 	domains     interner  // of the recipients, in lower case
@@ -178,6 +179,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 		bootID:   base36(o.Rand.Uint64(), 7),
 		slots:    make([]*segment, 1),
 		readers:  map[string]*feedReader{},
+		rotten:   map[spot]uint64{},
 		requests: make(chan *request, requestsMax),
 		remove:   make(chan removal, 64),
 		stop:     make(chan struct{}),
