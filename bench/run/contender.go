@@ -36,6 +36,9 @@ type instance struct {
 	addr string
 	dir  string
 	mail string // where the Maildirs are, a folder for each
+	// What it does not share with the others.
+	to     string  // whom it takes mail for; "": everyone
+	misses float64 // the share of messages that it may refuse; 0: missMax
 }
 
 // end stops it and wipes what it has written.
@@ -61,8 +64,10 @@ func (b *bench) contenders() []contender {
 
 // each lets everyone have a turn. One of the others that fails is left out from then
 // on, and the rest goes on without.
-func (b *bench) each(turn func(contender) error) error {
-	for _, w := range b.contenders() {
+func (b *bench) each(turn func(contender) error) error { return b.eachOf(b.contenders(), turn) }
+
+func (b *bench) eachOf(all []contender, turn func(contender) error) error {
+	for _, w := range all {
 		if b.lost[w.name] {
 			continue
 		}

@@ -55,7 +55,7 @@ func deferred(b *bench) ([]row, error) {
 }
 
 func (c *deferredCase) start() error {
-	names, err := c.nameServer(deadZone(c.domains))
+	names, err := c.nameServer(freeIP()+":0", deadZone(c.domains))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -137,4 +138,15 @@ func (r *row) beside(s series, what string, want float64, others ...string) {
 		return
 	}
 	r.Checks = append(r.Checks, atLeast(strings.ReplaceAll(what, "NAME", name), s.ratios(ours, name).Median, want))
+}
+
+// below adds the check that ours is so small a part of the least of others, of those
+// that were measured.
+func (r *row) below(s series, part float64, others ...string) {
+	others = slices.DeleteFunc(others, func(o string) bool { return !s.of(o).known() })
+	if len(others) == 0 {
+		return
+	}
+	least := slices.MinFunc(others, func(a, b string) int { return cmp.Compare(s.of(a).Median, s.of(b).Median) })
+	r.Checks = append(r.Checks, atMost(fmt.Sprintf("at most 1/%.0f of %s", part, least), s.ratios(ours, least).Median, 1/part))
 }

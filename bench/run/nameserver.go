@@ -44,8 +44,8 @@ func deadZone(domains int) *dns.Zone {
 }
 
 // nameServer serves a zone by UDP and TCP, and returns its address.
-func (b *bench) nameServer(z *dns.Zone) (string, error) {
-	pc, err := net.ListenPacket("udp", freeIP()+":0")
+func (b *bench) nameServer(addr string, z *dns.Zone) (string, error) {
+	pc, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		return "", err
 	}
