@@ -188,3 +188,91 @@ func TestContentEndsWithClose(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A tight disk has so many octets left, and segments of 64 KiB.
+type tight struct {
+	*bench
+	left int64
+}
+
+func (d *tight) open() {
+	d.t.Helper()
+	o := testOptions(d.fs)
+	o.SegmentSize = 64 << 10
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	s.Rekey(destOf)
+	d.s = s
+	d.fs.SetHook(func(op vfs.Op) error {
+		if op.Kind != vfs.OpAllocate {
+			return nil
+		}
+		if op.Off > d.left {
+			return syscall.ENOSPC
+		}
+		d.left -= op.Off
+		return nil
+	})
+}
+
+// has lets the disk have so many octets left.
+func (d *tight) has(octets int64) {
+	d.left = octets
+	d.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: octets, Inodes: 5000})
+}
+
+// wantRefused wants new mail refused for want of room.
+func (d *tight) wantRefused(when string) {
+	d.t.Helper()
+	a, err := addition(d.s, "", bytes.Repeat([]byte("y"), 1000), time.Now().Add(time.Hour), "late@y.example")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}}); !errors.Is(err, syscall.ENOSPC) {
+		d.t.Fatalf("mail %s: %v", when, err)
+	}
+	a.Draft.Discard()
+}
+
+// What the spare has become is for what empties the queue: mail that took it too
+// would leave nothing to settle it with, and the disk stay full for good. A start that
+// finds no spare makes do with what the last segment had left over.
+func TestSpareTakesNoMail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &tight{bench: &bench{t: t, fs: vfs.NewMem()}, left: 1 << 30}
+		d.open()
+		for d.s.active == nil || d.s.active.size-d.s.active.end > 2000 {
+			d.add(bytes.Repeat([]byte("x"), 500), "a@x.example")
+			synctest.Wait()
+		}
+		d.has(0)
+		n := len(d.s.names())
+		for !d.s.spent {
+			d.settle(d.mustClaim(postrider.Attempt, 0), delivered(0))
+			time.Sleep(2 * lazySyncTime)
+		}
+		for range 100 {
+			d.wantRefused("on a full disk whose spare is spent")
+		}
+		d.settle(d.mustClaim(postrider.Attempt, 0), delivered(0))
+		synctest.Wait()
+		kept := len(d.s.names())
+		if kept == 0 || kept >= n {
+			t.Fatalf("%d of %d messages wait", kept, n)
+		}
+		dead := d.s
+		d.fs = d.fs.Kill()
+		dead.Close(context.Background())
+		d.left = 32 << 10
+		d.open()
+		for range kept {
+			d.settle(d.mustClaim(postrider.Attempt, 0), delivered(0))
+		}
+		d.wantRefused("on a disk that was full at the start")
+		d.has(1 << 29)
+		d.add([]byte("with room again"), "a@x.example")
+		d.s.Close(context.Background())
+	})
+}

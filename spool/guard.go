@@ -171,7 +171,31 @@ func (s *Spool) keepSpare() {
 		s.fs.Remove(s.sparePath())
 		return
 	}
-	s.spare = true
+	s.spare, s.spent = true, false
+}
+
+// errSpent refuses mail while the spare is spent: it would fill the segment that the
+// spare has become, and then nothing could be settled any more.
+var errSpent = fmt.Errorf("spool: the disk is full, and the spare is in use: %w", syscall.ENOSPC)
+
+// smallestSegment is what is worth a segment where the disk is full.
+const smallestSegment = 4 << 10
+
+// lastSegment makes a segment on a full disk for what brings no mail: out of the
+// spare, or as small as it need be, for a start gives back what the last segment had
+// not used, and the spare may be gone by then.
+func (s *Spool) lastSegment(need int64, err error) (g *segment, _ error) {
+	if s.spare && need <= s.opt.SegmentSize {
+		g, err = s.createSegment(s.nextSegment, s.lsn+1, s.synced, s.opt.SegmentSize, true)
+	}
+	for size := s.opt.SegmentSize / 4; full(err) && size >= max(need, smallestSegment); size /= 4 {
+		g, err = s.createSegment(s.nextSegment, s.lsn+1, s.synced, size, false)
+	}
+	if err == nil {
+		s.spent = true
+		s.alarm("spool: the disk is full: what was left is in use, no new mail is taken until there is room")
+	}
+	return g, err
 }
 
 // takeSpare makes the spare the file of a segment.
@@ -180,6 +204,5 @@ func (s *Spool) takeSpare(name string) error {
 	if err := s.fs.Rename(s.sparePath(), name); err != nil {
 		return fmt.Errorf("spool: take the spare: %w", err)
 	}
-	s.alarm("spool: the disk is full: the spare is in use, no new mail is taken until there is room")
 	return nil
 }

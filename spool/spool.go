@@ -81,6 +81,7 @@ type Spool struct {
 	pace          pace
 	trash         []trashItem
 	spare         bool  // the file is there
+	spent         bool  // it was, and is not there yet again
 	sinceSnapshot int64 // octets of log
 	proof         proof
 

@@ -191,6 +191,11 @@ func (s *Spool) writeClean() {
 // room sees to a segment that takes the items, with the cursors and the commit
 // record. On a full disk what brings no new mail may spend the spare.
 func (s *Spool) room(items []*item, spend bool) error {
+	if !spend && s.spent {
+		if s.keepSpare(); s.spent {
+			return errSpent
+		}
+	}
 	need := int64(headerLen + 64)
 	for _, it := range items {
 		need += headerLen + int64(len(it.meta)+len(it.body)) + 8
@@ -208,8 +213,8 @@ func (s *Spool) room(items []*item, spend bool) error {
 	}
 	size := max(s.opt.SegmentSize, segmentHeaderLen+need)
 	g, err := s.createSegment(s.nextSegment, s.lsn+1, s.synced, size, false)
-	if full(err) && spend && s.spare && size == s.opt.SegmentSize {
-		g, err = s.createSegment(s.nextSegment, s.lsn+1, s.synced, size, true)
+	if full(err) && spend {
+		g, err = s.lastSegment(segmentHeaderLen+need, err)
 	}
 	if err != nil {
 		return err
