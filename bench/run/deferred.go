@@ -42,7 +42,10 @@ func deferred(b *bench) ([]row, error) {
 		return nil, err
 	}
 	defer c.h.stop()
-	defer func() { c.i.end() }()
+	defer func() {
+		c.i.kill() // a stop waits for the attempts at black holes
+		c.i.end()
+	}()
 	var rows []row
 	for _, part := range []func() ([]row, error){c.fill, c.commands, c.starts} {
 		got, err := part()
@@ -184,7 +187,7 @@ func (c *deferredCase) starts() (rows []row, err error) {
 		stop func()
 	}{{"clean stop", func() { c.i.stop() }}, {"kill -9", func() { c.i.kill() }}} {
 		greeted, scheduled := series{}, series{}
-		for range min(3, c.rounds) {
+		for range min(3, roundsFew(c.bench)) {
 			way.stop()
 			began := time.Now()
 			if err := c.serve(c.i); err != nil {

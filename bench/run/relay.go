@@ -24,7 +24,7 @@ func (c cell) String() string {
 var cells = []cell{{20, true}, {100, true}, {20, false}, {100, false}}
 
 // relayMessages is how many Postrider relays in one measurement.
-const relayMessages = 16_000
+const relayMessages = 12_000
 
 // A relayed is what one measurement has given.
 type relayed struct {
@@ -107,8 +107,8 @@ func (b *bench) relayRound(w contender, h *hole, rates, cpus map[cell]series, cl
 		return err // before it counts
 	}
 	for _, c := range cells {
-		if !c.reuse && w.name != ours && w.name != "Postfix" {
-			continue // no target asks for it
+		if !c.reuse && w.name != ours && w.name != "Postfix" || c.sessions > 20 && w.name == "Exim" {
+			continue // no target asks for it, and Exim takes a minute for a thousand messages
 		}
 		got, err := b.through(i, h, c.source(i.addr, n, 4096))
 		if err != nil {

@@ -21,7 +21,7 @@ func scenarios() []scenario {
 		{"destinations", "healthy ones beside one with 20,000 waiting (500,000 with -long) and one that is slow", false, destinations},
 		{"slowdisk", "a flush takes 5 ms, and 2 s", false, slowDisk},
 		{"fanout", "one message to 100,000 recipients", false, fanout},
-		{"space", "what the spool takes on the disk after mixed traffic: 60 s, and with -long an hour", false, space},
+		{"space", "what the spool takes on the disk after mixed traffic: 30 s, and with -long an hour", false, space},
 		{"overload", "sinks that are slow, reset or fall silent: nothing is lost", false, overload},
 		{"curves", "relaying over 1 to 200 sessions, for a picture", false, curves},
 	}

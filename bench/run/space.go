@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	spaceShort  = 60 * time.Second
+	spaceShort  = 30 * time.Second
 	spaceLong   = time.Hour
 	spaceWindow = 3 * time.Second
 	spaceRate   = 600 // messages a second
