@@ -16,10 +16,11 @@ import (
 // write, syncs once, and then tells all who wait. Under load the groups grow by
 // themselves; where a sync takes long, see linger.go.
 const (
-	groupMax     = 4 << 20 // octets of content and envelopes gathered for one group
-	requestsMax  = 1024    // batches that wait for the committer
-	lazySyncTime = 50 * time.Millisecond
-	cursorsMost  = 4 // positions of readers that go with most groups
+	groupMax      = 4 << 20 // octets of content and envelopes gathered for one group
+	requestsMax   = 1024    // batches that wait for the committer
+	lazySyncTime  = 50 * time.Millisecond
+	lazyRetryTime = time.Second // after an error
+	cursorsMost   = 4           // positions of readers that go with most groups
 )
 
 // A request is a batch on its way to the committer.
@@ -202,7 +203,8 @@ func (s *Spool) prepareSettle(req *request, set *postrider.Settlement) (*state, 
 // run is the committer.
 func (s *Spool) run() {
 	defer close(s.stopped)
-	lazy, armed := time.NewTimer(lazySyncTime), false
+	s.lazyPause = lazySyncTime
+	lazy, armed := time.NewTimer(s.lazyPause), false
 	lazy.Stop()
 	for {
 		// What is due is done first. Where both are ready, a select would leave it to
@@ -228,7 +230,7 @@ func (s *Spool) run() {
 		}
 		switch owed := s.owes(); {
 		case owed && !armed:
-			lazy.Reset(lazySyncTime)
+			lazy.Reset(s.lazyPause)
 		case !owed:
 			lazy.Stop()
 		}

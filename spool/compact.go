@@ -1,10 +1,7 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"math"
 	"path"
 )
 
@@ -89,12 +86,11 @@ func (s *Spool) applyMove(it *item) {
 func (s *Spool) leaveStuck(h handle, err error) {
 	s.mu.Lock()
 	e := s.slab.at(h)
-	e.stuck = true
+	e.stuck, s.stuck = true, true
 	id, g := e.id.name(), s.slots[e.at.seg]
 	s.mu.Unlock()
-	s.sinceSnapshot = math.MinInt64
-	if rerr := s.fs.Remove(s.snapshotPath()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-		s.alarm("spool: remove: %v", rerr)
+	if rerr := s.dropSnapshot(); rerr != nil {
+		s.alarm("spool: remove the snapshot: %v", rerr)
 	}
 	s.alarm("spool: message %s cannot be read and keeps %s: restart, and what is left of it is set aside: %v", id, segmentName(g.n), err)
 }

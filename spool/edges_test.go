@@ -199,6 +199,11 @@ func (d *tight) open() {
 	d.t.Helper()
 	o := testOptions(d.fs)
 	o.SegmentSize = 64 << 10
+	o.Alarm = func(text string) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.alarms = append(d.alarms, text)
+	}
 	s, err := Open(context.Background(), o)
 	if err != nil {
 		d.t.Fatal(err)
@@ -273,6 +278,40 @@ func TestSpareTakesNoMail(t *testing.T) {
 		d.wantRefused("on a disk that was full at the start")
 		d.has(1 << 29)
 		d.add([]byte("with room again"), "a@x.example")
+		d.s.Close(context.Background())
+	})
+}
+
+// What proves the end of the oldest segment takes room, and on a disk that is full to
+// the last octet there is none: the segment goes unproven, and makes it.
+func TestFullDiskLetsGoUnproven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &tight{bench: &bench{t: t, fs: vfs.NewMem()}, left: 1 << 30}
+		d.open()
+		for d.s.active == nil || d.s.active.n == 1 {
+			d.add(bytes.Repeat([]byte("x"), 500), "a@x.example")
+		}
+		d.has(0)
+		d.s.spare, d.s.spent = false, true
+		for len(d.s.names()) > 0 {
+			l := d.mustClaim(postrider.Attempt, 0)
+			if len(d.s.names()) == 1 { // room for its end, and for nothing after it
+				d.s.active.size = d.s.active.end + 3*headerLen + 185
+			}
+			d.settle(l, delivered(0))
+			synctest.Wait()
+		}
+		if d.s.segments[0].n != 1 {
+			t.Fatal("the segment is gone before what empties it")
+		}
+		time.Sleep(10 * lazyRetryTime)
+		synctest.Wait()
+		if n := d.s.segments[0].n; n == 1 || d.s.owes() {
+			t.Errorf("the first segment is %d, owes %v", n, d.s.owes())
+		}
+		if len(d.alarms) != 1 {
+			t.Errorf("the operator heard %q", d.alarms)
+		}
 		d.s.Close(context.Background())
 	})
 }

@@ -46,7 +46,7 @@ func (s *Spool) snapshotPath() string { return path.Join(s.dir, "index.snap") }
 // last one. It is called by the committer.
 func (s *Spool) maybeSnapshot() {
 	s.mu.Lock()
-	due := s.sinceSnapshot >= max(s.opt.SnapshotEvery, s.liveBytes/2)
+	due := !s.stuck && s.sinceSnapshot >= max(s.opt.SnapshotEvery, s.liveBytes/2)
 	s.mu.Unlock()
 	if !due || s.active == nil || len(s.unsynced) > 0 || len(s.rewrite) > 0 {
 		return
@@ -90,7 +90,22 @@ func (s *Spool) snapshot(at mark) error {
 	}
 	s.mu.Lock()
 	s.snapBytes = w.off
+	stuck := s.stuck
 	s.mu.Unlock()
+	if stuck { // since it began
+		return s.dropSnapshot()
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+// dropSnapshot lets the next start read the whole log.
+func (s *Spool) dropSnapshot() error {
+	if err := s.fs.Remove(s.snapshotPath()); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
 	return s.fs.SyncDir(s.dir)
 }
 

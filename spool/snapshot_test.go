@@ -238,3 +238,42 @@ func TestSnapshotKnowsAnEmptySegment(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A message whose record can no longer be read is for the next start to set aside,
+// which reads the whole log for it: no snapshot is left, also after a power cut.
+func TestNoSnapshotSparesTheReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		for range 12 {
+			b.add(make([]byte, 1000), "a@held.example")
+			synctest.Wait()
+		}
+		if _, err := b.fs.Image(vfs.KeepNone).Stat("data/spool/index.snap"); err != nil {
+			t.Fatal(err)
+		}
+		b.rot(places(b.s)[1])
+		for n := 0; !strings.Contains(strings.Join(b.alarms, "\n"), "restart"); n++ {
+			if n == 80 {
+				t.Fatal("nobody is told")
+			}
+			b.add(make([]byte, 1000), "a@x.example")
+			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			time.Sleep(2 * lazySyncTime)
+			synctest.Wait()
+		}
+		for range 20 {
+			b.add(make([]byte, 1000), "a@held.example")
+			synctest.Wait()
+			if _, err := b.fs.Image(vfs.KeepNone).Stat("data/spool/index.snap"); err == nil {
+				t.Fatalf("there is a snapshot after %q", b.alarms)
+			}
+		}
+		b.s.Close(context.Background())
+		b.alarms = nil
+		b.open()
+		if n := len(b.s.names()); n != 31 || !strings.Contains(strings.Join(b.alarms, "\n"), "damaged") {
+			t.Errorf("%d messages after the start, the operator heard %q", n, b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}

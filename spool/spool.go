@@ -84,6 +84,8 @@ type Spool struct {
 	spent         bool  // it was, and is not there yet again
 	sinceSnapshot int64 // octets of log
 	proof         proof
+	lazyPause     time.Duration
+	stuck         bool // what a start alone can mend: no snapshot may spare it the reading
 
 	segs    *vfs.Folder // seg/
 	bigs    *vfs.Folder // big/

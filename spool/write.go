@@ -166,8 +166,20 @@ func (s *Spool) syncLazy() {
 		s.alarm("%v", err)
 		moved = nil
 	}
+	s.lazyPause = lazyPause(err)
+	if full(err) && s.proof.owed {
+		s.proof.waived(s.lastFilled) // a disk that is full must be able to empty
+	}
 	s.finish(nil, moved, err)
 	s.emptyTrash()
+}
+
+// lazyPause is how long what nobody waits for may wait, after an error of the last try.
+func lazyPause(err error) time.Duration {
+	if err != nil {
+		return lazyRetryTime
+	}
+	return lazySyncTime
 }
 
 // writeClean ends the log so that the next start knows that all of it was
@@ -301,6 +313,9 @@ type proof struct {
 	has  uint64 // LSN, by the last that is durable
 	owed bool   // a segment waits for it
 }
+
+// waived lets what is so old go unproven.
+func (p *proof) waived(lsn uint64) { p.has = max(p.has, lsn) }
 
 // takeFront takes the oldest segment from the log if it is finished.
 func (s *Spool) takeFront() *segment {
