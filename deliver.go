@@ -19,7 +19,8 @@ type Delivery struct {
 	Rcpts   []int // indices into Message.Recipients
 	Route   Route
 	Content Content
-	Again   bool // an earlier attempt may have got through (see Lease)
+	Again   bool            // an earlier attempt may have got through (see Lease)
+	Setup   context.Context // for what comes before a dialogue, and ends before ctx where no more is to begin: what has no connection then stays Untried. nil: ctx
 }
 
 // An Outcome is what an attempt came to for one recipient. The zero Outcome is Deferred for a reason that nobody knew: it is tried again.

@@ -107,8 +107,7 @@ func (s State) String() string {
 // configuration moves queued mail at once.
 type Dest string
 
-// DestHold is the destination of held mail. Its parcels are never attempted,
-// and do not expire.
+// DestHold is the destination of held mail: its parcels are never attempted, and do not expire.
 const DestHold Dest = "hold"
 
 // Null reports the null reverse-path: nobody reports on a report (RFC 5321 4.5.5).

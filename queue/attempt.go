@@ -46,7 +46,7 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, found func(findi
 		return
 	}
 	rcpts, outcomes, broken := q.deliver(ctx, l, m, content)
-	if ctx.Err() == nil {
+	if q.setup.Err() == nil { // what we end ourselves says nothing of a destination
 		found(speaksOf(outcomes))
 	}
 	now, plan := q.look()
@@ -96,7 +96,7 @@ func untimely(p Plan, m *postrider.Message, rcpts []int, now time.Time) []postri
 func (q *Queue) deliver(ctx context.Context, l postrider.Lease, m *postrider.Message, c postrider.Content) (
 	rcpts []int, outcomes []postrider.Outcome, broken []int) {
 	for _, g := range q.grouped(l, m) {
-		d := &postrider.Delivery{Message: m, Rcpts: g.rcpts, Route: g.route, Content: c, Again: l.Again}
+		d := &postrider.Delivery{Message: m, Rcpts: g.rcpts, Route: g.route, Content: c, Again: l.Again, Setup: q.setup}
 		got := make([]postrider.Outcome, len(d.Rcpts)) // what is missing is the zero Outcome
 		answers, panicking := q.call(ctx, d)
 		copy(got, answers)

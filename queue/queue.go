@@ -63,6 +63,8 @@ type Queue struct {
 	jumped chan struct{}   // the wall clock was set back
 	short  context.Context // ended by Cut
 	cut    context.CancelFunc
+	setup  context.Context // Delivery.Setup: ended by hangUp, and by Cut
+	hangUp context.CancelFunc
 }
 
 // terms are the options that Change changes.
@@ -127,6 +129,7 @@ func New(opt Options) *Queue {
 	}
 	q.terms.Store(&terms{opt.Plan, opt.Postmaster})
 	q.short, q.cut = context.WithCancel(context.Background())
+	q.setup, q.hangUp = context.WithCancel(q.short)
 	return q
 }
 
@@ -203,10 +206,10 @@ type finished struct {
 const workersIdle = 32
 
 // Run delivers until ctx ends or the spool is closed, and returns when nothing
-// is under way any more. When ctx ends, nothing more is claimed, and what is
-// under way has Options.Drain to come to its end; then it is cut short, and
-// what was cut is as if it had not begun. The error says why Run ended, and is
-// nil when that was ctx. Run is called once.
+// is under way any more. When ctx ends, nothing more is claimed, what has no
+// connection yet is given back, and what has one has Options.Drain to come to its
+// end; then it is cut short, and what was cut is as if it had not begun. The error
+// says why Run ended, and is nil when that was ctx. Run is called once.
 func (q *Queue) Run(ctx context.Context) error {
 	defer close(q.gone)
 	q.Rekey()
@@ -267,6 +270,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.pause(q.dests.recall(q.opt.Now()))
 		case <-ended:
 			ended, stopped = nil, true
+			q.hangUp()
 			t := time.NewTimer(q.opt.Drain)
 			defer t.Stop()
 			drain = t.C

@@ -539,41 +539,6 @@ func TestCommitFailsForHours(t *testing.T) {
 	})
 }
 
-// At the end of ctx nothing new begins, what runs comes to its end, and what is
-// too slow is cut and counts as not tried.
-func TestDrain(t *testing.T) {
-	run(t, Limits{PerDest: 1}, func(b *bench) {
-		b.took = func(d *postrider.Delivery) time.Duration {
-			if d.Route.Dest == "mx:slow.example" {
-				return time.Hour
-			}
-			return 10 * time.Second
-		}
-		b.send("bob@x.example")
-		b.send("eve@x.example")
-		b.send("cid@slow.example")
-		b.until(time.Second)
-		b.stop()
-		b.until(20 * time.Second)
-		if len(b.attempts) != 2 || !slices.Equal(b.spool.events, []string{"delivered bob@x.example 250"}) {
-			t.Errorf("attempts %q, events %q", b.attempts, b.spool.events)
-		}
-		b.until(40 * time.Second)
-		if err := <-b.ended; err != nil {
-			t.Error(err)
-		}
-		b.ended <- nil
-		if len(b.spool.msgs) != 2 || len(b.spool.leases) != 0 {
-			t.Errorf("%d messages, %d leases are left", len(b.spool.msgs), len(b.spool.leases))
-		}
-		for _, e := range b.spool.msgs {
-			if r := e.m.Recipients[0]; r.Tries != 0 || r.State != postrider.Waiting {
-				t.Errorf("%v: %+v", r.To, r)
-			}
-		}
-	})
-}
-
 func TestSpoolClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemSpool()

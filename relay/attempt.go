@@ -60,7 +60,7 @@ func (a *attempt) timed(outer context.Context) {
 	limit := timeMax + time.Duration(len(a.left))*timePerRcpt + time.Duration(a.m.Size/rateMin)*time.Second
 	a.end = time.Now().Add(limit)
 	a.walk(outer)
-	if a.over(outer) && outer.Err() == nil {
+	if a.over(outer) && !a.cut(outer) {
 		a.block = note{rankOurs, deferred(4, 2, "the delivery took longer than %v", limit)}
 	}
 	if a.done != nil {
@@ -69,15 +69,24 @@ func (a *attempt) timed(outer context.Context) {
 	a.finish(outer)
 }
 
-// over reports whether the attempt is to end, by its own time or by ctx.
+// over reports whether no more is to be begun, for the time of the attempt or by cut.
 func (a *attempt) over(ctx context.Context) bool {
-	return ctx.Err() != nil || !time.Now().Before(a.end)
+	return a.cut(ctx) || !time.Now().Before(a.end)
 }
 
-// bounded is ctx that ends with the time of the attempt. It is made where something is
-// waited for beside the dialogue of a kept connection, which most attempts have not.
+// cut reports whether we end ourselves what has no connection, or all of it.
+func (a *attempt) cut(ctx context.Context) bool {
+	return ctx.Err() != nil || a.d.Setup != nil && a.d.Setup.Err() != nil
+}
+
+// bounded is what Delivery.Setup is, and ends with the time of the attempt. It is made
+// where something is waited for beside the dialogue of a kept connection, which most
+// attempts have not.
 func (a *attempt) bounded(ctx context.Context) context.Context {
 	if a.slow == nil {
+		if a.d.Setup != nil {
+			ctx = a.d.Setup
+		}
 		a.slow, a.done = context.WithDeadline(ctx, a.end)
 	}
 	return a.slow
@@ -306,7 +315,7 @@ func (a *attempt) blocked(k rank, o postrider.Outcome) {
 // finish gives those that are left what stood in the way.
 func (a *attempt) finish(ctx context.Context) {
 	switch {
-	case ctx.Err() != nil:
+	case a.cut(ctx):
 		a.block.outcome = interrupted()
 	case a.more && a.block.rank < rankOurs && a.block.rank != rankLoop && len(a.left) > 0:
 		// A host that nobody has asked may take the mail.

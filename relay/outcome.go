@@ -99,7 +99,7 @@ func lost(t target, e *smtpc.Error) postrider.Outcome {
 // interrupted is the outcome of an attempt that we ended ourselves.
 func interrupted() postrider.Outcome {
 	o := deferred(3, 2, "the delivery was interrupted")
-	o.Scope = postrider.ScopeMessage
+	o.Scope, o.Untried = postrider.ScopeMessage, true
 	return o
 }
 

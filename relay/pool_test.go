@@ -259,6 +259,52 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// TestSetupEnds: when the process is to end, what has no connection is given back at
+// once, as not tried, and a dialogue comes to its end.
+func TestSetupEnds(t *testing.T) {
+	for _, test := range []struct {
+		what string
+		set  func(w *world, p *peer)
+		busy bool // the host has as many connections as it may
+		done bool
+	}{
+		{what: "a host that does not answer", set: func(w *world, p *peer) { w.hung[mx1] = true }},
+		{what: "no greeting", set: func(w *world, p *peer) { p.replies = map[string]string{"": "<silence>"} }},
+		{what: "no answer to EHLO", set: func(w *world, p *peer) { p.replies = map[string]string{"EHLO": "<silence>"} }},
+		{what: "others first", set: func(w *world, p *peer) { p.wait = time.Minute }, busy: true},
+		{what: "a slow dialogue", set: func(w *world, p *peer) { p.wait = 2 * time.Second }, done: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w, p := single()
+			w.peers[mx2] = &peer{}
+			w.zone.MX("example.org", 10, "example.org").MX("example.org", 20, "mx2.example").A("mx2.example", "192.0.2.2")
+			test.set(w, p)
+			r := w.relay(Options{ConnMax: 1})
+			var others sync.WaitGroup
+			if test.busy {
+				others.Go(func() { r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org")) })
+				synctest.Wait()
+			}
+			setup, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			d := delivery(t, postrider.ViaMX, "b@example.org")
+			d.Setup = setup
+			began := time.Now()
+			o := r.Deliver(t.Context(), d)[0]
+			if test.done {
+				wantDelivered(t, []string{describe(o)})
+			} else if took := time.Since(began); o.Result != postrider.ResultDeferred || !o.Untried || took != 5*time.Second {
+				t.Errorf("%s: %s, untried %v, after %v", test.what, describe(o), o.Untried, took)
+			}
+			others.Wait()
+			if g := r.pool.gates[siteA]; g != nil && (g.used > 0 || g.fails > 0 || g.probe) {
+				t.Errorf("%s: the gate is left with %+v", test.what, g)
+			}
+			w.done(t, r)
+		})
+	}
+}
+
 // TestBounds: a domain with hosts without end is tried so often and no more.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,0 +1,77 @@
+package queue
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+)
+
+// At the end of ctx nothing new begins, what runs comes to its end, and what is
+// too slow is cut and counts as not tried.
+func TestDrain(t *testing.T) {
+	run(t, Limits{PerDest: 1}, func(b *bench) {
+		b.took = func(d *postrider.Delivery) time.Duration {
+			if d.Route.Dest == "mx:slow.example" {
+				return time.Hour
+			}
+			return 10 * time.Second
+		}
+		b.send("bob@x.example")
+		b.send("eve@x.example")
+		b.send("cid@slow.example")
+		b.until(time.Second)
+		b.stop()
+		b.until(20 * time.Second)
+		if len(b.attempts) != 2 || !slices.Equal(b.spool.events, []string{"delivered bob@x.example 250"}) {
+			t.Errorf("attempts %q, events %q", b.attempts, b.spool.events)
+		}
+		b.until(40 * time.Second)
+		if err := <-b.ended; err != nil {
+			t.Error(err)
+		}
+		b.ended <- nil
+		if len(b.spool.msgs) != 2 || len(b.spool.leases) != 0 {
+			t.Errorf("%d messages, %d leases are left", len(b.spool.msgs), len(b.spool.leases))
+		}
+		for _, e := range b.spool.msgs {
+			if r := e.m.Recipients[0]; r.Tries != 0 || r.State != postrider.Waiting {
+				t.Errorf("%v: %+v", r.To, r)
+			}
+		}
+	})
+}
+
+// What has no connection at the end of ctx is told so at once, and given back as it
+// was; Cut ends that too.
+func TestSetupEndsFirst(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		run(t, Limits{}, func(b *bench) {
+			var ended []time.Duration
+			b.took = func(d *postrider.Delivery) time.Duration {
+				<-d.Setup.Done()
+				ended = append(ended, time.Since(b.start))
+				return 0
+			}
+			b.answer = func(smtp.Path) postrider.Outcome { return postrider.Outcome{Untried: true, Scope: postrider.ScopeDest} }
+			b.send("bob@x.example")
+			b.until(time.Second)
+			if cut {
+				b.queue.Cut()
+			}
+			b.stop()
+			synctest.Wait()
+			if !slices.Equal(ended, []time.Duration{time.Second}) || len(b.spool.leases) != 0 {
+				t.Errorf("cut %v: setup ended at %v, %d leases are left", cut, ended, len(b.spool.leases))
+			}
+			for _, e := range b.spool.msgs {
+				if r := e.m.Recipients[0]; r.Tries != 0 || r.State != postrider.Waiting {
+					t.Errorf("%v: %+v", r.To, r)
+				}
+			}
+		})
+	}
+}
