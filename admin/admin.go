@@ -106,6 +106,9 @@ type fault struct {
 	Error string `json:"error"`
 }
 
+// faultStart is what a line that is a fault begins with, and no other.
+var faultStart = []byte(`{"error":`)
+
 func answer(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

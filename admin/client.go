@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,17 +58,8 @@ func lines[T any](ctx context.Context, c Client, method, path string, v url.Valu
 		in := bufio.NewScanner(body)
 		in.Buffer(nil, lineMax)
 		for in.Scan() {
-			var line T
-			var f fault
-			if err := errors.Join(json.Unmarshal(in.Bytes(), &line), json.Unmarshal(in.Bytes(), &f)); err != nil {
-				yield(none, fmt.Errorf("admin: answer: %w", err))
-				return
-			}
-			if f.Error != "" {
-				yield(none, errors.New(f.Error))
-				return
-			}
-			if !yield(line, nil) {
+			line, err := parseLine[T](in.Bytes())
+			if !yield(line, err) || err != nil {
 				return
 			}
 		}
@@ -75,6 +67,21 @@ func lines[T any](ctx context.Context, c Client, method, path string, v url.Valu
 			yield(none, fmt.Errorf("admin: answer: %w", err))
 		}
 	}
+}
+
+// parseLine is the object of a line, or the error that is told in its place.
+func parseLine[T any](text []byte) (line T, err error) {
+	if bytes.HasPrefix(text, faultStart) {
+		var f fault
+		if err := json.Unmarshal(text, &f); err != nil {
+			return line, fmt.Errorf("admin: answer: %w", err)
+		}
+		return line, errors.New(f.Error)
+	}
+	if err := json.Unmarshal(text, &line); err != nil {
+		return line, fmt.Errorf("admin: answer: %w", err)
+	}
+	return line, nil
 }
 
 // Message returns one message; postrider.ErrNotFound when there is none.
