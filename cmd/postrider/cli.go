@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"text/tabwriter"
 
 	"github.com/alecthomas/kong"
 
@@ -126,8 +128,30 @@ func (a *app) exitCode(err error) int {
 func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.stdout, format, args...) }
 
 // printJSON writes one object in one line.
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.stdout)
+func (a *app) printJSON(v any) error { return writeJSON(a.stdout, v) }
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// A table has its columns aligned when it is flushed, and is written in few pieces: a
+// tabwriter alone writes each cell.
+type table struct {
+	*tabwriter.Writer
+	pieces *bufio.Writer
+}
+
+func (a *app) table() table {
+	out := bufio.NewWriter(a.stdout)
+	return table{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0), out}
+}
+
+// Flush writes what there is.
+func (t table) Flush() error {
+	if err := t.Writer.Flush(); err != nil {
+		return err
+	}
+	return t.pieces.Flush()
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/postrider/postrider/admin"
 )
@@ -185,7 +184,7 @@ func (a *app) touched(t admin.Touched) error {
 	if from == "" {
 		from = "<>"
 	}
-	out := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	out := a.table()
 	fmt.Fprintf(out, "%s  from %s\n", t.ID, from)
 	for _, r := range t.Recipients[:min(len(t.Recipients), rcptsShown)] {
 		fmt.Fprintf(out, "    %s\twas %s\t%s\n", strings.Map(visible, r.To), r.State, became(t, r))

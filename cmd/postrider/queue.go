@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/postrider/postrider/admin"
@@ -59,7 +58,7 @@ func (c queueLsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	out := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	out := a.table()
 	count := 0
 	for m, err := range messages {
 		if err != nil {
@@ -85,7 +84,7 @@ func (c queueLsCmd) Run(a *app) error {
 }
 
 // listed writes a message as queue ls shows it.
-func listed(out *tabwriter.Writer, m admin.Message) {
+func listed(out table, m admin.Message) {
 	from := strings.Map(visible, m.From)
 	if from == "" {
 		from = "<>"
@@ -133,7 +132,7 @@ func (c queueShowCmd) Run(a *app) error {
 	if a.cli.JSON {
 		return a.printJSON(one[0])
 	}
-	out := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	out := a.table()
 	listed(out, one[0])
 	return out.Flush()
 }

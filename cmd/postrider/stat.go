@@ -1,12 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"iter"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/postrider/postrider/admin"
@@ -28,17 +28,18 @@ func (c queueStatCmd) Run(a *app) error {
 		return fmt.Errorf("read the queue: %w", err)
 	}
 	if a.cli.JSON {
+		out := bufio.NewWriter(a.stdout)
 		for _, d := range stats {
-			if err := a.printJSON(d); err != nil {
+			if err := writeJSON(out, d); err != nil {
 				return err
 			}
 		}
 		for _, h := range hosts {
-			if err := a.printJSON(h); err != nil {
+			if err := writeJSON(out, h); err != nil {
 				return err
 			}
 		}
-		return nil
+		return out.Flush()
 	}
 	if err := a.statTable(stats); err != nil {
 		return err
@@ -52,7 +53,7 @@ func (a *app) statTable(stats []admin.DestStat) error {
 		a.printf("Nobody waits for mail.\n")
 		return nil
 	}
-	out := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	out := a.table()
 	fmt.Fprint(out, "DESTINATION\tQUEUED\tACTIVE\tDEFERRED\tHELD\tOLDEST\tLAST REPLY\n")
 	sum := admin.DestStat{Dest: "in all", Oldest: stats[0].Oldest}
 	for _, d := range stats {
@@ -82,7 +83,7 @@ func (a *app) hostTable(hosts []admin.HostPace) error {
 	if len(hosts) == 0 {
 		return nil
 	}
-	out := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	out := a.table()
 	fmt.Fprint(out, "\nHOST\tGETS LESS\n")
 	for _, h := range hosts[:min(len(hosts), hostsShown)] {
 		fmt.Fprintf(out, "%s\t%s\n", strings.Map(visible, h.Host), paceOf(&h.Pace))
@@ -121,7 +122,7 @@ func paceOf(p *admin.Pace) string {
 	return strings.Join(said, "; ")
 }
 
-func statLine(out *tabwriter.Writer, d admin.DestStat) {
+func statLine(out table, d admin.DestStat) {
 	reason := ""
 	if len(d.Reasons) > 0 {
 		reason = fmt.Sprintf("%d x %s", d.Reasons[0].Recipients, d.Reasons[0].Reply)
