@@ -55,10 +55,11 @@ type Journal struct {
 	indexing chan struct{} // holds one token: who has it makes a missing index
 
 	// Of Run alone, one at a time.
-	f      vfs.File // of the last of files; nil: to be made
-	size   int64    // octets of f
-	synced int64    // of those, that are durable
-	last   uint64   // the highest LSN in recent
+	f      vfs.File      // of the last of files; nil: to be made
+	size   int64         // octets of f
+	synced int64         // of those, that are durable
+	took   time.Duration // the last sync
+	last   uint64        // the highest LSN in recent
 	recent map[seq]uint64
 	buf    []byte
 	fresh  []entry

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -95,6 +96,44 @@ func TestFailedSyncAndAKill(t *testing.T) {
 			}
 			if got := where(t, b.j, "sender@example.org", 0); len(got) != before+1 || len(b.alarms) > 0 {
 				t.Errorf("after %d: %d messages, alarms %q", before, len(got), b.alarms)
+			}
+			b.close()
+		})
+	}
+}
+
+// On a disk that takes its time for a sync, the journal leaves most of it to the spool,
+// and is never more than a moment behind.
+func TestSlowDiskIsLeftToTheSpool(t *testing.T) {
+	for _, test := range []struct {
+		takes time.Duration
+		least int // syncs in ten seconds
+		most  int
+	}{{0, 100, 200}, {5 * time.Millisecond, 40, 50}, {2 * time.Second, 3, 4}} {
+		synctest.Test(t, func(t *testing.T) {
+			fsys := vfs.NewMem()
+			b := newBench(t, fsys)
+			b.j.opt.PartSize = 1 << 20
+			syncs := 0
+			fsys.SetHook(func(op vfs.Op) error {
+				if op.Kind == vfs.OpSync {
+					syncs++
+					time.Sleep(test.takes)
+				}
+				return nil
+			})
+			began, n := time.Now(), 0
+			feed := func(yield func([]postrider.Event, error) bool) {
+				for time.Since(began) < 10*time.Second && yield(life(n, uint64(1+10*n), time.Now()), nil) {
+					n++
+				}
+			}
+			if err := b.j.Run(context.Background(), feed); err != nil {
+				t.Error(err)
+			}
+			fsys.SetHook(nil)
+			if got := where(t, b.j, "sender@example.org", 1000); syncs < test.least || syncs > test.most || len(got) != n {
+				t.Errorf("%d syncs of %v in ten seconds, %d of %d messages are there", syncs, test.takes, len(got), n)
 			}
 			b.close()
 		})

@@ -15,13 +15,16 @@ import (
 )
 
 const (
-	// pace is the time between two syncs, unless there is much to write: one sync
-	// then serves what came meanwhile, and takes little from the spool's disk.
-	pace = 50 * time.Millisecond
+	// paceMin is the least time between two syncs, unless there is much to write: one
+	// sync then serves what came meanwhile. Of the spool's disk they take one part in
+	// paceShare, or as little as a sync each paceMax.
+	paceMin   = 50 * time.Millisecond
+	paceMax   = time.Second
+	paceShare = 40
 	// gather is how long an event waits for those that come with it.
 	gather = 5 * time.Millisecond
 	// manyEvents is much to write.
-	manyEvents = 1024
+	manyEvents = 2048
 	// writeMax is how many octets are written at once.
 	writeMax = 256 << 10
 	// recentMany is of how many events the places are forgotten one by one, as a new
@@ -129,7 +132,7 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 		if err := j.write(ctx, j.withRefused(append(todo, refused...))); err != nil {
 			return err
 		}
-		if !many && !j.opt.ReadOnly && !sleep(ctx, pace) {
+		if !many && !j.opt.ReadOnly && !sleep(ctx, j.pace()) {
 			return ctx.Err()
 		}
 		if fed {
@@ -239,6 +242,9 @@ func (j *Journal) forget() {
 // freshMax is how many entries a buffer may have room for and be kept.
 const freshMax = 4096
 
+// pace is how long the next sync has time.
+func (j *Journal) pace() time.Duration { return min(max(paceMin, (paceShare-1)*j.took), paceMax) }
+
 // append writes events and syncs them. After an error nothing of them counts.
 func (j *Journal) append(todo []numbered) error {
 	fresh := j.fresh[:0]
@@ -272,10 +278,11 @@ func (j *Journal) append(todo []numbered) error {
 		if len(todo) > 0 && j.size < j.opt.PartSize {
 			continue
 		}
+		began := time.Now()
 		if err := j.f.Sync(); err != nil {
 			return err
 		}
-		j.synced = j.size
+		j.synced, j.took = j.size, time.Since(began)
 		j.mu.Lock()
 		j.entries.add(fresh)
 		j.files[len(j.files)-1].size = j.size
