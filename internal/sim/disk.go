@@ -22,11 +22,14 @@ const smallMax = 16 << 10
 
 // diskFaults are what befalls the disk of a machine, whoever runs on it.
 type diskFaults struct {
-	mu    sync.Mutex
-	until map[string]time.Time // a lasting fault, and its end
-	ended string               // the last boot whose power went in an operation
-	crash int                  // operations that change the disk until the power goes; -1: it does not
-	shaky map[string]bool      // folders of a Maildir a sync of which has failed
+	mu     sync.Mutex
+	until  map[string]time.Time // a lasting fault, and its end
+	ended  string               // the last boot that ended in an operation
+	crash  int                  // operations that change the disk until the power goes; -1: it does not
+	making int                  // directories of Maildirs that are made and synced until the process is killed between the two; -1: it is not
+	made   bool                 // it has
+	killed bool                 // the last end was that
+	shaky  map[string]bool      // folders of a Maildir a sync of which has failed
 }
 
 // shake notes that a sync has failed: after a power cut a name in that folder that
@@ -81,7 +84,7 @@ func (f *diskFaults) none() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	clear(f.until)
-	f.crash = -1
+	f.crash, f.making = -1, -1
 }
 
 // arm lets the power go n operations from now; -1: not at all.
@@ -91,18 +94,43 @@ func (f *diskFaults) arm(n int) {
 	f.crash = n
 }
 
-// due counts an operation, and reports whether the power of a boot goes now.
-func (f *diskFaults) due(boot string) bool {
+// armMaking lets the process be killed between a directory and its sync, after n others.
+func (f *diskFaults) armMaking(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.crash < 0 {
-		return false
+	f.making, f.made = n, false
+}
+
+// ends looks at an operation before it is done, and names the fault that ends a boot
+// now; empty: none.
+func (f *diskFaults) ends(op vfs.Op, boot string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.making >= 0 && strings.HasPrefix(op.Name, "/mail") {
+		if f.made && op.Kind == vfs.OpSyncDir {
+			f.made = false
+			if f.making--; f.making < 0 {
+				f.ended, f.killed = boot, true
+				return "kill-in-making"
+			}
+		}
+		f.made = f.made || op.Kind == vfs.OpMkdir
 	}
-	if f.crash--; f.crash < 0 {
-		f.ended = boot
-		return true
+	if f.crash < 0 || !op.Kind.Changes() || strings.HasPrefix(op.Name, "/data/journal/") {
+		return ""
 	}
-	return false
+	if f.crash--; f.crash >= 0 {
+		return ""
+	}
+	f.ended, f.killed = boot, false
+	return "power-in-op"
+}
+
+// wasKilled reports whether what ended last in an operation was the process alone.
+func (f *diskFaults) wasKilled() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.killed
 }
 
 // over reports whether the power of a boot has gone: whom that wakes in the same
@@ -146,9 +174,9 @@ func (m *Machine) hook(host *Host, boot string) func(vfs.Op) error {
 		if m.site.Ops {
 			m.site.tell("%s: disk: %v %s %d %d", boot, op.Kind, op.Name, op.Off, op.Len)
 		}
-		if op.Kind.Changes() && !strings.HasPrefix(op.Name, "/data/journal/") && m.faults.due(boot) {
+		if fault := m.faults.ends(op, boot); fault != "" {
 			host.Crash()
-			m.site.fault("power-in-op", m.name)
+			m.site.fault(fault, m.name)
 			select {
 			case m.fell <- boot:
 			default:

@@ -334,8 +334,9 @@ func (m *Machine) watch(ctx context.Context, until <-chan time.Time) error {
 	}
 	switch {
 	case fell == boot:
-		m.off(true)
-		m.site.tell("%s: power lost in an operation", m.name)
+		killed := m.faults.wasKilled()
+		m.off(!killed)
+		m.site.tell("%s: ended in an operation, killed %v", m.name, killed)
 		time.Sleep(time.Minute + time.Duration(m.rng("down").Int64N(int64(5*time.Minute))))
 	case broke:
 		m.site.tell("%s: the node ended: %v", m.name, err)
@@ -371,6 +372,9 @@ func (m *Machine) strike(ctx context.Context, s Strike) error {
 		return down(false)
 	case "power-in-op":
 		m.faults.arm(int(s.Arg % 60))
+		return nil
+	case "kill-in-making":
+		m.faults.armMaking(int(s.Arg % 8))
 		return nil
 	case "power-twice":
 		m.off(true)

@@ -252,6 +252,9 @@ func (p *Plan) strikes(rng *rand.Rand) {
 		s.At = p.Letters[rng.IntN(len(p.Letters))].At + time.Duration(rng.Int64N(int64(500*time.Millisecond)))
 		p.Strikes = append(p.Strikes, s)
 	}
+	if rng.IntN(3) == 0 { // before a Maildir is made
+		p.Strikes = append(p.Strikes, Strike{N: n + 1, Kind: "kill-in-making", Where: machineNames[rng.IntN(3)], Arg: rng.Uint64()})
+	}
 	if rng.IntN(10) == 0 {
 		p.Strikes = append(p.Strikes, Strike{N: n, Kind: "bit-flip", Where: machineNames[rng.IntN(3)], Arg: rng.Uint64(),
 			For: time.Minute, At: p.Letters[rng.IntN(len(p.Letters))].At + time.Duration(rng.Int64N(int64(time.Second)))})

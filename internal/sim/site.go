@@ -78,7 +78,7 @@ func NewSite(p *Plan) (*Site, error) {
 		s.names[name] = NewNames(s.Net, name, s.Zone)
 		m := &Machine{site: s, name: name, addr: machines[name].addr, conf: machines[name].conf, names: s.names[name],
 			disk: vfs.NewMem(), fell: make(chan string, 1), halts: halts{now: make(chan string, 1)}}
-		m.faults.until, m.faults.crash = map[string]time.Time{}, -1
+		m.faults.until, m.faults.crash, m.faults.making = map[string]time.Time{}, -1, -1
 		s.Machines[name], s.addrs = m, append(s.addrs, m.addr)
 		for _, dir := range []string{"/etc", "/mail/a.example", "/mail/b.example", "/mail/c.example"} {
 			if err := errors.Join(m.disk.MkdirAll(dir, 0o755), m.disk.SyncDir(path.Dir(dir)), m.disk.SyncDir("/")); err != nil {

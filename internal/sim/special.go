@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,8 +26,18 @@ var specials = []place{
 	{"l.example", []string{"no-1", "full-1", "out-1", "out-2"}, fateDoomed},
 	{"two.example", []string{"t1", "t2"}, fateSure},    // its first host is shut, and its second is not
 	{"shut.example", []string{"s1", "s2"}, fateDoomed}, // it has but the first
+	{"shut.example", many("m", 14), fateDoomed},
 	{"loop.example", []string{"r1", "r2"}, fateDoomed}, // goes round between A and B
 	{"none.example", []string{"n1", "n2"}, fateDoomed}, // of the last acts
+}
+
+// many are so many users.
+func many(prefix string, n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprint(prefix, i+1)
+	}
+	return all
 }
 
 // usersAt are all users of a domain.
@@ -72,6 +83,7 @@ func (p *Plan) specials(rng *rand.Rand) {
 	for _, by := range []string{"sender", "stranger"} {
 		p.add(rng, Letter{By: by, Server: "b", Port: lmtpPort, Manner: &Manner{LMTP: true}, To: some(2, "p1.example", "b.example", "c.example"), Tries: 2})
 	}
+	p.add(rng, Letter{To: usersAt("shut.example"), Size: rng.IntN(2000), Tries: 4}) // all are told of at once
 	p.add(rng, Letter{By: "stranger", Server: "b", To: some(2, "p1.example", "b.example", "loop.example"), Tries: 2})
 }
 

@@ -64,7 +64,7 @@ func (t *Tally) String() string {
 // Never returns the kinds of faults that there are and that did not strike.
 func (t *Tally) Never() []string {
 	var never []string
-	machine := []string{"bit-flip", "power-twice", "guest", "stop-in-settle"}
+	machine := []string{"bit-flip", "power-twice", "guest", "stop-in-settle", "kill-in-making"}
 	for _, k := range strikeKinds {
 		switch k.kind {
 		case "hold", "long-hold", "retry", "bounce", "drop", "partition":
