@@ -291,6 +291,7 @@ func TestFullDiskLetsGoUnproven(t *testing.T) {
 		for d.s.active == nil || d.s.active.n == 1 {
 			d.add(bytes.Repeat([]byte("x"), 500), "a@x.example")
 		}
+		synctest.Wait()
 		d.has(0)
 		d.s.spare, d.s.spent = false, true
 		for len(d.s.names()) > 0 {
@@ -301,12 +302,17 @@ func TestFullDiskLetsGoUnproven(t *testing.T) {
 			d.settle(l, delivered(0))
 			synctest.Wait()
 		}
-		if d.s.segments[0].n != 1 {
+		front := func() uint64 {
+			d.s.mu.Lock()
+			defer d.s.mu.Unlock()
+			return d.s.segments[0].n
+		}
+		if front() != 1 {
 			t.Fatal("the segment is gone before what empties it")
 		}
 		time.Sleep(10 * lazyRetryTime)
 		synctest.Wait()
-		if n := d.s.segments[0].n; n == 1 || d.s.owes() {
+		if n := front(); n == 1 || d.s.owes() {
 			t.Errorf("the first segment is %d, owes %v", n, d.s.owes())
 		}
 		if len(d.alarms) != 1 {
