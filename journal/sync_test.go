@@ -126,6 +126,7 @@ func TestSlowDiskIsLeftToTheSpool(t *testing.T) {
 			feed := func(yield func([]postrider.Event, error) bool) {
 				for time.Since(began) < 10*time.Second && yield(life(n, uint64(1+10*n), time.Now()), nil) {
 					n++
+					time.Sleep(10 * time.Millisecond)
 				}
 			}
 			if err := b.j.Run(context.Background(), feed); err != nil {
