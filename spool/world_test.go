@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -337,6 +338,7 @@ func look(s *Spool, reader string) (*found, error) {
 	}
 	s.mu.Lock()
 	s.slab.each(func(e *entry) { f.wakes[e.id.name()] = e.wake })
+	disagrees := s.indexDisagrees(f.msgs)
 	counted, read := s.waiting, uint64(0)
 	if r := s.readers[reader]; r != nil {
 		read = r.lsn
@@ -344,6 +346,9 @@ func look(s *Spool, reader string) (*found, error) {
 	s.mu.Unlock()
 	if counted != f.waits || len(f.wakes) != len(f.msgs) {
 		return nil, fmt.Errorf("%d recipients wait and %d are counted; %d messages are scanned and %d are there", f.waits, counted, len(f.msgs), len(f.wakes))
+	}
+	if disagrees != "" {
+		return nil, errors.New(disagrees)
 	}
 	fol := &follower{s: s, read: read}
 	defer fol.close()
@@ -353,6 +358,25 @@ func look(s *Spool, reader string) (*found, error) {
 	}
 	f.events = tellings(evs)
 	return f, nil
+}
+
+// indexDisagrees says where the index and the records tell two stories of a
+// recipient; empty: nowhere. Spool.mu is held.
+func (s *Spool) indexDisagrees(msgs map[postrider.ID]*postrider.Message) (wrong string) {
+	s.slab.each(func(e *entry) {
+		m := msgs[e.id.name()]
+		if m == nil {
+			return // told by how many there are
+		}
+		for n, r := range s.rcpts(e) {
+			to := &m.Recipients[n]
+			index := fmt.Sprint(r.state, r.tries, r.due, r.is.has(isReported), r.is.has(isHeld), r.is.has(isPassed))
+			if read := fmt.Sprint(to.State, triesOf(to.Tries), nanos(to.Due), to.Reported, to.Held, to.Passed); index != read {
+				wrong = fmt.Sprintf("message %s recipient %d (state, tries, due, reported, held, passed): the index has %s, the records %s", m.ID, n, index, read)
+			}
+		}
+	})
+	return wrong
 }
 
 // tellings writes events down as a world does, but for those of damage.

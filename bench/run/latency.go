@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	latencyMessages = 20_000
+	latencyMessages = 12_000
 	latencyTime     = 6 * time.Second
 	probePause      = 5 * time.Millisecond
 	probeMargin     = 2 // ms that the reply may take beside three syncs

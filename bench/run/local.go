@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	localMessages = 12_000
+	localMessages = 9_000
 	localBoxes    = 100
 )
 
