@@ -51,7 +51,7 @@ type Spool interface {
 	// has not read, up to a cap.
 	Feed(ctx context.Context, reader string) iter.Seq2[Event, error]
 
-	// Scan yields the messages of the spool, oldest first, leased or not. For people, not for delivery.
+	// Scan yields the messages, oldest first, leased or not; one that cannot be read has its ID alone, and an error.
 	Scan(ctx context.Context) iter.Seq2[*Message, error]
 
 	// Close makes durable what was written, and ends every wait with ErrClosed.

@@ -133,14 +133,20 @@ func (o Options) list(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
 	active, now := o.active(), o.Now()
+	var bad unread
 	for m, err := range o.scan(r.Context(), f) {
 		if err != nil {
-			enc.Encode(fault{err.Error()})
-			return
+			if !bad.skip(m, err) {
+				break
+			}
+			continue
 		}
 		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && enc.Encode(v) != nil {
 			return
 		}
+	}
+	if err := bad.err(); err != nil {
+		enc.Encode(fault{err.Error()})
 	}
 }
 

@@ -29,12 +29,17 @@ type shelf struct {
 	scanErr  error
 	amended  []postrider.Amendment
 	gone     postrider.ID // settled since it was scanned
+	broken   postrider.ID // cannot be read
 }
 
 func (s *shelf) Scan(context.Context) iter.Seq2[*postrider.Message, error] {
 	return func(yield func(*postrider.Message, error) bool) {
 		for _, m := range s.messages {
-			if !yield(m, nil) {
+			var err error
+			if m.ID == s.broken {
+				m, err = &postrider.Message{ID: m.ID}, errors.New("message "+string(m.ID)+": bad sector")
+			}
+			if !yield(m, err) {
 				return
 			}
 		}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -208,9 +209,19 @@ type job struct {
 
 func (j *job) run(ctx context.Context) error {
 	active, now := j.o.active(), j.o.Now()
+	var bad unread
 	for m, err := range j.o.scan(ctx, j.order.Filter) {
+		if err != nil && m != nil && j.order.Verb == VerbDrop && j.order.Filter == (Filter{ID: string(m.ID)}) {
+			// Whom it is for nobody can say; who names it wants it gone all the same.
+			j.chosen = append(j.chosen, postrider.Amendment{ID: m.ID, Do: postrider.AmendDrop})
+			j.told = append(j.told, Touched{ID: m.ID, Do: VerbDrop, DryRun: j.order.DryRun, Recipients: []TouchedRcpt{}})
+			continue
+		}
 		if err != nil {
-			return err
+			if !bad.skip(m, err) {
+				break
+			}
+			continue
 		}
 		amends, touched, dests := j.order.plan(m, View(m, j.o.Dest, active[m.ID]), now)
 		if len(amends) == 0 {
@@ -226,10 +237,11 @@ func (j *job) run(ctx context.Context) error {
 			}
 		}
 	}
-	if err := j.flush(ctx); err != nil || j.order.DryRun || j.o.Hurry == nil || len(j.dests) == 0 {
-		return err
+	err := j.flush(ctx)
+	if err == nil && !j.order.DryRun && j.o.Hurry != nil && len(j.dests) > 0 {
+		err = j.o.Hurry(ctx, slices.Sorted(maps.Keys(j.dests)))
 	}
-	return j.o.Hurry(ctx, slices.Sorted(maps.Keys(j.dests)))
+	return cmp.Or(err, bad.err())
 }
 
 // flush commits what has gathered, and tells of it.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"strings"
 
@@ -16,6 +17,32 @@ func (o Options) scan(ctx context.Context, f Filter) iter.Seq2[*postrider.Messag
 		return o.Spool.Scan(ctx)
 	}
 	return o.Domains(ctx, func(d string) bool { return d == "" || strings.EqualFold(d, domain) })
+}
+
+// An unread is the messages of a scan that cannot be read: they do not end it.
+type unread struct {
+	n     int
+	first error
+}
+
+// skip notes one, and reports false where the scan has come to its end instead.
+func (u *unread) skip(m *postrider.Message, err error) bool {
+	if m == nil {
+		u.n, u.first = 1, err
+		return false
+	}
+	if u.n++; u.n == 1 {
+		u.first = err
+	}
+	return true
+}
+
+// err says what could not be read; nil: all could.
+func (u *unread) err() error {
+	if u.n > 1 {
+		return fmt.Errorf("%w; and %d more messages cannot be read", u.first, u.n-1)
+	}
+	return u.first
 }
 
 // domain is that of every recipient that f chooses; empty: there are several, or

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,5 +35,55 @@ func TestManyRecipients(t *testing.T) {
 	s, ok := stepOf(&ev)
 	if want := ", 99@x.example and 5 more"; !ok || !strings.HasPrefix(s.To, "0@x.example, 1@x.example, ") || !strings.HasSuffix(s.To, want) {
 		t.Errorf("%q", s.To)
+	}
+}
+
+// What cannot be read is said at the end, and the rest is shown and done; who names it
+// can drop it.
+func TestUnreadMessageEndsNothing(t *testing.T) {
+	s := queue()
+	s.broken = "aaa1"
+	o := options(s)
+	c := Client{serve{Control(o)}}
+	var ids []string
+	var last error
+	for m, err := range c.Queue(t.Context(), Filter{}) {
+		if last = err; err == nil {
+			ids = append(ids, string(m.ID))
+		}
+	}
+	if len(ids) != len(s.messages)-1 || last == nil || !strings.Contains(last.Error(), "bad sector") {
+		t.Errorf("list: %q, %v", ids, last)
+	}
+	dests := 0
+	for d, err := range c.Stat(t.Context(), Filter{State: StateHeld}) {
+		if last = err; err == nil && d.Dest != "" {
+			dests++
+		}
+	}
+	if dests == 0 || last == nil || !strings.Contains(last.Error(), "bad sector") {
+		t.Errorf("stat: %d destinations, %v", dests, last)
+	}
+	do := func(order Order) (touched []postrider.ID, err error) {
+		for t, e := range c.Do(t.Context(), order) {
+			if err = e; e == nil {
+				touched = append(touched, t.ID)
+			}
+		}
+		return touched, err
+	}
+	if touched, err := do(Order{Verb: VerbHold, Filter: Filter{To: "*"}}); !slices.Equal(touched, []postrider.ID{"aaa2", "bbb3"}) || err == nil {
+		t.Errorf("hold: %q, %v", touched, err)
+	}
+	s.amended = nil
+	for _, order := range []Order{{Verb: VerbBounce, Filter: Filter{ID: "aaa1"}}, {Verb: VerbDrop, Filter: Filter{ID: "aaa"}}} {
+		if touched, err := do(order); slices.Contains(touched, "aaa1") || err == nil {
+			t.Errorf("%+v: %q, %v", order, touched, err)
+		}
+	}
+	s.amended = nil
+	touched, err := do(Order{Verb: VerbDrop, Filter: Filter{ID: "aaa1"}})
+	if len(touched) != 1 || touched[0] != "aaa1" || err != nil || len(s.amended) != 1 || s.amended[0].Do != postrider.AmendDrop || s.amended[0].Rcpts != nil {
+		t.Errorf("drop: %q, %v, %+v", touched, err, s.amended)
 	}
 }

@@ -186,13 +186,16 @@ func (o Options) stats(ctx context.Context, f Filter) ([]DestStat, error) {
 		return o.Tally(), nil
 	}
 	t, active, now := NewTally(), o.active(), o.Now()
+	var bad unread
 	for m, err := range o.scan(ctx, f) {
-		if err != nil {
+		switch {
+		case err == nil:
+			t.Add(View(m, o.Dest, active[m.ID]), f, now)
+		case !bad.skip(m, err):
 			return nil, err
 		}
-		t.Add(View(m, o.Dest, active[m.ID]), f, now)
 	}
-	return t.Stats(), nil
+	return t.Stats(), bad.err()
 }
 
 // stat writes one destination a line.
@@ -202,9 +205,9 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, fault{err.Error()})
 		return
 	}
-	all, err := o.stats(r.Context(), f)
-	if err != nil {
-		answer(w, http.StatusInternalServerError, fault{err.Error()})
+	all, wrong := o.stats(r.Context(), f)
+	if wrong != nil && len(all) == 0 {
+		answer(w, http.StatusInternalServerError, fault{wrong.Error()})
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
@@ -221,6 +224,9 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 		if enc.Encode(d) != nil {
 			return
 		}
+	}
+	if wrong != nil { // what could not be counted
+		enc.Encode(fault{wrong.Error()})
 	}
 }
 

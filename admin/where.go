@@ -249,10 +249,13 @@ func clean(s string) string { return strings.Map(printable, s) }
 // no story.
 func (s Search) queued(ctx context.Context, query string, yield func(Step, error) bool) {
 	query = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(query), "<"), ">")
+	var bad unread
 	for m, err := range s.Spool.Scan(ctx) {
 		if err != nil {
-			yield(Step{}, err)
-			return
+			if !bad.skip(m, err) {
+				break
+			}
+			continue
 		}
 		named := query != "" && (string(m.ID) == query || m.HeaderID == query || strings.EqualFold(m.From.String(), query))
 		ev := postrider.Event{Kind: postrider.EventAccepted, Time: m.Arrived, ID: m.ID, From: m.From, Size: m.Size, Source: m.Source, HeaderID: m.HeaderID}
@@ -266,6 +269,9 @@ func (s Search) queued(ctx context.Context, query string, yield func(Step, error
 		if step, _ := stepOf(&ev); !yield(step, nil) || !s.next(m, yield) {
 			return
 		}
+	}
+	if err := bad.err(); err != nil {
+		yield(Step{}, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -203,13 +204,20 @@ func (j *Journal) write(ctx context.Context, todo []numbered) error {
 		j.remember(todo)
 		return nil
 	}
+	over := todo[0].lsn > j.last || len(j.recent) > 1<<20 // what is in recent is not told again
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
-		err := j.append(todo)
+		n, err := j.append(todo)
+		if over && n > 0 {
+			j.forget()
+			over = false
+		}
+		j.learn(todo[:n])
+		todo = todo[n:]
 		if err == nil {
 			if wait > retryMin {
 				j.alarm("it is written again")
 			}
-			break
+			return nil
 		}
 		if wait == retryMin {
 			j.alarm("what became of messages cannot be written, and is tried again: %v", err)
@@ -219,16 +227,16 @@ func (j *Journal) write(ctx context.Context, todo []numbered) error {
 			return ctx.Err()
 		}
 	}
-	if todo[0].lsn > j.last || len(j.recent) > 1<<20 {
-		j.forget()
-	}
-	for _, n := range todo {
+}
+
+// learn keeps the places of events that are durable.
+func (j *Journal) learn(done []numbered) {
+	for _, n := range done {
 		if n.lsn != 0 {
 			j.recent[n.seq] = fingerprint(n.ev)
 			j.last = max(j.last, n.lsn)
 		}
 	}
-	return nil
 }
 
 // forget drops the places of the events that were written.
@@ -245,8 +253,9 @@ const freshMax = 4096
 // pace is how long the next sync has time.
 func (j *Journal) pace() time.Duration { return min(max(paceMin, (paceShare-1)*j.took), paceMax) }
 
-// append writes events and syncs them. After an error nothing of them counts.
-func (j *Journal) append(todo []numbered) error {
+// append writes events and syncs them, and returns how many of them, from the first
+// on, are durable: after an error too, and the others do not count then.
+func (j *Journal) append(todo []numbered) (done int, _ error) {
 	fresh := j.fresh[:0]
 	defer func() {
 		if j.fresh = fresh[:0]; cap(fresh) > freshMax {
@@ -256,23 +265,24 @@ func (j *Journal) append(todo []numbered) error {
 			j.buf = nil
 		}
 	}()
+	all := len(todo)
 	var payload []byte
 	for len(todo) > 0 {
 		if err := j.ready(); err != nil {
-			return err
+			return done, err
 		}
 		j.buf = j.buf[:0]
 		for len(todo) > 0 && len(j.buf) < writeMax {
 			payload = appendEvent(payload[:0], todo[0].ev)
 			if len(payload) > payloadMax {
-				return fmt.Errorf("an event of %d octets", len(payload))
+				return done, fmt.Errorf("an event of %d octets", len(payload))
 			}
 			fresh = appendEntries(fresh, todo[0].ev, j.size+int64(len(j.buf)))
 			j.buf = appendRecord(j.buf, todo[0].seq, j.synced, payload)
 			todo = todo[1:]
 		}
 		if _, err := j.f.WriteAt(j.buf, j.size); err != nil {
-			return err
+			return done, err
 		}
 		j.size += int64(len(j.buf))
 		if len(todo) > 0 && j.size < j.opt.PartSize {
@@ -280,16 +290,16 @@ func (j *Journal) append(todo []numbered) error {
 		}
 		began := time.Now()
 		if err := j.f.Sync(); err != nil {
-			return err
+			return done, err
 		}
 		j.synced, j.took = j.size, time.Since(began)
 		j.mu.Lock()
 		j.entries.add(fresh)
 		j.files[len(j.files)-1].size = j.size
 		j.mu.Unlock()
-		fresh = fresh[:0]
+		fresh, done = fresh[:0], all-len(todo)
 	}
-	return nil
+	return done, nil
 }
 
 // ready sees to a file that may grow: that of today, or one of a later day where
@@ -301,7 +311,8 @@ func (j *Journal) ready() error {
 		today = dayFile{day: j.files[n-1].day, part: j.files[n-1].part + 1}
 	}
 	j.mu.Unlock()
-	if j.f != nil && today.part > 0 && j.size < j.opt.PartSize {
+	// What is not durable yet is so before its file is left, though its day be over.
+	if j.f != nil && (j.size > j.synced || today.part > 0 && j.size < j.opt.PartSize) {
 		return nil
 	}
 	j.finish()
@@ -401,9 +412,12 @@ func (j *Journal) expire() {
 	gone := j.files[:n]
 	j.files = j.files[n:]
 	j.mu.Unlock()
-	for _, d := range gone {
+	for i, d := range gone {
 		if err := j.opt.FS.Remove(j.dataName(d)); err != nil {
 			j.alarm("remove a day that is over: %v", err)
+			j.mu.Lock()
+			j.files = slices.Concat(gone[i:], j.files) // they count until they are gone
+			j.mu.Unlock()
 			return
 		}
 		j.opt.FS.Remove(j.indexName(d)) // there may be none

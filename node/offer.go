@@ -102,6 +102,9 @@ type turning struct {
 func (t *turning) run(ctx context.Context) error {
 	now, active := t.n.env.Now(), t.n.active()
 	for m, err := range t.n.store.ScanDomains(ctx, t.match) {
+		if err != nil && m != nil {
+			continue // it cannot be read, and the rest can be sent
+		}
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,9 @@ func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
 		return nil, err
 	}
 	m, err := s.read(h)
+	if err != nil && !errors.Is(err, postrider.ErrNotFound) && want.Do != postrider.AmendBounce && want.Do != postrider.AmendPass {
+		m, err = s.nameless(h)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +51,18 @@ func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
 		a.tos[i] = m.Recipients[i].To
 	}
 	return &item{kind: kindAmend, amend: a, rcpts: want.Rcpts, e: h}, nil
+}
+
+// nameless is a message whose records cannot be read: as many recipients as it has.
+// It can be put off, held and dropped, which needs no address; the feed names none.
+func (s *Spool) nameless(h handle) (*postrider.Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.slab.at(h)
+	if e == nil {
+		return nil, postrider.ErrNotFound
+	}
+	return &postrider.Message{Arrived: fromNanos(e.arrived), Recipients: make([]postrider.Recipient, len(s.rcpts(e)))}, nil
 }
 
 // A forecast is what the records of a group will have done that were begun
@@ -115,11 +130,12 @@ func (s *Spool) beginAmend(it *item, f *forecast) {
 // to those recipients that still wait then.
 func (s *Spool) fulfil(e *entry, l *lease, st *state, f *forecast) {
 	all, wants := s.rcpts(e), s.wants[e.self]
+	changed := statesOf(st.changes)
 	for _, i := range l.rcpts {
 		r := &all[i]
-		state := r.state
-		if j := slices.IndexFunc(st.changes, func(c postrider.Change) bool { return c.Rcpt == int(i) }); j >= 0 {
-			state = st.changes[j].State
+		state, ok := changed(i)
+		if !ok {
+			state = r.state
 		}
 		a := f.wants[r]
 		if a == nil && wants[i] != nil {
@@ -127,12 +143,37 @@ func (s *Spool) fulfil(e *entry, l *lease, st *state, f *forecast) {
 		}
 		if a != nil && state == postrider.Waiting && r.state == postrider.Waiting {
 			state = postrider.Failed
-			st.done = append(st.done, fulfilled{i, a.tos[slices.Index(a.rcpts, i)], a.do, a.reply})
+			j, _ := slices.BinarySearch(a.rcpts, i)
+			st.done = append(st.done, fulfilled{i, a.tos[j], a.do, a.reply})
 			if a.do == postrider.AmendDrop {
 				f.close(e)
 			}
 		}
 		put(&f.freed, r, state)
+	}
+}
+
+// statesOf finds the state that changes make of a recipient, of a hundred thousand as
+// of one.
+func statesOf(changes []postrider.Change) func(i int32) (postrider.State, bool) {
+	const few = 16
+	if len(changes) <= few {
+		return func(i int32) (postrider.State, bool) {
+			for j := range changes {
+				if changes[j].Rcpt == int(i) {
+					return changes[j].State, true
+				}
+			}
+			return 0, false
+		}
+	}
+	states := make(map[int32]postrider.State, len(changes))
+	for j := range changes {
+		states[int32(changes[j].Rcpt)] = changes[j].State
+	}
+	return func(i int32) (postrider.State, bool) {
+		state, ok := states[i]
+		return state, ok
 	}
 }
 
@@ -148,7 +189,7 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 		if recovery && a.ends() && r.last.seg == 0 && r.state != postrider.Waiting {
 			// A snapshot that was taken after the record of its mark knows the end of
 			// what waited here, and not which record said so.
-			s.change(e, &postrider.Change{Rcpt: int(n), Tries: int(r.tries)}, location{})
+			s.change(e, &postrider.Change{Rcpt: int(n), Delayed: r.is.has(isDelayed), Tries: int(r.tries)}, location{})
 		}
 		if r.state != postrider.Waiting {
 			continue // a settlement of the same group was first
@@ -241,5 +282,5 @@ func (a *amendment) ends() bool {
 // change is what a bounce or a drop makes of recipient n.
 func (a *amendment) change(n int32, rcpts []rcptState) postrider.Change {
 	return postrider.Change{Rcpt: int(n), State: postrider.Failed, Reported: a.do == postrider.AmendDrop,
-		Tries: int(rcpts[n].tries), Settled: fromNanos(a.at), Reply: a.reply}
+		Delayed: rcpts[n].is.has(isDelayed), Tries: int(rcpts[n].tries), Settled: fromNanos(a.at), Reply: a.reply}
 }

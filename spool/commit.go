@@ -83,10 +83,11 @@ func (s *Spool) Commit(ctx context.Context, b postrider.Batch) error {
 		s.answers.Put(req.done)
 	}
 	for i := range b.Add {
-		d := b.Add[i].Draft.(*draft)
-		if err == nil || req.wrote {
+		switch d, ok := b.Add[i].Draft.(*draft); {
+		case !ok || d.s != s: // err says so
+		case err == nil || req.wrote:
 			d.written()
-		} else if d.state == draftCommitting {
+		case d.state == draftCommitting:
 			d.state = draftOpen // nothing was done: Discard takes it away
 		}
 	}
@@ -204,8 +205,10 @@ func (s *Spool) prepareSettle(req *request, set *postrider.Settlement) (*state, 
 func (s *Spool) run() {
 	defer close(s.stopped)
 	s.lazyPause = lazySyncTime
-	lazy, armed := time.NewTimer(s.lazyPause), false
-	lazy.Stop()
+	lazy, armed := time.NewTimer(s.lazyPause), s.owes() // what the start has found
+	if !armed {
+		lazy.Stop()
+	}
 	for {
 		// What is due is done first. Where both are ready, a select would leave it to
 		// chance.

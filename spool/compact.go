@@ -1,8 +1,10 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"path"
+	"time"
 )
 
 // The log is removed from its front. While it is more than twice what lives in it,
@@ -15,6 +17,34 @@ const (
 	compactSlow  = 2  // times the group it goes with, when the log is just too long
 	compactFast  = 16 // when it is so by Options.Slack
 )
+
+// A message that the disk does not give is tried so often, that far apart, before it
+// is believed that it never will.
+const (
+	moveTries = 5
+	moveWait  = 30 * time.Second
+)
+
+// A refusal is how often a message could not be read to be moved, and when it is
+// tried again.
+type refusal struct {
+	times int
+	next  time.Time
+}
+
+// refused notes that the disk did not give a message, and reports whether it is tried
+// again.
+func (s *Spool) refused(h handle) bool {
+	if s.refusals == nil || len(s.refusals) >= refusalsMax {
+		s.refusals = map[handle]refusal{}
+	}
+	times := s.refusals[h].times + 1
+	s.refusals[h] = refusal{times, s.now().Add(moveWait)}
+	return times < moveTries
+}
+
+// refusalsMax bounds what is kept of them; those of before are counted anew.
+const refusalsMax = 1024
 
 // moves returns the records that write live messages of the oldest segment again,
 // for a group of so many octets.
@@ -40,6 +70,9 @@ func (s *Spool) moves(group int64) []*item {
 		if e.stuck || e.wanted { // what is wanted a new record could not say
 			continue
 		}
+		if len(s.refusals) > 0 && s.now().Before(s.refusals[e.handle()].next) {
+			continue
+		}
 		move = append(move, e.handle())
 		octets += int64(e.recLen) << 3
 	}
@@ -47,11 +80,13 @@ func (s *Spool) moves(group int64) []*item {
 	items := make([]*item, 0, len(move))
 	for _, h := range move {
 		it, err := s.moveItem(h)
-		if err != nil {
+		switch {
+		case err == nil:
+			delete(s.refusals, h)
+			items = append(items, it)
+		case errors.Is(err, ErrDamaged) || !s.refused(h):
 			s.leaveStuck(h, err)
-			continue
 		}
-		items = append(items, it)
 	}
 	return items
 }
@@ -82,13 +117,19 @@ func (s *Spool) applyMove(it *item) {
 
 // leaveStuck is for a message whose record can no longer be read: it stays where
 // it is, and with it the segment. The next start is to read the whole log, which
-// sets it aside; so no snapshot may spare it that.
+// sets it aside where it is damaged; so no snapshot may spare it that. What the disk
+// does not give a start would not have either: an operator ends it.
 func (s *Spool) leaveStuck(h handle, err error) {
+	damaged := errors.Is(err, ErrDamaged)
 	s.mu.Lock()
 	e := s.slab.at(h)
-	e.stuck, s.stuck = true, true
+	e.stuck, s.stuck = true, s.stuck || damaged
 	id, g := e.id.name(), s.slots[e.at.seg]
 	s.mu.Unlock()
+	if !damaged {
+		s.alarm("spool: message %s cannot be read and keeps %s, and all that comes after it: \"postrider queue drop %s\" ends it: %v", id, segmentName(g.n), id, err)
+		return
+	}
 	if rerr := s.dropSnapshot(); rerr != nil {
 		s.alarm("spool: remove the snapshot: %v", rerr)
 	}
@@ -96,9 +137,10 @@ func (s *Spool) leaveStuck(h handle, err error) {
 }
 
 // moveItem makes the record that replaces all records of a message. A damaged
-// body is left behind, and the message is one whose content is gone: in a group at
-// the end of the log a body that is not what was written means that the group is
-// torn, and with it would go all that moved beside, and new mail.
+// body, or one that the disk does not give, time after time, is left behind, and the
+// message is one whose content is gone: in a group at the end of the log a body that
+// is not what was written means that the group is torn, and with it would go all that
+// moved beside, and new mail.
 func (s *Spool) moveItem(h handle) (*item, error) {
 	r, err := s.readAll(h, readWhole)
 	if err != nil {
@@ -119,7 +161,7 @@ func (s *Spool) moveItem(h handle) (*item, error) {
 		it.body = r.whole
 	} else if !r.big && r.size > 0 {
 		it.body = make([]byte, r.size)
-		if _, err := r.body.seg.f.ReadAt(it.body, r.body.off); err != nil {
+		if _, err := r.body.seg.f.ReadAt(it.body, r.body.off); err != nil && s.refusals[h].times+1 < moveTries {
 			return nil, fmt.Errorf("read body: %w", err)
 		}
 	}

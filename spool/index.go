@@ -132,7 +132,8 @@ const (
 	isLeased
 	isHeld
 	isPassed
-	isRipe // first of a parcel in destQueue.ripe
+	isRipe    // first of a parcel in destQueue.ripe
+	isDelayed // its sender was told that it is late
 )
 
 func (t traits) has(what traits) bool { return t&what != 0 }
@@ -320,6 +321,7 @@ func (s *Spool) insert(a *accepted, loc location, recLen int64) *entry {
 		from, r := &m.Recipients[i], &all[i]
 		r.due, r.state, r.tries = nanos(from.Due), from.State, triesOf(from.Tries)
 		r.is.set(isReported, from.Reported)
+		r.is.set(isDelayed, from.Delayed)
 		r.is.set(isHeld, from.Held)
 		r.is.set(isPassed, from.Passed)
 		s.setDomain(r, from.To.Domain)
@@ -364,6 +366,7 @@ func (s *Spool) change(e *entry, c *postrider.Change, loc location) {
 	s.count(e, r, -1)
 	r.state, r.tries = c.State, triesOf(c.Tries)
 	r.is.set(isReported, c.Reported)
+	r.is.set(isDelayed, c.Delayed)
 	r.due = nanos(c.Due)
 	r.last = loc.spot()
 	s.setWhy(r, c.Reply)

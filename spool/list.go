@@ -83,6 +83,9 @@ func (s *Spool) scan(ctx context.Context, choose func(*entry) bool) iter.Seq2[*p
 			if errors.Is(err, postrider.ErrNotFound) {
 				continue
 			}
+			if err != nil {
+				m = &postrider.Message{ID: o.id.name()}
+			}
 			if !yield(m, err) {
 				return
 			}

@@ -28,8 +28,8 @@ const (
 
 // readRecord reads the header and the meta of the record at a place that the
 // index knows, and returns as much of the body as came with them: want octets are
-// read if the record has them, into buf if it has room. Its segment is held by the
-// caller.
+// read if the record has them, into buf if it has room. What of the body cannot be
+// read is left to who needs it. Its segment is held by the caller.
 func readRecord(at location, want int, buf []byte) (h header, meta, body []byte, err error) {
 	want = max(want, headerLen)
 	b := buf[:min(want, cap(buf))]
@@ -37,7 +37,7 @@ func readRecord(at location, want int, buf []byte) (h header, meta, body []byte,
 		b = make([]byte, want)
 	}
 	n, err := at.seg.f.ReadAt(b, at.off)
-	if err != nil && !(err == io.EOF && n >= headerLen) {
+	if err != nil && n < headerLen {
 		return header{}, nil, nil, fmt.Errorf("spool: read record: %w", err)
 	}
 	h, err = parseHeader(b[:n], at.seg.epoch)
@@ -141,7 +141,11 @@ func (s *Spool) readAll(h handle, want int) (*reading, error) {
 
 // carryOut reads what a plan says, and lets go of its segments after an error.
 func (s *Spool) carryOut(r *reading, p *plan, id postrider.ID, want int) error {
-	if err := r.readEntry(p, want); err != nil {
+	err := r.readEntry(p, want)
+	if err == nil && r.msg.ID != id { // whatever led here: another's octets never go out under this name
+		err = fmt.Errorf("%w: %s at octet %d is of message %s", ErrDamaged, segmentName(p.at.seg.n), p.at.off, r.msg.ID)
+	}
+	if err != nil {
 		s.dropSegments(r.held)
 		return fmt.Errorf("message %s: %w", id, err)
 	}
@@ -153,8 +157,7 @@ func (s *Spool) carryOut(r *reading, p *plan, id postrider.ID, want int) error {
 
 // recall takes from the index what became of recipients whose newest record is
 // damaged: how they stand, and what was heard last, the beginning of it. What only
-// the record knew is lost: when they were settled, by whom, and of what the sender
-// was told already. An operator hears of each record once.
+// the record knew is lost: when they were settled, and by whom. An operator hears of each record once.
 func (s *Spool) recall(r *reading, p *plan, id postrider.ID) {
 	var alarms []string
 	s.mu.Lock()
@@ -164,7 +167,8 @@ func (s *Spool) recall(r *reading, p *plan, id postrider.ID) {
 	}
 	for _, l := range r.lost {
 		was, to := &p.rcpts[l.rcpt], &r.msg.Recipients[l.rcpt]
-		to.State, to.Reported, to.Tries, to.Due = was.state, was.is.has(isReported), int(was.tries), fromNanos(was.due)
+		to.State, to.Reported, to.Delayed = was.state, was.is.has(isReported), was.is.has(isDelayed)
+		to.Tries, to.Due = int(was.tries), fromNanos(was.due)
 		if l.rcpt < len(now) && now[l.rcpt].last == was.last && now[l.rcpt].why != 0 {
 			d := decoder{b: []byte(s.replies.text(now[l.rcpt].why))}
 			to.Reply = d.reply()
@@ -398,6 +402,7 @@ func (r *contentReader) fill() {
 	b := r.buf[:n]
 	if _, err := r.c.file.ReadAt(b, r.c.off+off); err != nil && err != io.EOF {
 		r.err = fmt.Errorf("spool: message %s: %w", a.msg.ID, err)
+		r.c.s.alarm("spool: message %s cannot be read (%v) and cannot be delivered: it is tried until its time is over", a.msg.ID, err)
 		return
 	}
 	r.take(b)

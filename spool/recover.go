@@ -28,13 +28,15 @@ import (
 // LSN is proven; for one that is not, and is not whole, there is no way to know,
 // and it is taken as torn, with all that follows.
 type recovery struct {
-	s      *Spool
-	snap   *loaded  // nil: the whole log is read
-	held   []*group // read, and not yet proven
-	cur    *group   // the group that is being read
-	last   uint64   // LSN of the last record that counts
-	begun  bool     // a segment was read that was ever written to
-	damage []string
+	s     *Spool
+	snap  *loaded  // nil: the whole log is read
+	held  []*group // read, and not yet proven
+	cur   *group   // the group that is being read
+	last  uint64   // LSN of the last record that counts
+	begun bool     // a segment was read that was ever written to
+	// headless has no header that can be read, and no group of it is whole yet.
+	headless *segment
+	damage   []string
 }
 
 // A group is records that were written at once.
@@ -74,7 +76,11 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err := r.finish(); err != nil {
 		return err
 	}
-	s.slab.each(s.applyWants) // before the contents are looked for: what was dropped needs none
+	s.slab.each(func(e *entry) { // before the contents are looked for: what was dropped needs none
+		if s.applyWants(e); e.open == 0 {
+			s.forget(e)
+		}
+	})
 	if err := s.checkBig(r); err != nil {
 		return err
 	}
@@ -85,17 +91,15 @@ func (s *Spool) recover(ctx context.Context) error {
 			// have been out when that was written down.
 			s.wakeBy(e, now)
 		}
-		if e.open == 0 {
-			s.forget(e)
-		}
 	})
-	if s.opt.ReadOnly {
-		return nil
-	}
 	for _, what := range r.damage {
 		s.alarm("spool: %s", what)
-		d := &damage{at: now, what: what}
-		s.rewrite = append(s.rewrite, &item{kind: kindDamaged, meta: d.encode()})
+		if d := (&damage{at: now, what: what}); !s.opt.ReadOnly {
+			s.rewrite = append(s.rewrite, &item{kind: kindDamaged, meta: d.encode()})
+		}
+	}
+	if s.opt.ReadOnly {
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -276,6 +280,8 @@ func (r *recovery) scan(g *segment, sc *scanner, lost bool) error {
 			return err
 		}
 		if lost && first {
+			r.closeGroup()
+			r.headless = g
 			r.damaged(g, "its header cannot be read")
 			g.epoch, g.first, g.last = rec.epoch, rec.lsn, rec.lsn-1
 			if len(r.s.segments) == 1 {
@@ -314,9 +320,24 @@ func (r *recovery) record(g *segment, rec scanned) {
 	} else {
 		cur.whole = false
 	}
+	if r.headless == g {
+		r.headless = nil
+		r.borderless(g, c.synced, cur.recs[0].lsn)
+	}
 	r.held = append(r.held, cur)
 	r.cur = nil
 	r.prove(c.synced)
+}
+
+// borderless is border of a segment whose header cannot be read, at the first group
+// that is whole, or would be. What was durable when that was written its commit record
+// says, which is what the header said.
+func (r *recovery) borderless(g *segment, after, first uint64) {
+	r.prove(after)
+	r.held = slices.DeleteFunc(r.held, func(old *group) bool { return old.seg != g && old.last > after })
+	if r.last >= after {
+		r.last = max(r.last, first-1)
+	}
 }
 
 // split ends, as not whole, what came before the group that begins at LSN first.
@@ -530,67 +551,12 @@ func (s *Spool) overtaken(e *entry, st *state, c *postrider.Change) bool {
 func (r *recovery) damaged(g *segment, format string, args ...any) {
 	s := r.s
 	name := segmentName(g.n)
-	r.damage = append(r.damage, fmt.Sprintf("%s is damaged: "+format+"; a copy is kept in %s",
-		append(append([]any{name}, args...), path.Join(s.dir, "damaged"))...))
-	if s.opt.ReadOnly {
-		return
-	}
-	if err := s.keepCopy(name); err != nil {
-		s.alarm("spool: set aside %s: %v", name, err)
-	}
-}
-
-// keepCopy sees to it that what a segment holds is kept when it goes.
-func (s *Spool) keepCopy(segment string) error {
-	err := s.fs.Link(path.Join(s.dir, "seg", segment), path.Join(s.dir, "damaged", segment))
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err == nil {
-		err = s.fs.SyncDir(path.Join(s.dir, "damaged"))
-	}
-	return err
-}
-
-// orphan removes a content that no message names, and keeps it in damaged/ where
-// the record that named it may be among what is damaged.
-func (r *recovery) orphan(name string) error {
-	s := r.s
-	from := path.Join(s.dir, "big", name)
-	if len(r.damage) == 0 {
-		return s.fs.Remove(from)
-	}
-	if err := s.fs.Rename(from, path.Join(s.dir, "damaged", name)); err != nil {
-		return err
-	}
-	return s.fs.SyncDir(path.Join(s.dir, "damaged"))
-}
-
-// checkBig removes files that no message names, and misses those that are gone.
-func (s *Spool) checkBig(r *recovery) error {
-	dir := path.Join(s.dir, "big")
-	entries, err := s.fs.ReadDir(dir)
-	if err != nil && !(s.opt.ReadOnly && errors.Is(err, fs.ErrNotExist)) {
-		return fmt.Errorf("spool: read folder: %w", err)
-	}
-	there := map[postrider.ID]bool{}
-	for _, de := range entries {
-		id := postrider.ID(de.Name())
-		there[id] = true
-		if e := s.slab.find(id); (e == nil || !e.big) && !s.opt.ReadOnly {
-			if err := r.orphan(de.Name()); err != nil {
-				return fmt.Errorf("spool: remove a content without message: %w", err)
-			}
+	what := name + " is damaged: " + fmt.Sprintf(format, args...)
+	if !s.opt.ReadOnly {
+		what += "; a copy is kept in " + path.Join(s.dir, "damaged")
+		if err := s.keepCopy(name); err != nil {
+			s.alarm("spool: set aside %s: %v", name, err)
 		}
 	}
-	s.slab.each(func(e *entry) {
-		switch {
-		case !e.big || there[e.id.name()]:
-		case e.open == 0:
-			e.big = false // it went when all was settled
-		default:
-			r.damage = append(r.damage, fmt.Sprintf("the content of message %s is gone from %s", e.id.name(), dir))
-		}
-	})
-	return nil
+	r.damage = append(r.damage, what)
 }

@@ -121,7 +121,12 @@ func (sc *scanner) window(off int64, n int) ([]byte, error) {
 			sc.buf = make([]byte, want)
 		}
 		sc.buf, sc.at = sc.buf[:want], off
-		if _, err := sc.f.ReadAt(sc.buf, off); err != nil && err != io.EOF {
+		_, err := sc.f.ReadAt(sc.buf, off)
+		if err != nil && err != io.EOF && want > n { // what is wanted may be whole, before a sector that is not
+			sc.buf = sc.buf[:n]
+			_, err = sc.f.ReadAt(sc.buf, off)
+		}
+		if err != nil && err != io.EOF {
 			sc.buf = sc.buf[:0]
 			return nil, fmt.Errorf("spool: read segment: %w", err)
 		}

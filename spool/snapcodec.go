@@ -95,7 +95,7 @@ func (e *messageEncoder) message(m *standing, a *accepted, at mark) {
 		if last.seg != nil && at.before(last) {
 			last = location{} // the log tells it again
 		}
-		e.uint(flags(r.is.has(isReported), r.is.has(isHeld), r.is.has(isPassed), last.seg != nil))
+		e.uint(flags(r.is.has(isReported), r.is.has(isHeld), r.is.has(isPassed), last.seg != nil, r.is.has(isDelayed)))
 		if last.seg != nil {
 			e.uint(last.seg.n)
 			e.int(last.off)
@@ -197,6 +197,7 @@ func (d *messageDecoder) rcpt(e *entry, r *rcptState, domain string) (missing bo
 	r.is.set(isReported, f&1 != 0)
 	r.is.set(isHeld, f&2 != 0)
 	r.is.set(isPassed, f&4 != 0)
+	r.is.set(isDelayed, f&16 != 0)
 	if f&8 != 0 {
 		g := d.segments[d.uint()]
 		r.last = location{g, d.int()}.spot()

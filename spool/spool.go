@@ -86,6 +86,7 @@ type Spool struct {
 	proof         proof
 	lazyPause     time.Duration
 	stuck         bool // what a start alone can mend: no snapshot may spare it the reading
+	refusals      map[handle]refusal
 
 	segs    *vfs.Folder // seg/
 	bigs    *vfs.Folder // big/

@@ -175,7 +175,7 @@ func (m *worldMessage) fulfil(n int, waking bool) {
 	if want == nil || r.State != postrider.Waiting {
 		return
 	}
-	apply(r, &postrider.Change{State: postrider.Failed, Reported: want.do == postrider.AmendDrop, Tries: r.Tries,
+	apply(r, &postrider.Change{State: postrider.Failed, Reported: want.do == postrider.AmendDrop, Delayed: r.Delayed, Tries: r.Tries,
 		Settled: fromNanos(want.at), Reply: want.reply})
 	m.dues[n] = 0
 	if want.do == postrider.AmendBounce {
@@ -370,9 +370,9 @@ func (s *Spool) indexDisagrees(msgs map[postrider.ID]*postrider.Message) (wrong 
 		}
 		for n, r := range s.rcpts(e) {
 			to := &m.Recipients[n]
-			index := fmt.Sprint(r.state, r.tries, r.due, r.is.has(isReported), r.is.has(isHeld), r.is.has(isPassed))
-			if read := fmt.Sprint(to.State, triesOf(to.Tries), nanos(to.Due), to.Reported, to.Held, to.Passed); index != read {
-				wrong = fmt.Sprintf("message %s recipient %d (state, tries, due, reported, held, passed): the index has %s, the records %s", m.ID, n, index, read)
+			index := fmt.Sprint(r.state, r.tries, r.due, r.is.has(isReported), r.is.has(isDelayed), r.is.has(isHeld), r.is.has(isPassed))
+			if read := fmt.Sprint(to.State, triesOf(to.Tries), nanos(to.Due), to.Reported, to.Delayed, to.Held, to.Passed); index != read {
+				wrong = fmt.Sprintf("message %s recipient %d (state, tries, due, reported, delayed, held, passed): the index has %s, the records %s", m.ID, n, index, read)
 			}
 		}
 	})

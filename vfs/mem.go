@@ -57,6 +57,7 @@ type node struct {
 	now     *content
 	synced  *content
 	changes []change
+	bad     []span // what cannot be read until it is written again
 
 	lost uint64 // how many syncs of the whole disk have lost changes of the file, or names of the directory
 	told uint64 // of a directory: how many of these a SyncDir has told

@@ -151,6 +151,7 @@ func (c *crash) copy(name string, n *node) *node {
 	d := &node{mode: n.mode, modTime: n.modTime}
 	c.copies[n] = d
 	if !n.isDir() {
+		d.bad = slices.Clone(n.bad)
 		d.synced = c.content(name, n)
 		d.now = d.synced.clone()
 		return d

@@ -32,10 +32,45 @@ func (d *disk) change(n *node, ch change) {
 	if ch.kind == changeWrite {
 		ch.size = n.now.size
 	}
+	if ch.kind == changeWrite {
+		n.bad = slices.DeleteFunc(n.bad, func(s span) bool { return s.off < ch.off+int64(len(ch.data)) && ch.off < s.end })
+	}
 	n.now.apply(ch)
 	n.changes = append(n.changes, ch)
 	d.dirty[n] = true
 	n.modTime = time.Now()
+}
+
+// A span is a part of a file.
+type span struct{ off, end int64 }
+
+// Spoil makes n octets of a file at off, a sector gone bad, unreadable: who reads over
+// them gets what is before and EIO, time after time, after a crash as well, until one
+// of them is written again.
+func (m *Mem) Spoil(name string, off, n int64) error {
+	return m.do("spoil", name, func(d *disk) error {
+		_, node, err := d.there(name)
+		if err != nil {
+			return err
+		}
+		node.bad = append(node.bad, span{off, off + n})
+		return nil
+	})
+}
+
+// readAt reads at off, up to what cannot be read.
+func (n *node) readAt(b []byte, off int64) (int, error) {
+	got := n.now.readAt(b, off)
+	var err error
+	for _, s := range n.bad {
+		if s.off < off+int64(got) && off < s.end {
+			got, err = int(max(0, s.off-off)), syscall.EIO
+		}
+	}
+	if err != nil {
+		clear(b[got:])
+	}
+	return got, err
 }
 
 // run is Mem.run for an open file. Only what writes may change it.
@@ -78,9 +113,10 @@ func (f *memFile) position(write bool) int64 {
 
 func (f *memFile) Read(b []byte) (n int, err error) {
 	err = f.run(Op{Kind: OpRead, Off: f.position(false), Len: len(b)}, "read", func(*disk) error {
-		n = f.node.now.readAt(b, f.pos)
+		var err error
+		n, err = f.node.readAt(b, f.pos)
 		f.pos += int64(n)
-		return nil
+		return err
 	})
 	if err == nil && n == 0 && len(b) > 0 {
 		err = io.EOF
@@ -93,8 +129,9 @@ func (f *memFile) ReadAt(b []byte, off int64) (n int, err error) {
 		return 0, wrap("readat", f.name, errNegative)
 	}
 	err = f.run(Op{Kind: OpRead, Off: off, Len: len(b)}, "read", func(*disk) error {
-		n = f.node.now.readAt(b, off)
-		return nil
+		var err error
+		n, err = f.node.readAt(b, off)
+		return err
 	})
 	if err == nil && n < len(b) {
 		err = io.EOF

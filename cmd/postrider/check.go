@@ -81,7 +81,8 @@ func (a *app) checkSpool(cfg found) error {
 		}
 	}
 	if len(s.Wrong) > 0 {
-		return fmt.Errorf("%d things are wrong with the spool: what can be read still leaves, and the senders of the rest are told", len(s.Wrong))
+		return fmt.Errorf("%s wrong with the spool: what can be read still leaves; the sender of a content that has rotted is told, and nobody of a message whose record is lost",
+			plural(len(s.Wrong), "thing is", "things are"))
 	}
 	return nil
 }

@@ -185,6 +185,10 @@ func (a *app) touched(t admin.Touched) error {
 		from = "<>"
 	}
 	out := a.table()
+	if len(t.Recipients) == 0 {
+		fmt.Fprintf(out, "%s  cannot be read: whose it is nobody can say\n", t.ID)
+		return out.Flush()
+	}
 	fmt.Fprintf(out, "%s  from %s\n", t.ID, from)
 	for _, r := range t.Recipients[:min(len(t.Recipients), rcptsShown)] {
 		fmt.Fprintf(out, "    %s\twas %s\t%s\n", strings.Map(visible, r.To), r.State, became(t, r))
