@@ -1,4 +1,4 @@
-package vfs
+package vfs_test
 
 import (
 	"bytes"
@@ -7,12 +7,14 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"github.com/postrider/postrider/vfs"
 )
 
 // A bad sector gives what is before it and EIO, time after time, under every name of
 // the file and after a power cut, until it is written again.
 func TestSpoil(t *testing.T) {
-	m := NewMem()
+	m := vfs.NewMem()
 	f, err := m.OpenFile("f", os.O_RDWR|os.O_CREATE, 0o600)
 	must(t, err)
 	_, err = f.Write(bytes.Repeat([]byte("x"), 2000))
@@ -22,7 +24,7 @@ func TestSpoil(t *testing.T) {
 	must(t, m.SyncDir("."))
 	must(t, m.Spoil("f", 512, 512))
 	must(t, m.Spoil("f", 1200, 8))
-	check := func(m *Mem, name string, off int64, want int) {
+	check := func(m *vfs.Mem, name string, off int64, want int) {
 		t.Helper()
 		f, err := m.OpenFile(name, os.O_RDWR, 0)
 		must(t, err)
@@ -33,7 +35,7 @@ func TestSpoil(t *testing.T) {
 			t.Errorf("%s at %d: %d octets, %v, %d of them real", name, off, n, err, bytes.Count(b, []byte("x")))
 		}
 	}
-	for _, m := range []*Mem{m, m.Image(KeepNone)} {
+	for _, m := range []*vfs.Mem{m, m.Image(vfs.KeepNone)} {
 		for _, name := range []string{"f", "g"} {
 			check(m, name, 0, 512)
 			check(m, name, 600, 0)
