@@ -41,27 +41,18 @@ func SortMX(mx []MX, rng *rand.Rand) []MX {
 }
 
 // LookupAddrs returns the addresses of a host, IPv6 first, each once. A host
-// without addresses has none and no error. An error means that neither is known:
-// where one of the two lookups fails and the other finds addresses, these are
-// returned.
-func LookupAddrs(ctx context.Context, r Resolver, host string) ([]netip.Addr, error) {
-	var (
-		addrs []netip.Addr
-		first error
-	)
+// without addresses has none and no error. Where one of the two lookups fails it
+// returns what the other found with the error: these may be used, and where none of
+// them can be, that says nothing of the host yet.
+func LookupAddrs(ctx context.Context, r Resolver, host string) (addrs []netip.Addr, err error) {
 	for _, t := range [2]Type{TypeAAAA, TypeA} {
-		a, err := r.Lookup(ctx, host, t)
-		if err != nil && first == nil {
-			first = err
-		}
+		a, failed := r.Lookup(ctx, host, t)
+		err = cmp.Or(err, failed)
 		for _, addr := range a.Addrs {
 			if !slices.Contains(addrs, addr) {
 				addrs = append(addrs, addr)
 			}
 		}
 	}
-	if len(addrs) > 0 {
-		return addrs, nil
-	}
-	return nil, first
+	return addrs, err
 }

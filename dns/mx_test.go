@@ -71,6 +71,13 @@ func TestLookupAddrs(t *testing.T) {
 	if _, err := LookupAddrs(t.Context(), z, "bad"); !errors.Is(err, ErrServFail) {
 		t.Errorf("bad: %v", err)
 	}
+	for _, failing := range []Type{TypeA, TypeAAAA} { // what the other has is there, with the error
+		z.FailType("both", failing, ErrTimeout)
+		if got, err := LookupAddrs(t.Context(), z, "both"); len(got) != 1 || got[0].Is4() == (failing == TypeA) || !errors.Is(err, ErrTimeout) {
+			t.Errorf("%v fails: %v, %v", failing, got, err)
+		}
+		z.FailType("both", failing, nil)
+	}
 }
 
 func TestToASCII(t *testing.T) {

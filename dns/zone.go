@@ -1,8 +1,10 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,6 +33,7 @@ type zoneName struct {
 	ptr   []string
 	cname string
 	fail  error
+	fails map[Type]error
 	delay time.Duration
 	hang  bool
 }
@@ -76,6 +79,17 @@ func (z *Zone) Fail(name string, err error) *Zone {
 	return z.edit(name, func(n *zoneName) { n.fail, n.hang = err, false })
 }
 
+// FailType makes the questions for one type of record of a name end in err; nil
+// ends that.
+func (z *Zone) FailType(name string, t Type, err error) *Zone {
+	return z.edit(name, func(n *zoneName) {
+		if n.fails == nil {
+			n.fails = map[Type]error{}
+		}
+		n.fails[t] = err
+	})
+}
+
 // Hang makes every question for a name wait until its context ends.
 func (z *Zone) Hang(name string) *Zone {
 	return z.edit(name, func(n *zoneName) { n.hang = true })
@@ -107,7 +121,7 @@ func (z *Zone) Lookup(ctx context.Context, name string, t Type) (Answer, error) 
 	at := name
 	for range cnameMax + 1 {
 		n, exists, below := z.get(at)
-		if err := n.wait(ctx); err != nil {
+		if err := n.wait(ctx, t); err != nil {
 			return Answer{}, fmt.Errorf("dns: %v %s from the zone: %w", t, name, err)
 		}
 		if n.cname == "" || t == TypeCNAME {
@@ -161,12 +175,12 @@ func (z *Zone) addrs(name string, addrs []string) *Zone {
 
 func (n *zoneName) clone() zoneName {
 	c := *n
-	c.addrs, c.mx, c.text, c.ptr = slices.Clone(n.addrs), slices.Clone(n.mx), slices.Clone(n.text), slices.Clone(n.ptr)
+	c.addrs, c.mx, c.text, c.ptr, c.fails = slices.Clone(n.addrs), slices.Clone(n.mx), slices.Clone(n.text), slices.Clone(n.ptr), maps.Clone(n.fails)
 	return c
 }
 
 // wait takes the time that a name takes to answer, and returns its failure.
-func (n *zoneName) wait(ctx context.Context) error {
+func (n *zoneName) wait(ctx context.Context, t Type) error {
 	if n.hang {
 		<-ctx.Done()
 		return context.Cause(ctx)
@@ -180,7 +194,7 @@ func (n *zoneName) wait(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
-	return n.fail
+	return cmp.Or(n.fail, n.fails[t])
 }
 
 // answer returns the records of type t.

@@ -117,13 +117,13 @@ func (n *Node) watchFiles(ctx context.Context) {
 	tick := time.NewTicker(certEvery)
 	defer tick.Stop()
 	for {
-		due := tick.C
-		if c := n.gen.Load().cert; c == nil || c.conf.SelfSigned {
+		due, cert := tick.C, n.gen.Load().cert
+		if cert == nil || cert.conf.SelfSigned {
 			due = nil
 		}
 		select {
 		case <-due:
-			n.gen.Load().cert.refresh()
+			cert.refresh() // though a reload may have taken it away at this moment
 		case <-n.reloaded:
 		case <-ctx.Done():
 			return

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/postrider/postrider/config"
@@ -131,4 +133,37 @@ func TestCertificateChanges(t *testing.T) {
 	if shown := c.shown.Load(); shown.MinVersion < tls.VersionTLS12 || !shown.SessionTicketsDisabled {
 		t.Errorf("%+v", shown)
 	}
+}
+
+// A reload that takes TLS away at the moment at which the files are to be looked at
+// does no harm, and from then on nobody looks.
+func TestTLSEndsAtTheTick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		fsys := vfs.NewMem()
+		cert := &certificate{conf: config.TLS{Cert: "c.pem", Key: "k.pem"}, fs: fsys, log: slog.New(slog.NewTextHandler(&log, nil))}
+		n := &Node{reloaded: make(chan struct{}, 1)}
+		n.gen.Store(&generation{cert: cert})
+		ctx, stop := context.WithCancel(t.Context())
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			n.watchFiles(ctx)
+		}()
+		synctest.Wait()
+		n.gen.Store(&generation{}) // and reloaded is told after the tick
+		time.Sleep(certEvery)
+		synctest.Wait()
+		n.reloaded <- struct{}{}
+		synctest.Wait()
+		log.Reset()
+		cert.wrong = "something else" // what a look would tell
+		time.Sleep(10 * certEvery)
+		synctest.Wait()
+		if log.Len() > 0 {
+			t.Errorf("without TLS: %s", &log)
+		}
+		stop()
+		<-over
+	})
 }

@@ -46,7 +46,11 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, found func(findi
 		return
 	}
 	rcpts, outcomes, broken := q.deliver(ctx, l, m, content)
-	if q.setup.Err() == nil { // what we end ourselves says nothing of a destination
+	switch {
+	case q.setup.Err() != nil: // what we end ourselves says nothing of a destination
+	case len(rcpts) == 0 && slices.ContainsFunc(l.Rcpts, func(i int) bool { return i < len(m.Recipients) && m.Recipients[i].State == postrider.Waiting }):
+		found(finding{crowded: true}) // on hold since a reload that the spool has not heard of yet: not again at once
+	default:
 		found(speaksOf(outcomes))
 	}
 	now, plan := q.look()
@@ -57,11 +61,8 @@ func (q *Queue) attempt(ctx context.Context, l postrider.Lease, found func(findi
 	changes := make([]postrider.Change, 0, len(rcpts))
 	for k, i := range rcpts {
 		o := outcomes[k]
-		if ctx.Err() != nil && o.Result == postrider.ResultDeferred {
-			continue // we cut it short ourselves: that was no attempt
-		}
-		if o.Untried && o.Result == postrider.ResultDeferred {
-			continue
+		if o.Result == postrider.ResultDeferred && (o.Untried || ctx.Err() != nil && o.Uncertain == "") {
+			continue // that was no attempt, or one that we cut short ourselves before a peer could have the message
 		}
 		changes = append(changes, change(plan, m, i, o, now, jitter))
 	}

@@ -76,7 +76,7 @@ func (q *Queue) do(c *crew, j job, f *finished) (early bool) {
 	f.slot = attempt
 	switch {
 	case j.back, c.ctx.Err() != nil: // it came too soon, or too late: given back as it was
-		q.commit(c.work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true}, commitTries)
+		q.commit(c.work, "give back", postrider.Batch{Settle: []postrider.Settlement{q.untouched(l)}, Lazy: true}, 0)
 	case attempt:
 		q.guard(c.work, l, func() {
 			q.attempt(c.work, l, func(found finding) {

@@ -219,7 +219,8 @@ const (
 // wanted is the pause that a destination is to have. Stragglers of a dead one do not
 // keep the probe from its turn.
 func (d *dest) wanted(now time.Time) time.Time {
-	if d.parked || d.probe || d.fails == 0 && d.taken >= d.pace.Limit {
+	probing := d.probe && d.fails > 0 // a straggler may have found it alive meanwhile
+	if d.parked || probing || d.fails == 0 && d.taken >= d.pace.Limit {
 		return forever
 	}
 	until := d.rest

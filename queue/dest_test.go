@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,17 @@ var destCases = []struct {
 	{"a straggler that lives", 5, []step{
 		{0, "take", "-"}, {0, "take", "-"}, {1, "dead", "61"}, {2, "alive", "0"}, {3, "take", "-"},
 	}},
+	{"a straggler that lives during the probe", 5, []step{
+		{0, "take", "-"}, {0, "take", "-"}, {1, "dead", "61"}, {61, "probe", "stop"}, {62, "straggler alive", "0"},
+		{63, "take", "stop"}, {64, "alive", "0"}, {65, "straggler alive", "-"},
+	}},
+	{"and the probe does not", 5, []step{
+		{0, "take", "-"}, {0, "take", "-"}, {1, "dead", "61"}, {61, "probe", "stop"}, {62, "straggler alive", "0"},
+		{63, "dead", "123"}, {123, "probe", "stop"}, {124, "alive", "0"},
+	}},
+	{"and the probe says nothing", 5, []step{
+		{0, "take", "-"}, {0, "take", "-"}, {1, "dead", "61"}, {61, "probe", "stop"}, {62, "straggler alive", "0"}, {63, "none", "-"}, {64, "take", "-"},
+	}},
 	{"a probe that says nothing", 5, []step{
 		{0, "take", "-"}, {0, "dead", "60"}, {60, "probe", "stop"}, {61, "none", "121"},
 		{121, "probe", "stop"}, {121, "dead", "421"},
@@ -62,20 +74,21 @@ func TestDests(t *testing.T) {
 			for i, s := range tc.steps {
 				now := t0.Add(time.Duration(s.at) * time.Second)
 				var ps []pause
-				verdicts := map[string]verdict{"none": verdictNone, "alive": verdictAlive, "dead": verdictDead, "straggler dead": verdictDead}
-				switch v, ends := verdicts[s.op]; {
+				verdicts := map[string]verdict{"none": verdictNone, "alive": verdictAlive, "dead": verdictDead}
+				op, straggler := strings.CutPrefix(s.op, "straggler ")
+				switch v, ends := verdicts[op]; {
 				case ends:
-					probe := probing && s.op != "straggler dead"
+					probe := probing && !straggler
 					ps = d.release("d", probe, finding{verdict: v}, now, 0)
 					if probe {
 						probing = false
 					}
-				case s.op == "hurry":
+				case op == "hurry":
 					ps = d.hurry(nil, now)
 				default:
 					var probe bool
 					probe, _, ps = d.take("d", false, now)
-					if probe != (s.op == "probe") {
+					if probe != (op == "probe") {
 						t.Errorf("step %d: probe = %v", i, probe)
 					}
 					probing = probing || probe

@@ -75,3 +75,35 @@ func TestSetupEndsFirst(t *testing.T) {
 		})
 	}
 }
+
+// An attempt that was cut when a peer may have the message is written down, so that
+// this peer is tried first after the start, too. One that was cut before is none.
+func TestCutInDoubt(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.took = func(d *postrider.Delivery) time.Duration {
+			<-d.Setup.Done()
+			time.Sleep(31 * time.Second) // a dialogue that goes on until it is cut
+			return 0
+		}
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			o := postrider.Outcome{Reply: smtp.Reply{Code: 451, Text: "no answer came"}, Scope: postrider.ScopeMessage}
+			if to.Local == "bob" {
+				o.Uncertain = "mx.x.example[192.0.2.1]:25"
+			}
+			return o
+		}
+		b.send("bob@x.example", "cid@x.example")
+		b.until(time.Second)
+		b.stop()
+		b.until(40 * time.Second)
+		for _, e := range b.spool.msgs {
+			bob, cid := e.m.Recipients[0], e.m.Recipients[1]
+			if bob.Uncertain == "" || bob.Tries != 1 || !bob.Due.After(time.Now()) || cid.Tries != 0 {
+				t.Errorf("bob: %+v\ncid: %+v", bob, cid)
+			}
+		}
+		if len(b.spool.msgs) != 1 || len(b.spool.leases) != 0 {
+			t.Errorf("%d messages, %d leases are left", len(b.spool.msgs), len(b.spool.leases))
+		}
+	})
+}

@@ -22,6 +22,9 @@ const (
 	// heldLook is how often held mail is looked at. It does not expire; but it
 	// may have been released since.
 	heldLook = 24 * time.Hour
+	// turnMax is how long mail may wait for its turn beyond its end, in a queue that
+	// has run for so long: the others of its destination leave it none.
+	turnMax = 24 * time.Hour
 )
 
 // A wait is why a recipient waits.
@@ -29,6 +32,7 @@ type wait uint8
 
 const (
 	waitTurn wait = iota // for its due time, or a slot
+	waitLong             // the same, in a queue that has run for turnMax
 	waitDead             // for a destination where nobody answers
 	waitHeld             // for the operator
 )
@@ -46,7 +50,8 @@ type look struct {
 //
 // A recipient expires when its time is over and its last attempt is behind it,
 // or none can be made. What was never tried though its destination may well be
-// alive (released from hold, or the machine was off for a week) is tried first.
+// alive (released from hold, or the machine was off for a week) is tried first, unless
+// its turn does not come for turnMax more, and for as long since it was due.
 func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func(i int) wait) look {
 	p = p.For(m)
 	end := endOf(p, m)
@@ -68,15 +73,14 @@ func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func
 			l.again(now.Add(heldLook))
 			continue
 		}
-		over := r.Tries > 0 && !now.Before(end.Add(lastChance)) || why == waitDead && !now.Before(end) || tooLate(p, m, now)
-		if mine[i] && over {
+		if mine[i] && (isOver(&r, why, end, now) || tooLate(p, m, now)) {
 			r.State, r.Settled, r.Reply = postrider.Failed, now, expired(r.Reply)
 			l.settled(m, i, &r)
 			continue
 		}
 		at, late := lateAt(p, m, &r)
 		late = late && !now.Before(at)
-		if mine[i] && late && now.Before(end) && (r.Tries > 0 || why == waitDead || m.By.Mode == smtp.ByNotify) {
+		if mine[i] && late && now.Before(end) && (r.Tries > 0 || why == waitDead || why == waitLong || m.By.Mode == smtp.ByNotify) {
 			r.Delayed = true
 			l.changes = append(l.changes, changeOf(i, &r))
 			l.report = append(l.report, reported(m, &r, end))
@@ -84,6 +88,12 @@ func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func
 		l.again(nextLook(p, m, &r, now))
 	}
 	return l
+}
+
+// isOver reports whether a waiting recipient is given up whose time ends at end.
+func isOver(r *postrider.Recipient, why wait, end, now time.Time) bool {
+	past := func(t time.Time, by time.Duration) bool { return !now.Before(t.Add(by)) }
+	return r.Tries > 0 && past(end, lastChance) || why == waitDead && past(end, 0) || why == waitLong && past(end, turnMax) && past(r.Due, turnMax)
 }
 
 // settled marks recipient i reported, and reports it if that is owed.

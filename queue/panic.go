@@ -84,5 +84,5 @@ func (q *Queue) putOff(ctx context.Context, l postrider.Lease, hold bool) {
 	default:
 		b.Amend = []postrider.Amendment{{ID: l.ID, Rcpts: l.Rcpts, Do: postrider.AmendDue, Due: later}}
 	}
-	q.commit(ctx, "put off "+string(l.ID), b, commitTries)
+	q.commit(ctx, "put off "+string(l.ID), b, 0)
 }

@@ -60,6 +60,7 @@ type Queue struct {
 
 	panics tally
 	clock  *clock
+	began  time.Time       // by the clock that nobody sets
 	jumped chan struct{}   // the wall clock was set back
 	short  context.Context // ended by Cut
 	cut    context.CancelFunc
@@ -121,7 +122,7 @@ func New(opt Options) *Queue {
 	q := &Queue{
 		opt: opt, dests: newDests(l.PerDest, l.Workers, opt.Plan), hurry: make(chan []postrider.Dest), gone: make(chan struct{}),
 		active: make(map[uint64]Active),
-		clock:  newClock(opt.Now), jumped: make(chan struct{}, 1),
+		clock:  newClock(opt.Now), jumped: make(chan struct{}, 1), began: time.Now(),
 	}
 	q.dests.local, q.dests.limits, q.dests.born = min(l.Local, l.Workers), opt.LimitsOf, opt.Now()
 	if opt.Rand != nil {

@@ -65,6 +65,8 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 			return waitHeld
 		case q.dests.dead(r.Dest):
 			return waitDead
+		case time.Since(q.began) >= turnMax:
+			return waitLong
 		}
 		return waitTurn
 	})

@@ -59,12 +59,14 @@ const (
 func (a *attempt) timed(outer context.Context) {
 	limit := timeMax + time.Duration(len(a.left))*timePerRcpt + time.Duration(a.m.Size/rateMin)*time.Second
 	a.end = time.Now().Add(limit)
+	defer func() {
+		if a.done != nil {
+			a.done()
+		}
+	}()
 	a.walk(outer)
 	if a.over(outer) && !a.cut(outer) {
 		a.block = note{rankOurs, deferred(4, 2, "the delivery took longer than %v", limit)}
-	}
-	if a.done != nil {
-		a.done()
 	}
 	a.finish(outer)
 }
@@ -197,12 +199,28 @@ func (a *attempt) address(ctx context.Context, t target) next {
 				return n
 			}
 		}
-		n := a.transact(ctx, l, t)
-		a.r.pool.give(l)
+		n := a.try(ctx, l, t)
 		if n != nextFresh {
+			a.r.pool.give(l)
 			return n
 		}
+		if l.conn.Usable() { // it ends before the next is made, which has its place
+			l.conn.Quit(a.bounded(ctx))
+		}
 	}
+}
+
+// try is transact; a panic in it ends the connection, of which nothing is known then.
+func (a *attempt) try(ctx context.Context, l *link, t target) next {
+	sound := false
+	defer func() {
+		if !sound {
+			l.conn.Close()
+		}
+	}()
+	n := a.transact(ctx, l, t)
+	sound = true
+	return n
 }
 
 // crowded is the outcome where too many wait for a host already, or its rate is used
@@ -226,10 +244,14 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	}
 	f.plain = a.plain != "" && a.plain == t.String()
 	for len(a.left) > 0 {
+		if !slices.ContainsFunc(a.left, func(i int) bool { return f.takes(a.rcpt(i).To) }) {
+			a.blocked(rankLacks, f.lacks)
+			return nextHost
+		}
 		if a.r.pool.worn(l) {
 			return nextFresh
 		}
-		batch := a.batch(l)
+		batch := a.batch(l, f)
 		if len(batch) == 0 {
 			return nextFresh
 		}
@@ -252,7 +274,7 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 //
 // RFC 9422 3.5: the limits that a server announces may be below the minimums of
 // RFC 5321, and then "it is especially important for clients to be aware".
-func (a *attempt) batch(l *link) []int {
+func (a *attempt) batch(l *link, f *form) []int {
 	limits := l.conn.Limits()
 	most := rcptsMax
 	for _, n := range []int{limits.RcptMax, a.r.pool.learned(l.key.site)} {
@@ -266,6 +288,8 @@ func (a *attempt) batch(l *link) []int {
 		switch {
 		case len(batch) == most:
 			return batch
+		case !f.takes(a.rcpt(i).To):
+			continue
 		case limits.RcptDomainMax == 0, slices.Contains(l.domains, domain):
 		case len(l.domains) == limits.RcptDomainMax:
 			continue

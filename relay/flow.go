@@ -105,7 +105,7 @@ func (r *Relay) Slowed() []Site {
 func (p *pool) view(s site, now, wall time.Time) Site {
 	_, addr := s.dial()
 	v := Site{Addr: addr, Limit: p.o.ConnMax, Most: p.o.ConnMax}
-	if g := p.gates[s]; g != nil {
+	if g := p.gates[s]; g != nil && g.most > 0 { // else all that is known is a connection that says QUIT
 		v.Limit, v.Most, v.Used, v.Reason, v.Since = g.pace.Limit, g.most, g.used, g.pace.Reason, g.pace.Since
 		if g.fails > 0 {
 			v.Limit, v.Probe = 1, wall.Add(max(0, g.down.Sub(now)))

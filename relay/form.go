@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -22,7 +23,13 @@ type form struct {
 	size    int64
 	content func() io.Reader
 	plain   bool // MAIL goes without what only informs
+	// lacks is what those get in the end whose address the peer cannot take, where the
+	// others of the attempt go without them; Reply zero: there are none.
+	lacks postrider.Outcome
 }
+
+// takes reports whether a recipient can be named to the peer.
+func (f *form) takes(to smtp.Path) bool { return f.lacks.Reply.IsZero() || f.path(to).IsASCII() }
 
 // fit finds the form in which the peer can take the message, and settles recipients
 // whom this peer, for good, cannot take it for. No form: it cannot at all, which is
@@ -75,14 +82,19 @@ func (a *attempt) address8(c *smtpc.Conn, t target, f *form) (postrider.Outcome,
 		f.utf8 = f.utf8 || a.needsUTF8(asItIs)
 		return postrider.Outcome{}, true
 	}
+	plain := slices.ContainsFunc(a.left, func(i int) bool { return inALabels(a.rcpt(i).To).IsASCII() })
+	lacks := failed(553, 5, 6, 7, "an address of the recipients needs SMTPUTF8, which %s does not offer", t.host)
 	f.path = inALabels
 	switch {
 	case !f.path(a.m.From).IsASCII():
 		return failed(550, 5, 6, 7, "the address of the sender needs SMTPUTF8, which %s does not offer", t.host), false
-	case !a.needsUTF8(f.path) && !f.utf8:
-		return postrider.Outcome{}, true
+	case !plain:
+		return lacks, false
 	case a.needsUTF8(f.path):
-		return failed(553, 5, 6, 7, "an address of the recipients needs SMTPUTF8, which %s does not offer", t.host), false
+		f.lacks = lacks
+	}
+	if !f.utf8 {
+		return postrider.Outcome{}, true
 	}
 	s, err := a.structure()
 	switch {

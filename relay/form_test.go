@@ -282,3 +282,75 @@ func TestRefusedSenderIsNotRemembered(t *testing.T) {
 		}
 	})
 }
+
+// RFC 6531 3.2: to one without SMTPUTF8 a client "MUST NOT transmit an
+// internationalized email address". The others of the message have theirs.
+func TestSomeNeedUTF8(t *testing.T) {
+	const from = "MAIL FROM:<a@example.net>"
+	to := []string{"b@example.org", "ü@example.org", "c@example.org"}
+	lacks := "failed/message 553 5.6.7 an address of the recipients needs SMTPUTF8, which mx1.example does not offer"
+	header := "failed/message 554 5.6.9 the header of the message needs SMTPUTF8, which mx1.example does not offer"
+	utf8 := func(d *postrider.Delivery) { d.Message.UTF8 = true }
+	send(t, []sending{
+		{name: "one of three", to: to, set: utf8, want: []string{taken, lacks, taken}, mail: from, rcpt: []string{"RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>"}},
+		{name: "and nobody said SMTPUTF8", to: to, want: []string{taken, lacks, taken}, mail: from, rcpt: []string{"RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>"}},
+		{name: "the first of them", to: []string{"ü@example.org", "b@example.org"}, set: utf8, want: []string{lacks, taken}, mail: from, rcpt: []string{"RCPT TO:<b@example.org>"}},
+		{name: "the domain of another has A-labels", to: []string{"b@bücher.example", "ü@bücher.example"}, set: utf8, want: []string{taken, lacks},
+			mail: from, rcpt: []string{"RCPT TO:<b@xn--bcher-kva.example>"}},
+		{name: "all of them", to: []string{"ü@example.org", "ö@example.org"}, set: utf8, want: []string{lacks, lacks}},
+		{name: "the header needs it too", to: to, set: func(d *postrider.Delivery) {
+			utf8(d)
+			d.Content = &content{m: d.Message, text: "Subject: \xc3\xbc\r\n"}
+		}, want: []string{header, header, header}},
+		{name: "the sender needs it too", to: to[:2], set: func(d *postrider.Delivery) { d.Message.From.Local = "ü" }, want: []string{
+			"failed/message 550 5.6.7 the address of the sender needs SMTPUTF8, which mx1.example does not offer",
+			"failed/message 550 5.6.7 the address of the sender needs SMTPUTF8, which mx1.example does not offer"}},
+		{name: "one at a time", exts: []string{"LIMITS RCPTMAX=1"}, to: to, set: utf8, want: []string{taken, lacks, taken}, mail: from + "\n" + from,
+			rcpt: []string{"RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>"}},
+		{name: "one domain at a time", exts: []string{"LIMITS RCPTDOMAINMAX=1"}, to: []string{"ü@bücher.example", "b@example.org", "ö@example.org"}, set: utf8,
+			want: []string{lacks, taken, lacks}, mail: from, rcpt: []string{"RCPT TO:<b@example.org>"}},
+		{name: "to one that has it all go at once", exts: []string{"SMTPUTF8", "8BITMIME"}, to: to, set: utf8, want: []string{taken, taken, taken},
+			mail: from + " SMTPUTF8", rcpt: []string{"RCPT TO:<b@example.org>", "RCPT TO:<ü@example.org>", "RCPT TO:<c@example.org>"}},
+	})
+}
+
+// Who cannot be named to the first host goes to the next that has SMTPUTF8, and alone;
+// where that says nothing for now, he waits.
+func TestSomeGoToTheNext(t *testing.T) {
+	need := []string{"SMTPUTF8", "8BITMIME"}
+	for _, c := range []struct {
+		name   string
+		second *peer
+		want   string
+		rcpts  []string // at the second host
+	}{
+		{"it has it", &peer{exts: need}, delivered + " (mx2.example)", []string{"RCPT TO:<ü@example.org>"}},
+		{"it has it, and is busy", &peer{exts: need, replies: map[string]string{"MAIL": "451 4.3.0 not now"}}, "deferred/message 451 4.3.0 not now (mx2.example)", nil},
+		{"it does not answer", nil, "deferred/dest 451 4.4.1 connect to mx2.example[192.0.2.2]:25: connection refused", nil},
+		{"it lacks it", &peer{}, "failed/message 553 5.6.7 an address of the recipients needs SMTPUTF8, which mx2.example does not offer", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				two(w)
+				first := &peer{}
+				w.peers[mx1] = first
+				if c.second != nil {
+					w.peers[mx2] = c.second
+				}
+				r := w.relay(Options{})
+				defer w.done(t, r)
+				out := r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org", "ü@example.org"))
+				if b, u := describe(out[0]), describe(out[1]); b != delivered+" (mx1.example)" || u != c.want {
+					t.Errorf("b: %s\nü: %s", b, u)
+				}
+				if got := first.said("RCPT"); !slices.Equal(got, []string{"RCPT TO:<b@example.org>"}) {
+					t.Errorf("the first has %q", got)
+				}
+				if c.second != nil && len(c.second.contents) != len(c.rcpts) || c.rcpts != nil && !slices.Equal(c.second.said("RCPT"), c.rcpts) {
+					t.Errorf("the second has %q", c.second.said("RCPT"))
+				}
+			})
+		})
+	}
+}

@@ -34,6 +34,7 @@ var errCrowded = errors.New("relay: too many wait for the same host")
 // asking for a connection each says how many there may be at most.
 type gate struct {
 	used    int
+	quits   int // of used: connections that say QUIT
 	most    int // of who wanted most: what pace may come to
 	pace    pace.Pace
 	waiters []*waiter // in order
@@ -103,11 +104,11 @@ func (p *pool) enter(ctx func() context.Context, k key, l postrider.Limits) (*li
 		p.mu.Unlock()
 		return nil, crowd{rest}
 	}
-	if g.used < min(g.pace.Limit, most) && len(g.waiters) == 0 {
-		g.used++
-		kept := p.take(k)
-		p.mu.Unlock()
-		return kept, nil
+	if len(g.waiters) == 0 {
+		if kept, ok := p.admit(g, k, most); ok {
+			p.mu.Unlock()
+			return kept, nil
+		}
 	}
 	w := &waiter{turn: make(chan struct{}), key: k, most: most}
 	g.waiters = append(g.waiters, w)
@@ -133,13 +134,37 @@ func (p *pool) enter(ctx func() context.Context, k key, l postrider.Limits) (*li
 	return nil, c.Err()
 }
 
+// admit takes a place among most at the site of k, with a kept connection where there
+// is one. Those of another kind that lie there have places as well, and as many go first
+// as have the last, but for those that go already: who waits gets it when they have
+// gone. The lock is held.
+func (p *pool) admit(g *gate, k key, most int) (kept *link, ok bool) {
+	limit := min(g.pace.Limit, most)
+	if g.used >= limit {
+		return nil, false
+	}
+	if kept = p.take(k); kept == nil && len(p.idle) > 0 {
+		if all := g.used + p.idleAt(k.site); all >= limit {
+			for range all - g.quits - limit + 1 {
+				p.evict(k.site)
+			}
+			return nil, false
+		}
+	}
+	g.used++
+	return kept, true
+}
+
 // next lets those who wait enter. The lock is held.
 func (p *pool) next(g *gate) {
-	for len(g.waiters) > 0 && g.used < min(g.pace.Limit, g.waiters[0].most) {
+	for len(g.waiters) > 0 {
 		w := g.waiters[0]
+		kept, ok := p.admit(g, w.key, w.most)
+		if !ok {
+			return
+		}
 		g.waiters = g.waiters[1:]
-		g.used++
-		w.link = p.take(w.key)
+		w.link = kept
 		close(w.turn)
 	}
 }
@@ -148,6 +173,11 @@ func (p *pool) next(g *gate) {
 func (p *pool) leave(s site) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.left(s)
+}
+
+// left is leave. The lock is held.
+func (p *pool) left(s site) {
 	g := p.gates[s]
 	g.used--
 	p.next(g)

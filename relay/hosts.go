@@ -137,12 +137,9 @@ func (a *attempt) resolve(ctx context.Context, group []host) (targets [][]target
 // addresses returns what to try of one host, or that it is ourselves, or a note
 // why there is nothing to try.
 func (a *attempt) addresses(ctx context.Context, h host) (list []target, ours bool, notes []note) {
-	addrs := h.addrs
+	addrs, unknown := h.addrs, error(nil)
 	if addrs == nil {
-		var err error
-		if addrs, err = dns.LookupAddrs(a.bounded(ctx), a.r.o.Resolver, h.name); err != nil {
-			return nil, false, []note{{rankOurs, deferred(4, 3, "address of %s: %v", h.name, err)}}
-		}
+		addrs, unknown = dns.LookupAddrs(a.bounded(ctx), a.r.o.Resolver, h.name)
 	}
 	home := false // an address of this machine, whoever asks
 	for _, addr := range addrs {
@@ -157,7 +154,11 @@ func (a *attempt) addresses(ctx context.Context, h host) (list []target, ours bo
 			home = home || addr.IsLoopback() || addr.IsUnspecified()
 		}
 	}
-	if len(list) == 0 {
+	switch {
+	case len(list) > 0:
+	case unknown != nil: // the other family may have one that serves
+		notes = []note{{rankOurs, deferred(4, 3, "address of %s: %v", h.name, unknown)}}
+	default:
 		notes = []note{{rankNone, a.noAddress(h.name, len(addrs) > 0, home)}}
 	}
 	return limit(list), false, notes

@@ -202,11 +202,15 @@ type world struct {
 	own   map[string]bool  // addresses that are ours
 	mu    sync.Mutex
 	dials []string
+	open  map[string]int // connections that we have not closed, by address
+	most  map[string]int // of them at a time
 	wg    sync.WaitGroup
 }
 
 func newWorld() *world {
-	return &world{zone: dns.NewZone(), peers: map[string]*peer{}, hung: map[string]bool{}, own: map[string]bool{}}
+	return &world{
+		zone: dns.NewZone(), peers: map[string]*peer{}, hung: map[string]bool{}, own: map[string]bool{}, open: map[string]int{}, most: map[string]int{},
+	}
 }
 
 func (w *world) Listen(context.Context, string, string) (net.Listener, error) {
@@ -227,7 +231,34 @@ func (w *world) DialContext(ctx context.Context, network, addr string) (net.Conn
 	}
 	client, server := net.Pipe()
 	w.wg.Go(func() { p.serve(server) })
-	return client, nil
+	w.count(addr, 1)
+	return &counted{Conn: client, closed: sync.OnceFunc(func() { w.count(addr, -1) })}, nil
+}
+
+// count takes down that we have opened or closed a connection.
+func (w *world) count(addr string, more int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open[addr] += more
+	w.most[addr] = max(w.most[addr], w.open[addr])
+}
+
+// holds is how many connections to an address we have open.
+func (w *world) holds(addr string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.open[addr]
+}
+
+// A counted is a connection that says when we close it.
+type counted struct {
+	net.Conn
+	closed func()
+}
+
+func (c *counted) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
 }
 
 func (w *world) relay(o Options) *Relay {
@@ -243,6 +274,16 @@ func (w *world) done(t *testing.T, r *Relay) {
 		t.Error(err)
 	}
 	w.wg.Wait()
+	for addr, n := range w.open {
+		if n != 0 {
+			t.Errorf("%d connections to %s are left", n, addr)
+		}
+	}
+	for s, g := range r.pool.gates {
+		if !g.idle() {
+			t.Errorf("the gate of %v is left with %+v", s, g)
+		}
+	}
 }
 
 // A content is a Content held in memory; err comes in place of its end.

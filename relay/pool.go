@@ -141,10 +141,37 @@ func (p *pool) keep(l *link) bool {
 	return true
 }
 
-// quit ends a connection politely, in its own time. The lock is held, and the
-// pool is not closed.
+// quit ends a connection politely, in its own time; until then it counts as one that
+// is in use. The lock is held, and the pool is not closed.
 func (p *pool) quit(l *link) {
-	p.wg.Go(func() { l.conn.Quit(p.quits) })
+	g := p.gate(l.key.site)
+	g.used, g.quits = g.used+1, g.quits+1
+	p.wg.Go(func() {
+		l.conn.Quit(p.quits)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		g.quits--
+		p.left(l.key.site)
+	})
+}
+
+// idleAt is how many connections to a site lie in the pool. The lock is held.
+func (p *pool) idleAt(s site) (n int) {
+	for _, l := range p.idle {
+		if l.key.site == s {
+			n++
+		}
+	}
+	return n
+}
+
+// evict ends the connection to a site that has lain in the pool the longest. The lock
+// is held.
+func (p *pool) evict(s site) {
+	if i := slices.IndexFunc(p.idle, func(l *link) bool { return l.key.site == s }); i >= 0 {
+		p.quit(p.idle[i])
+		p.idle = slices.Delete(p.idle, i, i+1)
+	}
 }
 
 // reap ends the connections that have been idle for too long. While there are

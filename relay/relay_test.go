@@ -211,6 +211,20 @@ func TestUnusable(t *testing.T) {
 			want: []string{"failed/message 550 5.4.6 mail host [127.0.0.1] has an address that leads back to the sender's own machine"}},
 		{name: "private beside public", world: at("10.1.2.3", "192.0.2.1"),
 			want: []string{delivered + " (example.org)"}, dials: []string{mx1}},
+		{name: "private, and what else there is cannot be known", world: func(w *world) {
+			w.zone.MX("example.org", 10, "mx.example").AAAA("mx.example", "fd00::1").FailType("mx.example", dns.TypeA, dns.ErrServFail)
+		}, want: []string{"deferred/dest 451 4.4.3 address of mx.example: dns: A mx.example from the zone: " + dns.ErrServFail.Error()}},
+		{name: "loopback, and what else there is cannot be known", world: func(w *world) {
+			w.zone.A("example.org", "127.0.0.1").FailType("example.org", dns.TypeAAAA, dns.ErrTimeout)
+		}, want: []string{"deferred/dest 451 4.4.3 address of example.org: dns: AAAA example.org from the zone: " + dns.ErrTimeout.Error()}},
+		{name: "public, and what else there is cannot be known", world: func(w *world) {
+			w.zone.A("example.org", "192.0.2.1").FailType("example.org", dns.TypeAAAA, dns.ErrTimeout)
+			w.peers[mx1] = &peer{}
+		}, want: []string{delivered + " (example.org)"}, dials: []string{mx1}},
+		{name: "public, which says no, and what else there is cannot be known", world: func(w *world) {
+			w.zone.A("example.org", "192.0.2.1").FailType("example.org", dns.TypeAAAA, dns.ErrTimeout)
+			w.peers[mx1] = &peer{replies: map[string]string{"": "521 5.3.2 no mail"}}
+		}, want: []string{"failed/message 521 5.3.2 no mail (example.org)"}, dials: []string{mx1}},
 		{name: "private, where it is allowed", world: at("127.0.0.1"), set: private,
 			want: []string{delivered + " (example.org)"}, dials: []string{"127.0.0.1:25"}},
 	})
