@@ -201,3 +201,27 @@ func TestReload(t *testing.T) {
 		t.Errorf("the public address reloads: %d", code)
 	}
 }
+
+// However many an order is about, one that was settled between the look and the
+// commit keeps none of the others from being carried out, and who hears that a
+// message was touched can rely on it.
+func TestOneOfManyGoneMeanwhile(t *testing.T) {
+	for _, n := range []int{1, 2, 99, 100, 101, orderBatch - 1, orderBatch, orderBatch + 1, 2*orderBatch + 7} {
+		s := &shelf{}
+		for i := range n {
+			s.messages = append(s.messages, &postrider.Message{ID: postrider.ID(fmt.Sprintf("m%04d", i)), Arrived: now,
+				Recipients: []postrider.Recipient{{To: path("u@far.example"), Due: now}}})
+		}
+		s.gone = s.messages[n/2].ID
+		told := carry(t, options(s), Order{Verb: VerbHold, Filter: Filter{To: "*"}})
+		var held []string
+		for _, a := range s.amended {
+			if a.Do == postrider.AmendHold {
+				held = append(held, fmt.Sprintf("%s u@far.example queued now", a.ID))
+			}
+		}
+		if len(held) != n-1 || strings.Join(held, "\n") != told {
+			t.Errorf("of %d messages, one gone, %d were held, and told is %.200q", n, len(held), told)
+		}
+	}
+}

@@ -179,3 +179,40 @@ func TestCacheResolverPanics(t *testing.T) {
 type panicResolver struct{}
 
 func (panicResolver) Lookup(context.Context, string, Type) (Answer, error) { panic("boom") }
+
+// What has expired takes no room: the octets that are counted are those of the answers
+// that are kept, however often they expire and whatever comes of asking again.
+func TestCacheForgetsWhatHasExpired(t *testing.T) {
+	now := time.Unix(1_000_000_000, 0)
+	z := NewZone().A("a.test", "192.0.2.1").TXT("t.test", strings.Repeat("x", 500)).MX("m.test", 1, "a.test")
+	const size = 4000
+	c := NewCache(z, CacheOptions{Now: func() time.Time { return now }, Size: size})
+	check := func(round, entries int) {
+		t.Helper()
+		var octets int64
+		for _, el := range c.entries {
+			octets += el.Value.(*entry).size
+		}
+		if c.octets != octets || len(c.entries) != entries || c.recent.Len() != entries {
+			t.Fatalf("round %d: %d octets are counted of %d, in %d entries and a list of %d; want %d", round, c.octets, octets, len(c.entries), c.recent.Len(), entries)
+		}
+	}
+	for round := range 100 {
+		z.Fail("a.test", nil)
+		for range 2 {
+			c.Lookup(t.Context(), "a.test", TypeA)
+			c.Lookup(t.Context(), "t.test", TypeTXT)
+			c.Lookup(t.Context(), "m.test", TypeMX)
+			check(round, 3)
+		}
+		if n := z.Asked("a.test"); n != 2*round+1 {
+			t.Fatalf("round %d: asked %d times: the answer was not kept", round, n)
+		}
+		now = now.Add(2 * zoneTTL)
+		z.Fail("a.test", ErrServFail) // nothing comes in its place
+		if _, err := c.Lookup(t.Context(), "a.test", TypeA); !errors.Is(err, ErrServFail) {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		check(round, 2)
+	}
+}

@@ -256,17 +256,32 @@ func TestForeignRecords(t *testing.T) {
 	}
 }
 
-// TestReferral: a server that only points elsewhere says nothing about a name,
-// and the next one is asked.
+// TestReferral: a server that only points elsewhere says nothing about a name, whatever
+// it is asked for, and the next one is asked. RFC 2308 2.2
 func TestReferral(t *testing.T) {
 	lame := dnstest.StartHandler(t, handler(func(q, m *wire.Msg) {
 		m.Ns = append(m.Ns, record(t, "test. 60 IN NS ns.other.test."))
 	}))
-	if a, err := client(lame).Lookup(t.Context(), "m.test", dns.TypeMX); !errors.Is(err, dns.ErrServFail) {
-		t.Errorf("got %+v, %v", a, err)
+	good := dnstest.Start(t, testZone())
+	for _, c := range []struct {
+		name string
+		t    dns.Type
+		want int
+	}{
+		{"m.test", dns.TypeMX, 2}, {"a.test", dns.TypeA, 2}, {"a.test", dns.TypeAAAA, 1}, {"t.test", dns.TypeTXT, 2},
+		{"1.2.0.192.in-addr.arpa", dns.TypePTR, 1}, {"c.test", dns.TypeCNAME, 1},
+	} {
+		if a, err := client(lame).Lookup(t.Context(), c.name, c.t); !errors.Is(err, dns.ErrServFail) {
+			t.Errorf("%v: got %+v, %v", c.t, a, err)
+		}
+		a, err := client(lame, good).Lookup(t.Context(), c.name, c.t)
+		if n := len(a.MX) + len(a.Addrs) + len(a.Text); err != nil || n != c.want {
+			t.Errorf("%v, and then another: got %+v, %v", c.t, a, err)
+		}
 	}
-	if a, err := client(lame, dnstest.Start(t, testZone())).Lookup(t.Context(), "m.test", dns.TypeMX); err != nil || len(a.MX) != 2 {
-		t.Errorf("got %+v, %v", a, err)
+	// The host of a domain has an address that nobody knows now, and not none.
+	if got, err := dns.LookupAddrs(t.Context(), client(lame), "a.test"); !errors.Is(err, dns.ErrServFail) || len(got) > 0 {
+		t.Errorf("addresses %v, %v", got, err)
 	}
 }
 

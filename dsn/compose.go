@@ -337,7 +337,7 @@ func shapeOf(b []byte) int {
 			return shapeBinary
 		}
 	}
-	if len(b) > 0 && b[len(b)-1] == '\r' {
+	if len(b) > 0 && b[len(b)-1] == '\r' || width > smtp.TextMax-2 { // a last line without an end gets one behind it
 		return shapeBinary
 	}
 	return shape

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -125,6 +126,58 @@ func TestEncodable(t *testing.T) {
 		}
 		if got := s.Encodable(c.to); !errors.Is(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// nested is an entity within so many others, two multiparts and a message by turns; their
+// boundaries begin with a name.
+func nested(inner string, levels int, name string) string {
+	for i := range levels {
+		if i%3 == 2 {
+			inner = "Content-Type: message/rfc822\r\n\r\n" + inner
+			continue
+		}
+		inner = multipartOf("mixed", fmt.Sprint(name, levels-i), inner)
+	}
+	return inner
+}
+
+// multipartOf is a multipart of this kind.
+func multipartOf(kind, boundary string, parts ...string) string {
+	s := "Content-Type: multipart/" + kind + "; boundary=" + boundary + "\r\n\r\n"
+	for _, p := range parts {
+		s += "--" + boundary + "\r\n" + p + "\r\n"
+	}
+	return s + "--" + boundary + "--\r\n"
+}
+
+// RFC 6152 3: a conversion "must cause no loss of information", and the signature of a
+// multipart/signed is some: it is over all that is in the first part, be it ever so deep.
+// What is beside it, or around it, is not signed, and is encoded.
+func TestSignedAtAnyDepth(t *testing.T) {
+	const eight, plain = "\r\n\xf6\r\n", "\r\nplain\r\n"
+	for _, out := range []int{0, 1, 2, 3, 5, 20} {
+		for _, in := range []int{0, 1, 2, 3, 4, 5, 6, 10, 50} {
+			for _, c := range []struct {
+				name, in string
+				want     error
+			}{
+				{"signed", nested(multipartOf("signed", "s", nested(eight, in, "i"), plain), out, "o"), ErrSigned},
+				{"not signed", nested(multipartOf("mixed", "s", nested(eight, in, "i"), plain), out, "o"), nil},
+				{"beside what is signed", nested(multipartOf("mixed", "m", multipartOf("signed", "s", plain, plain), nested(eight, in, "i")), out, "o"), nil},
+			} {
+				s, err := Survey(strings.NewReader(c.in))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := s.Encodable(Shape7Bit); !errors.Is(got, c.want) {
+					t.Errorf("%s, %d levels in and %d levels out: %v, want %v", c.name, in, out, got, c.want)
+				}
+				if got := s.Encodable(Shape8Bit); got != nil {
+					t.Errorf("%s, %d levels in and %d levels out, to a host with 8BITMIME: %v", c.name, in, out, got)
+				}
+			}
 		}
 	}
 }

@@ -61,6 +61,28 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+// RFC 5322 3.6.3: "the "Bcc:" line is removed", however long its lines are and however
+// they come; and of a field that stays nothing is.
+func TestFilterOfLongLines(t *testing.T) {
+	for _, width := range []int{1, 78, 899, 900, 901, LineMax - 1, LineMax, LineMax + 1, 4095, 4096, 4097, 32 << 10, 64<<10 + 1} {
+		list := strings.Repeat("b", width)
+		before, after := "To: a\r\n", "Cc: "+list+"\r\n\t"+list+"\r\n\r\nBcc: "+list+"\r\n"
+		in := before + "Bcc: " + list + "\r\n " + list + "\r\n\t" + list + "\r\n" + after
+		for _, size := range []int{1, 7, 512, 4096, 32 << 10, len(in)} {
+			if size*10_000 < len(in) {
+				continue // it takes long, and says no more
+			}
+			var writes []string
+			for piece := range slices.Chunk([]byte(in), size) {
+				writes = append(writes, string(piece))
+			}
+			if got := filtered(t, writes...); got != before+after {
+				t.Errorf("lines of %d octets in writes of %d: %d octets are left, want %d", width, size, len(got), len(before+after))
+			}
+		}
+	}
+}
+
 // What is kept back is bounded, whatever comes.
 func TestFilterIsBounded(t *testing.T) {
 	f := NewFilter(io.Discard, "Bcc")

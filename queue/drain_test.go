@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -64,7 +65,8 @@ func TestSetupEndsFirst(t *testing.T) {
 			}
 			b.stop()
 			synctest.Wait()
-			if !slices.Equal(ended, []time.Duration{time.Second}) || len(b.spool.leases) != 0 {
+			// Between Cut and the stop more attempts may begin, and end at once.
+			if ended = slices.Compact(ended); !slices.Equal(ended, []time.Duration{time.Second}) || len(b.spool.leases) != 0 {
 				t.Errorf("cut %v: setup ended at %v, %d leases are left", cut, ended, len(b.spool.leases))
 			}
 			for _, e := range b.spool.msgs {
@@ -106,4 +108,88 @@ func TestCutInDoubt(t *testing.T) {
 			t.Errorf("%d messages, %d leases are left", len(b.spool.msgs), len(b.spool.leases))
 		}
 	})
+}
+
+// What a peer has said before a stop cuts the attempt short counts: who has the mail does
+// not get it again, and who refused it is not asked again. RFC 5321 4.2.5: after the 250
+// the responsibility is the receiver's. Of who was deferred nothing is known.
+func TestCutAfterTheAnswer(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.took = func(d *postrider.Delivery) time.Duration {
+			time.Sleep(35 * time.Second) // longer than it has
+			return 0
+		}
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			switch to.Local {
+			case "bob":
+				return ok
+			case "cid":
+				return refused
+			}
+			return greylist
+		}
+		id := b.send("bob@x.example", "cid@x.example", "dan@x.example")
+		b.until(time.Second)
+		b.stop()
+		b.until(40 * time.Second)
+		if want := []string{"delivered bob@x.example 250", "failed cid@x.example 550"}; !slices.Equal(b.spool.events, want) {
+			t.Errorf("written down: %q, want %q", b.spool.events, want)
+		}
+		m := b.spool.msgs[id]
+		if m == nil {
+			t.Fatal("the message is gone")
+		}
+		if r := m.m.Recipients; r[0].State != postrider.Delivered || r[1].State != postrider.Failed || r[1].Reported || r[2].State != postrider.Waiting || r[2].Tries != 0 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// A look at a message that comes as the queue stops is given back, and is made after the
+// next start: the sender hears that his mail is late, or is over.
+func TestLookAtTheStop(t *testing.T) {
+	for _, tc := range []struct {
+		name, rcpt, want string
+		at               time.Duration // of the look
+	}{
+		{"late", "DELAY,FAILURE:bob@x.example", "bob delayed 4.7.1", 8 * time.Minute},
+		{"over", "FAILURE:bob@x.example", "bob failed 5.4.7", 30 * time.Minute},
+	} {
+		run(t, Limits{}, func(b *bench) {
+			b.answer = func(to smtp.Path) postrider.Outcome {
+				if to.Local == "bob" {
+					return greylist
+				}
+				return ok
+			}
+			stops := 0
+			b.spool.onClaim = func(l postrider.Lease) {
+				if l.Why == postrider.Wake {
+					stops++
+					b.stop()
+				}
+			}
+			id := b.send(tc.rcpt)
+			b.until(tc.at + time.Second)
+			if err := <-b.ended; err != nil || stops != 1 || len(b.spool.leases) != 0 {
+				t.Errorf("%s: %v, %d stops, %d leases are left", tc.name, err, stops, len(b.spool.leases))
+			}
+			b.ended <- nil
+			if e := b.spool.msgs[id]; e == nil || e.waking || e.wake.IsZero() || e.wake.After(time.Now()) {
+				t.Fatalf("%s: the look is not wanted again: %+v", tc.name, e)
+			}
+
+			b.spool.onClaim = nil
+			next := New(b.queue.opt)
+			ctx, stop := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- next.Run(ctx) }()
+			b.until(tc.at + 2*time.Second)
+			b.wantTold(tc.want)
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

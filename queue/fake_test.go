@@ -32,6 +32,7 @@ type memSpool struct {
 	answered int      // of them, those that are not from the null path
 	doubled  []string // leases of what was leased
 	onCommit func(postrider.Batch) error
+	onClaim  func(postrider.Lease)
 	onOpen   func(postrider.ID) error
 }
 
@@ -180,7 +181,11 @@ func (s *memSpool) Claim(ctx context.Context, maxRcpts int) (postrider.Lease, er
 		l, at := s.first(maxRcpts)
 		if !at.IsZero() && !at.After(time.Now()) {
 			s.take(&l)
+			onClaim := s.onClaim
 			s.mu.Unlock()
+			if onClaim != nil {
+				onClaim(l)
+			}
 			return l, nil
 		}
 		changed := s.changed

@@ -90,8 +90,8 @@ func TestSlotWhileWriting(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		fail bool
-		want int // attempts in a minute
-	}{{"slow", false, 12}, {"failing", true, 2}} {
+		most int // attempts in a minute, of 12; where it fails a few may begin before the first has
+	}{{"slow", false, 12}, {"failing", true, 4}} {
 		t.Run(tc.name, func(t *testing.T) {
 			run(t, Limits{PerDest: 1}, func(b *bench) {
 				gate := make(chan struct{})
@@ -114,8 +114,8 @@ func TestSlotWhileWriting(t *testing.T) {
 				b.mu.Lock()
 				n := len(b.attempts)
 				b.mu.Unlock()
-				if n > tc.want || tc.want > 2 && n < tc.want {
-					t.Errorf("%d attempts, want %d", n, tc.want)
+				if n > tc.most || !tc.fail && n < tc.most {
+					t.Errorf("%d attempts, want %d", n, tc.most)
 				}
 				close(gate)
 				b.until(25 * time.Minute)

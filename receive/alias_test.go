@@ -51,3 +51,29 @@ func TestAliasesHandOn(t *testing.T) {
 		}
 	}
 }
+
+// RFC 3461 5.2.7.3 (c), for aliases of every size: NOTIFY goes on to the members without
+// SUCCESS, of which the alias itself tells. Who asked for that alone hears nothing else.
+func TestNotifyOfMembers(t *testing.T) {
+	const success, failure, delay, never = smtp.NotifySuccess, smtp.NotifyFailure, smtp.NotifyDelay, smtp.NotifyNever
+	team := smtp.Path{Local: "team", Domain: "our.example"}
+	for asked, want := range map[smtp.Notify]smtp.Notify{
+		0: 0, never: never, failure: failure, delay: delay, failure | delay: failure | delay,
+		success: never, success | failure: failure, success | delay: delay, success | failure | delay: failure | delay,
+	} {
+		for _, n := range []int{2, 3, 4, 5, 6, fewMax, fewMax + 1, 100, 1000} {
+			s, tx := &session{o: &New(Options{}).o}, &transaction{}
+			s.become(tx, team, postrider.Resolution{Kind: postrider.KindAlias, To: numbered(n)}, smtp.RcptParams{Notify: asked})
+			for i, r := range tx.rcpts[:min(n, len(tx.rcpts))] {
+				if r.Notify != want || r.Expanded {
+					t.Errorf("NOTIFY=%s of an alias of %d: member %d has %s, want %s", asked, n, i, r.Notify, want)
+					break
+				}
+			}
+			expanded := tx.rcpts[min(n, len(tx.rcpts)):]
+			if tells := asked&success != 0; len(tx.rcpts) < n || (len(expanded) == 1) != tells || tells && (!expanded[0].Expanded || expanded[0].Notify != asked) {
+				t.Errorf("NOTIFY=%s of an alias of %d: %d recipients, of which are beside its members %+v", asked, n, len(tx.rcpts), expanded)
+			}
+		}
+	}
+}

@@ -54,7 +54,7 @@ func (s *session) take(ctx context.Context, t *transaction, content io.Reader, s
 	}
 	defer draft.Discard() // does nothing after a commit
 
-	unwanted := &solicitation{words: s.Offer().Solicit}
+	unwanted := &solicitation{words: s.Offer().Solicit, scan: scan}
 	if err := s.stream(content, sink{draft, scan, unwanted}); err != nil {
 		return s.unread(err), draft.Size()
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/message"
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpd"
 )
@@ -164,6 +165,7 @@ const headerMax = 64 << 10
 // A solicitation gathers the header of a message, if there are keywords to find.
 type solicitation struct {
 	words  []string
+	scan   *message.Scanner // of the same octets
 	header []byte
 	done   bool
 }
@@ -182,13 +184,15 @@ func (s *solicitation) Write(p []byte) (int, error) {
 }
 
 // found returns the first keyword of a field Solicitation (RFC 3865 2.5) that is
-// among the words, or nothing.
+// among the words, or nothing. Where the header ends the Scanner knows: it can do so
+// without an empty line, and have no field at all.
 func (s *solicitation) found() string {
 	const name = "solicitation:"
-	if len(s.header) == 0 {
+	header := s.header[:min(int64(len(s.header)), s.scan.HeaderSize())]
+	if len(header) == 0 {
 		return ""
 	}
-	text := strings.NewReplacer("\r\n ", " ", "\r\n\t", " ").Replace(string(s.header))
+	text := strings.NewReplacer("\r\n ", " ", "\r\n\t", " ").Replace(string(header))
 	for line := range strings.SplitSeq(text, "\r\n") {
 		if len(line) < len(name) || !strings.EqualFold(line[:len(name)], name) {
 			continue

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -258,6 +259,66 @@ func TestUncertainFirst(t *testing.T) {
 		{name: "it is none of the hosts any more", world: answers(nil, nil), want: []string{delivered + " (mx1.example)"}, dials: []string{mx1},
 			set: func(d *postrider.Delivery) { d.Message.Recipients[0].Uncertain = "mx9.example[192.0.2.9]:25" }},
 	})
+}
+
+// RFC 1047: what is written down of the peer that may have the message is what the next
+// attempt knows it by: that address of that host, though others are preferred to it.
+func TestUncertainIsKnownAgain(t *testing.T) {
+	const mx2b, mx6 = "192.0.2.22:25", "[2001:db8::2]:25"
+	for _, c := range []struct {
+		name string
+		lost string // the address that does not answer the final dot
+		down []string
+		set  func(d *postrider.Delivery)
+	}{
+		{name: "the first", lost: mx1},
+		{name: "a worse one", lost: mx2, down: []string{mx1}},
+		{name: "another address of it", lost: mx2b, down: []string{mx1, mx2}},
+		{name: "IPv6", lost: mx6, down: []string{mx1, mx2, mx2b}},
+		{name: "a host of the route, and a port", lost: "192.0.2.22:2525", down: []string{"192.0.2.2:2525"},
+			set: func(d *postrider.Delivery) {
+				d.Route = postrider.Route{Via: postrider.ViaSMTP, Host: "mx2.example", Port: 2525}
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				two(w)
+				w.zone.A("mx2.example", "192.0.2.22").MX("example.org", 30, "mx3.example").AAAA("mx3.example", "2001:db8::2")
+				for _, addr := range []string{mx1, mx2, mx2b, mx6, "192.0.2.2:2525", "192.0.2.22:2525"} {
+					w.peers[addr] = &peer{}
+				}
+				up := maps.Clone(w.peers)
+				for _, addr := range c.down {
+					delete(w.peers, addr)
+				}
+				w.peers[c.lost].replies = map[string]string{".": "<close>"}
+				r := w.relay(Options{Rand: seeded()})
+				defer w.done(t, r)
+				d := delivery(t, postrider.ViaMX, "b@example.org", "c@example.org")
+				if c.set != nil {
+					c.set(d)
+				}
+				for i, o := range r.Deliver(t.Context(), d) {
+					if o.Uncertain == "" {
+						t.Errorf("the first attempt: %s", describe(o))
+					}
+					d.Message.Recipients[i].Uncertain = o.Uncertain
+				}
+				synctest.Wait()
+				w.peers, w.dials = up, nil // all are back
+				w.peers[c.lost].replies = nil
+				for _, o := range r.Deliver(t.Context(), d) {
+					if o.Result != postrider.ResultDelivered {
+						t.Errorf("the second attempt: %s", describe(o))
+					}
+				}
+				if !slices.Equal(w.dials, []string{c.lost}) {
+					t.Errorf("the second attempt has dialled %q, want %s", w.dials, c.lost)
+				}
+			})
+		})
+	}
 }
 
 // A 5yz to MAIL is of that message: the next one is sent to the same host.

@@ -230,3 +230,81 @@ func TestTurnBringsKeptConnection(t *testing.T) {
 		p.close(t.Context())
 	})
 }
+
+// A host that let us wait, and refuses the call that finds out, is called again by the
+// next attempt: to be refused costs no time, and leaves nobody who finds out.
+func TestRefusedAfterSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.zone.A("example.org", "192.0.2.1")
+		w.hung[mx1] = true
+		r := w.relay(Options{DialTimeout: 10 * time.Second})
+		try := func() string { return deliver(t, r, "b@example.org")[0] }
+		const prefix = "deferred/dest 451 4.4.1 connect to example.org[192.0.2.1]:25: "
+		if got := try(); got != prefix+"timed out" {
+			t.Errorf("when nobody answers: %s", got)
+		}
+		time.Sleep(downMin)
+		delete(w.hung, mx1)
+		for i := range 3 {
+			if got := try(); got != prefix+"connection refused" || len(w.dials) != i+2 {
+				t.Errorf("call %d after that: %s; %d calls in all", i, got, len(w.dials))
+			}
+		}
+		w.peers[mx1] = &peer{}
+		if got := try(); !strings.HasPrefix(got, delivered) {
+			t.Errorf("when it is back: %s", got)
+		}
+		w.done(t, r)
+	})
+}
+
+// Who gives up at the moment when its turn comes gives the turn back, and the connection
+// that came with it: the host has as many connections after it as before.
+func TestTurnTooLate(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w, p := single()
+			r := w.relay(Options{ConnMax: 1, IdleTimeout: time.Hour})
+			pool := r.pool
+			wantDelivered(t, deliver(t, r, "b@example.org"))
+			k := pool.idle[0].key
+			k.lmtp = !kept // of another kind, there is none
+			over, cancel := context.WithCancel(t.Context())
+			cancel()
+			took, gave := 0, 0
+			for range 64 { // which of the two comes first is left to chance
+				first, err := pool.enter(t.Context, k, postrider.Limits{})
+				if err != nil || (first != nil) != kept {
+					t.Fatalf("nobody is there: %v, %v", first, err)
+				}
+				l, err := pool.enter(func() context.Context { // it waits by now
+					if first != nil {
+						pool.give(first)
+					}
+					pool.leave(k.site)
+					return over
+				}, k, postrider.Limits{})
+				if gave++; err == nil {
+					gave, took = gave-1, took+1
+					if l != nil {
+						pool.give(l)
+					}
+					pool.leave(k.site)
+				}
+				synctest.Wait()
+				if g := pool.gates[k.site]; g != nil && !g.idle() {
+					t.Fatalf("%d took their turn, %d gave it back, and %d are in, %d wait", took, gave, g.used, len(g.waiters))
+				}
+			}
+			if gave == 0 || len(pool.idle) != map[bool]int{true: 1}[kept] {
+				t.Errorf("%d gave it back, %d connections are kept", gave, len(pool.idle))
+			}
+			wantDelivered(t, deliver(t, r, "b@example.org"))
+			w.done(t, r)
+			if want := map[bool]int{true: 1, false: 2}[kept]; p.dials != want {
+				t.Errorf("kept %v: %d connections, want %d", kept, p.dials, want)
+			}
+		})
+	}
+}

@@ -77,6 +77,15 @@ func TestLMTP(t *testing.T) {
 				d.Message.Recipients[0].Notify, d.Message.Recipients[2].Notify = smtp.NotifySuccess, smtp.NotifySuccess
 			},
 			want: []string{"delivered/recipient 250 2.0.0 ok (store.example) dsn final", good, "failed/recipient 550 5.2.1 disabled (store.example)"},
+		}, {
+			// It was not told who wants to hear: that is ours to tell, as RFC 3461 5.2.2 has it of SMTP.
+			name:  "a success that a peer without DSN will not report",
+			world: delivers(nil), to: three, dials: []string{lmtpAddr},
+			set: func(d *postrider.Delivery) {
+				toStore(d)
+				d.Message.Recipients[0].Notify, d.Message.Recipients[1].Notify = smtp.NotifySuccess, smtp.NotifyNever
+			},
+			want: []string{good, good, good},
 		},
 	})
 }

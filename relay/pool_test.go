@@ -102,6 +102,46 @@ func TestKeptDied(t *testing.T) {
 	}
 }
 
+// TestKeptLost: a kept connection that is lost when the peer has said something of this
+// message is no connection that had died before: what was said counts, and the message
+// is not sent again at once. RFC 1047: after the final dot the peer may have it.
+func TestKeptLost(t *testing.T) {
+	const uncertain = "; it may have the message, and is tried first from now on uncertain"
+	lost := func(stage string) string {
+		return "lost connection with example.org[192.0.2.1]:25 while " + stage + ": the peer closed the connection"
+	}
+	for _, c := range []struct {
+		at      string
+		exts    []string
+		want    string // of the second recipient; the first was refused before
+		content int    // messages that the peer has read
+	}{
+		{at: ".", want: "deferred/message 451 4.4.2 " + lost("waiting for the reply to the final dot") + uncertain, content: 2},
+		{at: ".", exts: []string{"PIPELINING"}, want: "deferred/message 451 4.4.2 " + lost("waiting for the reply to the final dot") + uncertain, content: 2},
+		{at: "DATA", want: "deferred/dest 451 4.4.2 " + lost("sending DATA"), content: 1},
+		{at: "RCPT TO:<d@example.org>", want: "deferred/dest 451 4.4.2 " + lost("sending RCPT"), content: 1},
+	} {
+		t.Run(fmt.Sprint(c.at, c.exts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, p := single()
+				p.exts = c.exts
+				r := w.relay(Options{})
+				wantDelivered(t, deliver(t, r, "b@example.org"))
+				synctest.Wait()
+				p.replies = map[string]string{"RCPT TO:<c@example.org>": "550 5.1.1 nobody", c.at: "<close>"}
+				got := deliver(t, r, "c@example.org", "d@example.org")
+				if want := []string{"failed/recipient 550 5.1.1 nobody (example.org)", c.want}; !slices.Equal(got, want) {
+					t.Errorf("got  %q\nwant %q", got, want)
+				}
+				w.done(t, r)
+				if p.dials != 1 || len(p.said("MAIL")) != 2 || len(p.contents) != c.content {
+					t.Errorf("%d connections, %d MAIL, %d messages; want 1, 2 and %d", p.dials, len(p.said("MAIL")), len(p.contents), c.content)
+				}
+			})
+		})
+	}
+}
+
 // TestIdleMax: not more than so many connections are kept in all.
 func TestIdleMax(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

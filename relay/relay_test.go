@@ -354,6 +354,18 @@ func TestAlternates(t *testing.T) {
 	})
 }
 
+// TestPoison: a connection that is lost amid the content may be lost for this message.
+// Another host is tried, and where it does the same that says nothing of the destination,
+// which other mail may reach.
+func TestPoison(t *testing.T) {
+	hangsUp, both := map[string]string{"DATA": "354 go on <hangs up>"}, []string{mx1, mx2}
+	play(t, []story{
+		{name: "one", world: answers(hangsUp, nil), want: []string{delivered + " (mx2.example)"}, dials: both},
+		{name: "all", world: answers(hangsUp, hangsUp), dials: both, want: []string{"deferred/message 451 4.4.2 lost connection with " +
+			"mx2.example[192.0.2.2]:25 while sending the content: io: read/write on closed pipe"}},
+	})
+}
+
 // TestAnswers: what the peer says is the outcome, for whom it speaks of.
 func TestAnswers(t *testing.T) {
 	three := []string{"b@example.org", "c@example.org", "d@example.org"}

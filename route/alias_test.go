@@ -25,6 +25,7 @@ type memFiles struct {
 	mu    sync.Mutex
 	files fstest.MapFS
 	reads int
+	fails map[string]error // of ReadFile, by name
 }
 
 func newFiles(texts map[string]string) *memFiles {
@@ -51,6 +52,9 @@ func (m *memFiles) ReadFile(name string, max int64) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reads++
+	if err := m.fails[name]; err != nil {
+		return nil, err
+	}
 	text, err := m.files.ReadFile(strings.TrimPrefix(name, "/"))
 	return text[:min(int64(len(text)), max)], err
 }
@@ -432,6 +436,65 @@ func TestAliasesChangeUnseen(t *testing.T) {
 	}
 	if files.reads != rest {
 		t.Errorf("%d more reads", files.reads-rest)
+	}
+}
+
+// A file that has changed and cannot be read, or that is not there for a moment, changes
+// nothing: its names are those that it held before, and it is told once. It is taken as
+// soon as it can be read, though it looks as it did: who may read it shows in neither its
+// size nor its time.
+func TestAliasesUnreadable(t *testing.T) {
+	denied := &fs.PathError{Op: "open", Err: fs.ErrPermission}
+	for _, tt := range []struct {
+		name, file string
+		text       string // of the file, when it can be read again
+		old        time.Duration
+		gone       bool
+		info       string // what it stands for then
+	}{
+		{name: "no right to read it", file: "/b", text: "info: dora, x@elsewhere.example\n", info: "dora@b.example x@elsewhere.example"},
+		{name: "no right, and it changed long ago", file: "/b", text: "info: x@elsewhere.example\n", old: time.Hour, info: "x@elsewhere.example"},
+		{name: "it is not there", file: "/b", text: "info: x@elsewhere.example\n", gone: true, info: "x@elsewhere.example"},
+		{name: "no right to read what it includes", file: "/l", text: "x@elsewhere.example\n", old: time.Hour, info: "x@elsewhere.example"},
+		{name: "what it includes is not there", file: "/l", text: "x@elsewhere.example\n", gone: true, info: "x@elsewhere.example"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files := newFiles(map[string]string{"/a": "sales: alice\n", "/b": "info: :include:/l\n", "/l": "dora\n"})
+			now := time.Unix(100_000, 0)
+			var told []string
+			table := aliasTable(files)
+			table.Now = func() time.Time { return now }
+			table.Alarm = func(err error) { told = append(told, err.Error()) }
+			r := router(t, table)
+			want := func(when, info string) {
+				t.Helper()
+				for to, want := range map[string]string{"sales@a.example": "alice@a.example", "info@b.example": info} {
+					got, err := r.Resolve(t.Context(), at(t, to), postrider.Source{})
+					if err != nil || got.Kind != postrider.KindAlias || paths(got.To) != want {
+						t.Errorf("%s: %s is %s (kind %d), %v; want %s", when, to, paths(got.To), got.Kind, err, want)
+					}
+				}
+			}
+			now = now.Add(time.Minute)
+			files.write(tt.file, tt.text, now.Add(-tt.old))
+			kept := files.files[tt.file[1:]]
+			if files.fails = map[string]error{tt.file: denied}; tt.gone {
+				delete(files.files, tt.file[1:])
+			}
+			for range 5 {
+				now = now.Add(time.Minute)
+				want("while it cannot be read", "dora@b.example")
+			}
+			if len(told) != 1 || !strings.Contains(told[0], tt.file) {
+				t.Errorf("told %q", told)
+			}
+			files.files[tt.file[1:]], files.fails = kept, nil
+			now = now.Add(lookEvery)
+			want("when it can be read", tt.info)
+			if len(told) != 1 {
+				t.Errorf("told %q", told)
+			}
+		})
 	}
 }
 

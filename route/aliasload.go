@@ -44,7 +44,7 @@ type stamp struct {
 	size int64 // -1: it could not be looked at
 	mod  time.Time
 	// unsettled: it was read so soon after its last change that one more change may
-	// look the same.
+	// look the same; or it could not be read, and that it can be does not show.
 	unsettled bool
 }
 
@@ -116,6 +116,7 @@ func (l *loader) read(name string) (string, error) {
 	}
 	text, err := l.files.ReadFile(name, max+1)
 	if err != nil {
+		l.stamps[len(l.stamps)-1].unsettled = true
 		return "", plainError(err)
 	}
 	if int64(len(text)) > max {

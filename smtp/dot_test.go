@@ -103,6 +103,7 @@ func readDots(src io.Reader, buffer, n int) (content, rest string, err error) {
 // nextDots reads the same by Next, in blocks of n octets (0: one), which are its own.
 func nextDots(in []byte, n int) (content, rest string, err error) {
 	var d DotReader
+	var all strings.Builder
 	if n == 0 {
 		n = len(in)
 	}
@@ -115,10 +116,11 @@ func nextDots(in []byte, n int) (content, rest string, err error) {
 			if used == 0 && err == nil {
 				return "", "", errors.New("nothing was taken")
 			}
-			content += string(part)
+			all.Write(part)
 			block, in = block[used:], in[used:]
 		}
 	}
+	content = all.String()
 	if err == nil {
 		return content, "", io.ErrUnexpectedEOF
 	}

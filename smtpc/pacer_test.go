@@ -2,10 +2,12 @@ package smtpc
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,4 +85,89 @@ func TestPacerWritesOn(t *testing.T) {
 			t.Errorf("%v after %v, want a timeout after a minute", err, took)
 		}
 	})
+}
+
+// A transaction is over at its End, in the clear as under TLS, though no single wait was:
+// a peer that uses up nearly all of each would hold a slot for as long as it likes. What
+// comes after it on the same connection has only the bounds of each wait.
+func TestTransactionEnds(t *testing.T) {
+	const slow = 100 * time.Second // less than any wait for a reply
+	for _, secure := range []bool{false, true} {
+		for _, c := range []struct {
+			name    string
+			rcpts   int
+			content int           // lines
+			every   time.Duration // between two lines of content
+			end     time.Duration // 0: none
+			stage   Stage         // 0: it is not over
+		}{
+			{"no end", 5, 1, 0, 0, 0},
+			{"in time", 5, 1, 0, 20 * time.Minute, 0},
+			{"amid the recipients", 50, 1, 0, 10 * time.Minute, StageRcpt},
+			{"before the first reply", 1, 1, 0, time.Minute, StageMail},
+			{"before the verdict", 1, 1, 0, 6 * time.Minute, StageFinal},
+			{"amid the content", 1, 1 << 13, 100 * time.Millisecond, 10 * time.Minute, StageContent},
+		} {
+			t.Run(c.name+map[bool]string{true: ", TLS"}[secure], func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					near, far := net.Pipe()
+					over := make(chan struct{})
+					defer func() { near.Close(); <-over }()
+					o := Options{Hello: "client.example"}
+					if secure {
+						o.TLS, far = clientTLS("mx.example"), tls.Server(far, serverTLS())
+					}
+					go func() { defer close(over); slowly(far, slow, c.every) }()
+					conn, err := NewConn(t.Context(), near, o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					start := time.Now()
+					tx := transaction(t, c.rcpts)
+					tx.Content = strings.NewReader(strings.Repeat("a line of the content\r\n", c.content))
+					if c.end > 0 {
+						tx.End = start.Add(c.end)
+					}
+					res := conn.Send(t.Context(), tx)
+					took := time.Since(start)
+					if c.stage == 0 {
+						tx = transaction(t, 20) // takes longer than the end before
+						if next := conn.Send(t.Context(), tx); res.Err != nil || next.Err != nil || !next.Final.Positive() {
+							t.Errorf("%v, and then %v", res.Err, next.Err)
+						}
+						return
+					}
+					e, ok := errors.AsType[*Error](res.Err)
+					if !ok || e.Stage != c.stage || !errors.Is(e.Err, os.ErrDeadlineExceeded) || took.Truncate(time.Minute) != c.end {
+						t.Errorf("%v after %v, want the end after %v, %v", res.Err, took, c.end, c.stage)
+					}
+				})
+			})
+		}
+	}
+}
+
+// slowly is a peer that answers each command after so long, and reads as slowly what
+// is not its end of the content.
+func slowly(conn net.Conn, slow, every time.Duration) {
+	defer conn.Close()
+	r := bufio.NewReaderSize(conn, 16)
+	amid := false // the content
+	io.WriteString(conn, "220 mx\r\n")
+	for {
+		line, err := r.ReadString('\n')
+		switch {
+		case err != nil:
+			return
+		case amid && line != ".\r\n":
+			time.Sleep(every)
+			continue
+		case strings.HasPrefix(line, "EHLO"):
+			io.WriteString(conn, "250 mx\r\n")
+			continue
+		}
+		time.Sleep(slow)
+		amid = line == "DATA\r\n"
+		io.WriteString(conn, map[bool]string{true: "354 go\r\n", false: "250 ok\r\n"}[amid])
+	}
 }

@@ -95,48 +95,60 @@ func TestTimeoutAtRest(t *testing.T) {
 	}
 }
 
-// A content that comes slowly is the same content, and its connection has no buffer
-// while it waits for more of it.
+// A content that comes slowly is the same content, in whatever pieces, and its
+// connection has no buffer while it waits for more of it. What comes with its end is
+// the next command, whole.
 func TestContentAtRest(t *testing.T) {
-	const wire = "Subject: x\r\n\r\n..a\r\n..\r\nb\r\n"
+	wire := strings.Repeat("Subject: x\r\n\r\n..a\r\n..\r\nb\r\n", 5)
 	for _, by := range []string{"DATA", "BDAT"} {
-		synctest.Test(t, func(t *testing.T) {
-			h := &keeper{}
-			r := run(t, t.Context(), &Server{Handler: h, MinRate: -1})
-			defer r.stop()
-			p := r.dial("192.0.2.1:1")
-			p.expect("220")
-			p.say("EHLO x")
-			p.expect("250")
-			p.say("MAIL FROM:<a@b>")
-			p.expect("250")
-			p.say("RCPT TO:<c@d>")
-			p.expect("250")
-			content, want := wire+".\r\n", strings.ReplaceAll(wire, "\r\n..", "\r\n.")
-			if by == "BDAT" {
-				content, want = wire, wire
-				p.say("BDAT %d LAST", len(wire))
-			} else {
-				p.say("DATA")
-				p.expect("354")
-			}
-			for i := range len(content) {
-				time.Sleep(time.Second)
-				synctest.Wait()
-				if c := r.only(); c.buf != nil {
-					t.Fatalf("%s: a buffer of %d octets waits for octet %d", by, len(c.buf), i)
-				}
-				_, _ = io.WriteString(p, content[i:i+1])
-			}
-			p.expect("250")
-			if h.String() != want {
-				t.Errorf("%s: kept %q, want %q", by, h.String(), want)
-			}
-			p.say("QUIT")
-			p.expect("221")
-			p.Close()
-		})
+		for _, piece := range []int{1, firstSize - 1, firstSize, firstSize + 1, 2 * firstSize} {
+			synctest.Test(t, func(t *testing.T) { contentAtRest(t, by, wire, piece) })
+		}
 	}
+}
+
+func contentAtRest(t *testing.T, by, wire string, piece int) {
+	h := &keeper{}
+	r := run(t, t.Context(), &Server{Handler: h, MinRate: -1})
+	defer r.stop()
+	p := r.dial("192.0.2.1:1")
+	p.expect("220")
+	p.say("EHLO x")
+	p.expect("250")
+	p.say("MAIL FROM:<a@b>")
+	p.expect("250")
+	p.say("RCPT TO:<c@d>")
+	p.expect("250")
+	content, want := wire+".\r\nNOOP\r\n", strings.ReplaceAll(wire, "\r\n..", "\r\n.")
+	if by == "BDAT" {
+		content, want = wire+"NOOP\r\n", wire
+		p.say("BDAT %d LAST", len(wire))
+	} else {
+		p.say("DATA")
+		p.expect("354")
+	}
+	ahead := len("NOOP\r\n") // comes in one piece with what is before it
+	for i := 0; i < len(content); {
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if c := r.only(); c.buf != nil {
+			t.Fatalf("%s in pieces of %d: a buffer of %d octets waits for octet %d", by, piece, len(c.buf), i)
+		}
+		end := min(i+piece, len(content))
+		if end >= len(content)-ahead {
+			end = len(content)
+		}
+		_, _ = io.WriteString(p, content[i:end])
+		i = end
+	}
+	p.expect("250")
+	if h.String() != want {
+		t.Errorf("%s in pieces of %d: kept %q, want %q", by, piece, h.String(), want)
+	}
+	p.expect("250 2.0.0 OK") // to NOOP
+	p.say("QUIT")
+	p.expect("221")
+	p.Close()
 }
 
 // A keeper is a Handler and Session that keeps the content.

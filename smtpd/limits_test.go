@@ -1,6 +1,8 @@
 package smtpd
 
 import (
+	"crypto/tls"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -56,4 +58,70 @@ func TestLongestCommands(t *testing.T) {
 			p.expect("250")
 		}
 	})
+}
+
+// However a connection ends, it is counted no more, neither in all nor for its address:
+// who could make one that is counted for ever could shut out its whole network.
+func TestEveryEndIsCounted(t *testing.T) {
+	forever := func(p *peer, line string) {
+		for {
+			if _, err := io.WriteString(p, line); err != nil {
+				return
+			}
+		}
+	}
+	upgrade := func(p *peer) {
+		p.say("EHLO x")
+		p.expect("250")
+		p.say("STARTTLS")
+		p.expect("220")
+	}
+	for name, end := range map[string]func(p *peer){
+		"QUIT":             func(p *peer) { p.say("QUIT"); p.expect("221") },
+		"a lost client":    func(p *peer) { p.Close() },
+		"a silent client":  func(p *peer) { p.expect("421 4.4.2") },
+		"too many errors":  func(p *peer) { p.say("FOO"); p.expect("500"); p.expect("421") },
+		"HTTP":             func(p *peer) { p.say("GET / HTTP/1.1"); p.expect("421") },
+		"takes no replies": func(p *peer) { forever(p, "RSET\r\n") },
+		"takes no verdict": func(p *peer) {
+			p.transaction()
+			p.say("DATA")
+			p.expect("354")
+			p.say(".")
+			time.Sleep(5 * time.Minute)
+		},
+		"takes no 421":     func(p *peer) { p.say("GET / HTTP/1.1"); time.Sleep(5 * time.Minute) },
+		"content too slow": func(p *peer) { p.transaction(); p.say("DATA"); p.expect("354"); p.expect("421") },
+		"lost in content":  func(p *peer) { p.transaction(); p.say("DATA"); p.expect("354"); p.say("half"); p.Close() },
+		"no TLS":           func(p *peer) { upgrade(p); forever(p, "no") },
+		"no handshake":     func(p *peer) { upgrade(p); time.Sleep(2 * time.Minute) },
+		"takes no replies in TLS": func(p *peer) {
+			upgrade(p)
+			c := tls.Client(p.Conn, &tls.Config{InsecureSkipVerify: true})
+			if err := c.Handshake(); err != nil {
+				p.t.Fatal(err)
+			}
+			p.Conn = c
+			forever(p, "RSET\r\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := run(t, t.Context(), &Server{Handler: &recorder{}, MaxConnsPerPeer: 1, MaxErrors: 1, TLS: testConfig})
+				defer r.stop()
+				p := r.dial("192.0.2.1:1")
+				p.expect("220")
+				end(p)
+				time.Sleep(lingerTime)
+				synctest.Wait()
+				if len(r.s.conns) != 0 || len(r.s.peers) != 0 {
+					t.Errorf("%v %v are counted when nobody is there", r.s.conns, r.s.peers)
+				}
+				again := r.dial("192.0.2.1:2")
+				again.expect("220")
+				p.Close()
+				again.Close()
+			})
+		})
+	}
 }

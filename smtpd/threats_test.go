@@ -76,6 +76,8 @@ func TestSlowContent(t *testing.T) {
 		{"an octet every ten seconds", 1, 10 * time.Second, 0, true},
 		{"just under the rate", 2500, 10 * time.Second, 0, true},
 		{"just over the rate", 2600, 10 * time.Second, 0, false},
+		{"just under the rate, in small packets", 70, 400 * time.Millisecond, 0, true},
+		{"just over the rate, in small packets", 105, 400 * time.Millisecond, 0, false},
 		{"a block every four minutes", 100 << 10, 4 * time.Minute, 0, false},
 		{"any rate", 1, time.Minute, -1, false},
 	} {
@@ -98,12 +100,13 @@ func TestSlowContent(t *testing.T) {
 				}()
 				begin := time.Now()
 				line := strings.Repeat(strings.Repeat("x", 62)+"\r\n", 1+c.octets/64)[:c.octets]
-				for time.Since(begin) < 12*time.Hour {
+				for n := 0; time.Since(begin) < 12*time.Hour && n < 5000; n++ {
 					if _, err := io.WriteString(p, line); err != nil {
 						break
 					}
 					time.Sleep(c.every)
 				}
+				synctest.Wait()
 				select {
 				case err := <-heard:
 					if !c.cut || !strings.HasPrefix(err.Error(), "421 4.4.2") {

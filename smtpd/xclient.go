@@ -51,10 +51,10 @@ func (c *conn) xclient(ctx context.Context, arg string) smtp.Reply {
 	case !c.maySpeak():
 		return *no(550, 7, 1, "You may not speak for others")
 	}
+	// As in Postfix, what is not said again stays, but for LOGIN, HELO and PROTO: those
+	// are of the client before, and a login is a right to send.
 	t := told{via: c.via(), client: c.client}
-	if c.told != nil {
-		t.hello, t.proto = c.told.hello, c.told.proto
-	}
+	t.client.Login = ""
 	if bad := t.parse(arg); bad != nil {
 		return *bad
 	}
