@@ -29,7 +29,9 @@ func (s *Spool) prepareAmend(want *postrider.Amendment) (*item, error) {
 	}
 	m, err := s.read(h)
 	if err != nil && !errors.Is(err, postrider.ErrNotFound) && want.Do != postrider.AmendBounce && want.Do != postrider.AmendPass {
-		m, err = s.nameless(h)
+		if m, err = s.read(h); err != nil { // and not for once
+			m, err = s.nameless(h)
+		}
 	}
 	if err != nil {
 		return nil, err
