@@ -134,13 +134,7 @@ func (o Options) list(w http.ResponseWriter, r *http.Request) {
 	enc := json.NewEncoder(w)
 	active, now := o.active(), o.Now()
 	var bad unread
-	for m, err := range o.scan(r.Context(), f) {
-		if err != nil {
-			if !bad.skip(m, err) {
-				break
-			}
-			continue
-		}
+	for m := range bad.rest(o.scan(r.Context(), f)) {
 		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && enc.Encode(v) != nil {
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"net/url"
@@ -210,19 +211,7 @@ type job struct {
 func (j *job) run(ctx context.Context) error {
 	active, now := j.o.active(), j.o.Now()
 	var bad unread
-	for m, err := range j.o.scan(ctx, j.order.Filter) {
-		if err != nil && m != nil && j.order.Verb == VerbDrop && j.order.Filter == (Filter{ID: string(m.ID)}) {
-			// Whom it is for nobody can say; who names it wants it gone all the same.
-			j.chosen = append(j.chosen, postrider.Amendment{ID: m.ID, Do: postrider.AmendDrop})
-			j.told = append(j.told, Touched{ID: m.ID, Do: VerbDrop, DryRun: j.order.DryRun, Recipients: []TouchedRcpt{}})
-			continue
-		}
-		if err != nil {
-			if !bad.skip(m, err) {
-				break
-			}
-			continue
-		}
+	for m := range bad.rest(j.dropUnread(j.o.scan(ctx, j.order.Filter))) {
 		amends, touched, dests := j.order.plan(m, View(m, j.o.Dest, active[m.ID]), now)
 		if len(amends) == 0 {
 			continue
@@ -242,6 +231,21 @@ func (j *job) run(ctx context.Context) error {
 		err = j.o.Hurry(ctx, slices.Sorted(maps.Keys(j.dests)))
 	}
 	return cmp.Or(err, bad.err())
+}
+
+// dropUnread has a message dropped that cannot be read and that the order names: whom it
+// is for nobody can say, and it is to go all the same. The others of a scan it passes on.
+func (j *job) dropUnread(all iter.Seq2[*postrider.Message, error]) iter.Seq2[*postrider.Message, error] {
+	return func(yield func(*postrider.Message, error) bool) {
+		for m, err := range all {
+			if err != nil && m != nil && j.order.Verb == VerbDrop && j.order.Filter == (Filter{ID: string(m.ID)}) {
+				j.chosen = append(j.chosen, postrider.Amendment{ID: m.ID, Do: postrider.AmendDrop})
+				j.told = append(j.told, Touched{ID: m.ID, Do: VerbDrop, DryRun: j.order.DryRun, Recipients: []TouchedRcpt{}})
+			} else if !yield(m, err) {
+				return
+			}
+		}
+	}
 }
 
 // flush commits what has gathered, and tells of it.

@@ -25,16 +25,25 @@ type unread struct {
 	first error
 }
 
-// skip notes one, and reports false where the scan has come to its end instead.
-func (u *unread) skip(m *postrider.Message, err error) bool {
-	if m == nil {
-		u.n, u.first = 1, err
-		return false
+// rest yields the messages of a scan that can be read, and notes the others, and the
+// error that has ended it.
+func (u *unread) rest(all iter.Seq2[*postrider.Message, error]) iter.Seq[*postrider.Message] {
+	return func(yield func(*postrider.Message) bool) {
+		for m, err := range all {
+			switch {
+			case err == nil:
+				if !yield(m) {
+					return
+				}
+			case m == nil:
+				u.n, u.first = 1, err
+			default:
+				if u.n++; u.n == 1 {
+					u.first = err
+				}
+			}
+		}
 	}
-	if u.n++; u.n == 1 {
-		u.first = err
-	}
-	return true
 }
 
 // err says what could not be read; nil: all could.

@@ -187,13 +187,8 @@ func (o Options) stats(ctx context.Context, f Filter) ([]DestStat, error) {
 	}
 	t, active, now := NewTally(), o.active(), o.Now()
 	var bad unread
-	for m, err := range o.scan(ctx, f) {
-		switch {
-		case err == nil:
-			t.Add(View(m, o.Dest, active[m.ID]), f, now)
-		case !bad.skip(m, err):
-			return nil, err
-		}
+	for m := range bad.rest(o.scan(ctx, f)) {
+		t.Add(View(m, o.Dest, active[m.ID]), f, now)
 	}
 	return t.Stats(), bad.err()
 }

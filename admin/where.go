@@ -250,13 +250,7 @@ func clean(s string) string { return strings.Map(printable, s) }
 func (s Search) queued(ctx context.Context, query string, yield func(Step, error) bool) {
 	query = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(query), "<"), ">")
 	var bad unread
-	for m, err := range s.Spool.Scan(ctx) {
-		if err != nil {
-			if !bad.skip(m, err) {
-				break
-			}
-			continue
-		}
+	for m := range bad.rest(s.Spool.Scan(ctx)) {
 		named := query != "" && (string(m.ID) == query || m.HeaderID == query || strings.EqualFold(m.From.String(), query))
 		ev := postrider.Event{Kind: postrider.EventAccepted, Time: m.Arrived, ID: m.ID, From: m.From, Size: m.Size, Source: m.Source, HeaderID: m.HeaderID}
 		for _, r := range m.Recipients {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -316,7 +314,7 @@ func (j *Journal) ready() error {
 		return nil
 	}
 	j.finish()
-	f, err := j.create(today)
+	f, err := vfs.CreateAnew(j.opt.FS, j.dataName(today), 0o600)
 	if err != nil {
 		return err
 	}
@@ -329,21 +327,6 @@ func (j *Journal) ready() error {
 	j.mu.Unlock()
 	j.expire()
 	return nil
-}
-
-// create makes a file. One that stands there is none of ours that counts: it could
-// not be taken back when a sync of it or of the folder had failed. Its name may be
-// lost, and no later sync makes it durable; so it is removed, and made anew.
-func (j *Journal) create(d dayFile) (vfs.File, error) {
-	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
-	f, err := j.opt.FS.OpenFile(j.dataName(d), flags, 0o600)
-	if !errors.Is(err, fs.ErrExist) {
-		return f, err
-	}
-	if err := j.opt.FS.Remove(j.dataName(d)); err != nil {
-		return nil, err
-	}
-	return j.opt.FS.OpenFile(j.dataName(d), flags, 0o600)
 }
 
 // finish closes a file that is full, and writes its index.

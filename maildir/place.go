@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
@@ -81,7 +80,7 @@ func (t *Transport) linkOne(a *attempt, l letter) error {
 
 // write writes the file in tmp. It is durable, or will be with visit.syncContents.
 func (t *Transport) write(ctx context.Context, a *attempt, rcpt int, tmp string) error {
-	f, err := t.create(tmp)
+	f, err := vfs.CreateAnew(t.fs, tmp, 0o600)
 	if err != nil {
 		return err
 	}
@@ -128,20 +127,6 @@ func (t *Transport) fill(ctx context.Context, a *attempt, rcpt int, f io.Writer)
 		err = w.Flush()
 	}
 	return err
-}
-
-// create makes the file in tmp. One that a crash left there is removed and not
-// written over: it may be the very file that is in new already.
-func (t *Transport) create(tmp string) (vfs.File, error) {
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	f, err := t.fs.OpenFile(tmp, flags, 0o600)
-	if !errors.Is(err, fs.ErrExist) {
-		return f, err
-	}
-	if err := t.fs.Remove(tmp); err != nil {
-		return nil, err
-	}
-	return t.fs.OpenFile(tmp, flags, 0o600)
 }
 
 // fields are what final delivery puts before the content.

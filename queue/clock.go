@@ -117,15 +117,14 @@ func (q *Queue) watch(ctx context.Context) (stop func()) {
 // knows. Later ones were written when the clock was ahead.
 func (q *Queue) recall(ctx context.Context) {
 	for m, err := range q.opt.Spool.Scan(ctx) {
-		if err != nil && m != nil {
-			q.opt.Alarm("call back what waits for a clock that was ahead", err)
-			continue
-		}
 		if err != nil {
 			if ctx.Err() == nil {
 				q.opt.Alarm("call back what waits for a clock that was ahead", err)
 			}
-			return
+			if m == nil {
+				return
+			}
+			continue // that one cannot be read
 		}
 		now, _ := q.look()
 		most := max(damageWait, q.plan().longest())

@@ -244,7 +244,7 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	}
 	f.plain = a.plain != "" && a.plain == t.String()
 	for len(a.left) > 0 {
-		if !slices.ContainsFunc(a.left, func(i int) bool { return f.takes(a.rcpt(i).To) }) {
+		if !a.anyTaken(f) {
 			a.blocked(rankLacks, f.lacks)
 			return nextHost
 		}

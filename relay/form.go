@@ -82,16 +82,15 @@ func (a *attempt) address8(c *smtpc.Conn, t target, f *form) (postrider.Outcome,
 		f.utf8 = f.utf8 || a.needsUTF8(asItIs)
 		return postrider.Outcome{}, true
 	}
-	plain := slices.ContainsFunc(a.left, func(i int) bool { return inALabels(a.rcpt(i).To).IsASCII() })
-	lacks := failed(553, 5, 6, 7, "an address of the recipients needs SMTPUTF8, which %s does not offer", t.host)
 	f.path = inALabels
 	switch {
 	case !f.path(a.m.From).IsASCII():
 		return failed(550, 5, 6, 7, "the address of the sender needs SMTPUTF8, which %s does not offer", t.host), false
-	case !plain:
-		return lacks, false
 	case a.needsUTF8(f.path):
-		f.lacks = lacks
+		f.lacks = failed(553, 5, 6, 7, "an address of the recipients needs SMTPUTF8, which %s does not offer", t.host)
+		if !a.anyTaken(f) {
+			return f.lacks, false
+		}
 	}
 	if !f.utf8 {
 		return postrider.Outcome{}, true
@@ -105,6 +104,11 @@ func (a *attempt) address8(c *smtpc.Conn, t target, f *form) (postrider.Outcome,
 	}
 	f.utf8 = false
 	return postrider.Outcome{}, true
+}
+
+// anyTaken reports whether one of the recipients that are left can be named to the peer.
+func (a *attempt) anyTaken(f *form) bool {
+	return slices.ContainsFunc(a.left, func(i int) bool { return f.takes(a.rcpt(i).To) })
 }
 
 // needsUTF8 reports whether an address is not ASCII.

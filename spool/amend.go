@@ -132,13 +132,10 @@ func (s *Spool) beginAmend(it *item, f *forecast) {
 // to those recipients that still wait then.
 func (s *Spool) fulfil(e *entry, l *lease, st *state, f *forecast) {
 	all, wants := s.rcpts(e), s.wants[e.self]
-	changed := statesOf(st.changes)
+	many := statesOf(st.changes)
 	for _, i := range l.rcpts {
 		r := &all[i]
-		state, ok := changed(i)
-		if !ok {
-			state = r.state
-		}
+		state := stateAfter(st.changes, many, i, r.state)
 		a := f.wants[r]
 		if a == nil && wants[i] != nil {
 			a = wants[i].a
@@ -155,28 +152,33 @@ func (s *Spool) fulfil(e *entry, l *lease, st *state, f *forecast) {
 	}
 }
 
-// statesOf finds the state that changes make of a recipient, of a hundred thousand as
-// of one.
-func statesOf(changes []postrider.Change) func(i int32) (postrider.State, bool) {
+// statesOf are the states that many changes make, by recipient; nil: there are few.
+func statesOf(changes []postrider.Change) map[int32]postrider.State {
 	const few = 16
 	if len(changes) <= few {
-		return func(i int32) (postrider.State, bool) {
-			for j := range changes {
-				if changes[j].Rcpt == int(i) {
-					return changes[j].State, true
-				}
-			}
-			return 0, false
-		}
+		return nil
 	}
 	states := make(map[int32]postrider.State, len(changes))
 	for j := range changes {
 		states[int32(changes[j].Rcpt)] = changes[j].State
 	}
-	return func(i int32) (postrider.State, bool) {
-		state, ok := states[i]
-		return state, ok
+	return states
+}
+
+// stateAfter is the state of a recipient after changes, of which many are the states.
+func stateAfter(changes []postrider.Change, many map[int32]postrider.State, i int32, state postrider.State) postrider.State {
+	if many != nil {
+		if to, ok := many[i]; ok {
+			return to
+		}
+		return state
 	}
+	for j := range changes {
+		if changes[j].Rcpt == int(i) {
+			return changes[j].State
+		}
+	}
+	return state
 }
 
 // applyAmend does what an amendment says to those that are not under way, and

@@ -53,11 +53,7 @@ func (s *Spool) checkBig(r *recovery) error {
 		}
 	}
 	s.slab.each(func(e *entry) {
-		switch {
-		case !e.big || there[e.id.name()]:
-		case e.open == 0:
-			e.big = false // it went when all was settled
-		default:
+		if e.big && !there[e.id.name()] {
 			r.damage = append(r.damage, fmt.Sprintf("the content of message %s is gone from %s", e.id.name(), dir))
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -120,22 +119,12 @@ func (s *Spool) createSegment(n, first, after uint64, size int64, spare bool) (*
 	return g, nil
 }
 
-// segmentFile opens the file of a new segment, which is the spare or made now. One that
-// stands there could not be taken back when a sync of it or of the folder had failed:
-// its name may be lost, whatever later syncs say, so it is made anew.
+// segmentFile opens the file of a new segment, which is the spare or made now.
 func (s *Spool) segmentFile(name string, spare bool) (vfs.File, error) {
 	if spare {
 		return s.fs.OpenFile(name, os.O_RDWR, 0)
 	}
-	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
-	f, err := s.fs.OpenFile(name, flags, 0o600)
-	if !errors.Is(err, fs.ErrExist) {
-		return f, err
-	}
-	if err := s.fs.Remove(name); err != nil {
-		return nil, err
-	}
-	return s.fs.OpenFile(name, flags, 0o600)
+	return vfs.CreateAnew(s.fs, name, 0o600)
 }
 
 func (s *Spool) initSegment(g *segment, size int64, spare bool) error {

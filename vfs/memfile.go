@@ -31,8 +31,6 @@ func (d *disk) change(n *node, ch change) {
 	ch.seq = d.seq
 	if ch.kind == changeWrite {
 		ch.size = n.now.size
-	}
-	if ch.kind == changeWrite {
 		n.bad = slices.DeleteFunc(n.bad, func(s span) bool { return s.off < ch.off+int64(len(ch.data)) && ch.off < s.end })
 	}
 	n.now.apply(ch)

@@ -5,6 +5,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -33,6 +34,22 @@ type FS interface {
 	// Lock takes an exclusive lock that ends with the process, or with Close.
 	// One that is taken is an error at once, and never waits.
 	Lock(name string) (io.Closer, error)
+}
+
+// CreateAnew makes a file, to be written. One that stands there is removed and never
+// written into: it may be the file of another name as well, or one that could not be
+// taken back when a sync of it or of its folder had failed, and then its name may be
+// lost whatever later syncs say.
+func CreateAnew(fsys FS, name string, perm fs.FileMode) (File, error) {
+	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
+	f, err := fsys.OpenFile(name, flags, perm)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	if err := fsys.Remove(name); err != nil {
+		return nil, err
+	}
+	return fsys.OpenFile(name, flags, perm)
 }
 
 // Space is the room of a file system.
