@@ -22,7 +22,8 @@ func (o Options) scan(ctx context.Context, f Filter) iter.Seq2[*postrider.Messag
 // An unread is the messages of a scan that cannot be read: they do not end it.
 type unread struct {
 	n     int
-	first error
+	id    postrider.ID // of the first
+	first error        // of it, or that the scan itself has failed
 }
 
 // rest yields the messages of a scan that can be read, and notes the others, and the
@@ -36,10 +37,10 @@ func (u *unread) rest(all iter.Seq2[*postrider.Message, error]) iter.Seq[*postri
 					return
 				}
 			case m == nil:
-				u.n, u.first = 1, err
+				u.n, u.first = 0, err
 			default:
 				if u.n++; u.n == 1 {
-					u.first = err
+					u.id, u.first = m.ID, err
 				}
 			}
 		}
@@ -48,10 +49,13 @@ func (u *unread) rest(all iter.Seq2[*postrider.Message, error]) iter.Seq[*postri
 
 // err says what could not be read; nil: all could.
 func (u *unread) err() error {
-	if u.n > 1 {
-		return fmt.Errorf("%w; and %d more messages cannot be read", u.first, u.n-1)
+	switch u.n {
+	case 0:
+		return u.first
+	case 1:
+		return fmt.Errorf("%w: it waits until it can be read; \"postrider queue drop %s\" gives it up, and tells nobody", u.first, u.id)
 	}
-	return u.first
+	return fmt.Errorf("%w; and %d more messages cannot be read: they wait until they can; \"postrider queue drop ID\" gives one up, and tells nobody", u.first, u.n-1)
 }
 
 // domain is that of every recipient that f chooses; empty: there are several, or

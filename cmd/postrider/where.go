@@ -146,6 +146,7 @@ func heading(s admin.Step) string {
 
 // words says a step in a sentence.
 func (t *teller) words(s admin.Step) string {
+	who := cmp.Or(s.To, "a recipient that cannot be read")
 	switch s.Event {
 	case admin.StepAccepted:
 		return accepted(s)
@@ -160,19 +161,19 @@ func (t *teller) words(s admin.Step) string {
 	case admin.StepDeferred:
 		return fmt.Sprintf("%s: attempt %d put off%s%s%s", s.To, s.Tries, by(" by ", s.Peer), said(s.Reply), t.then("; to be tried again ", s.Next))
 	case admin.StepRetried:
-		return s.To + ": an operator wants it tried" + t.then(" ", s.Next)
+		return who + ": an operator wants it tried" + t.then(" ", s.Next)
 	case admin.StepHeld:
-		return s.To + ": an operator holds it: no attempt, and no expiry, until it is released"
+		return who + ": an operator holds it: no attempt, and no expiry, until it is released"
 	case admin.StepReleased:
-		return s.To + ": an operator has released it"
+		return who + ": an operator has released it"
 	case admin.StepBounced:
-		return s.To + ": an operator has given it up" + said(s.Reply)
+		return who + ": an operator has given it up" + said(s.Reply)
 	case admin.StepDropped:
-		return s.To + ": an operator has given it up, and nobody is told"
+		return who + ": an operator has given it up, and nobody is told"
 	case admin.StepBounceOrdered:
-		return s.To + ": an operator wants it given up, if the attempt that is under way does not end it" + said(s.Reply)
+		return who + ": an operator wants it given up, if the attempt that is under way does not end it" + said(s.Reply)
 	case admin.StepDropOrdered:
-		return s.To + ": an operator wants it given up, and nobody told, if the attempt that is under way does not end it"
+		return who + ": an operator wants it given up, and nobody told, if the attempt that is under way does not end it"
 	case admin.StepReported:
 		if s.Report == "" {
 			return "nothing is owed to the sender"
