@@ -144,8 +144,8 @@ func TestScanDomains(t *testing.T) {
 func TestFutures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
-		hold := func(account string, d time.Duration) postrider.ID {
-			a, err := addition(b.s, "", make([]byte, 1500), time.Now().Add(d), "a@x.example")
+		hold := func(account string, d time.Duration, to ...string) postrider.ID {
+			a, err := addition(b.s, "", make([]byte, 1500), time.Now().Add(d), to...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -162,9 +162,9 @@ func TestFutures(t *testing.T) {
 			}
 		}
 		want("at first", map[string]int{})
-		gone := hold("ann", time.Hour)
-		hold("ann", 2*time.Hour)
-		hold("bob", 2*time.Hour)
+		gone := hold("ann", time.Hour, "a@x.example", "b@x.example")
+		hold("ann", 2*time.Hour, "a@x.example")
+		hold("bob", 2*time.Hour, "a@x.example")
 		b.add([]byte("x"), "a@held.example")
 		want("three held back", map[string]int{"ann": 2, "bob": 1})
 		b.amend(postrider.Amendment{ID: gone, Do: postrider.AmendDrop})

@@ -234,6 +234,17 @@ func TestAgainAfterAStart(t *testing.T) {
 		if l := b.mustClaim(postrider.Attempt, 0); !l.Again {
 			t.Error("the lease after a start does not say Again")
 		}
+		at, id := b.s.placeOf(b.s.names()[0]).seg, b.s.names()[0]
+		b.traffic(time.Minute)
+		if b.s.placeOf(id).seg == at {
+			t.Fatal("nothing was moved")
+		}
+		disk := b.fs.Kill()
+		disk.Remove("data/spool/index.snap")
+		b.next(disk)
+		if l := b.mustClaim(postrider.Attempt, 0); !l.Again {
+			t.Error("the lease of what was moved does not say Again after a start")
+		}
 		b.s.Close(context.Background())
 	})
 }

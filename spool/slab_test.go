@@ -262,8 +262,8 @@ func TestManyRecipients(t *testing.T) {
 			t.Errorf("%d recipients came, want %d", len(came), want)
 		}
 		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendDrop})
-		if st := b.s.Stat(); st.Messages != 0 || st.Recipients != 0 || len(b.s.dests) > 1 || len(b.s.many) > 0 || b.s.Waiting() != 0 {
-			t.Errorf("%+v, %d destinations are left", st, len(b.s.dests))
+		if st := b.s.Stat(); st.Messages != 0 || st.Recipients != 0 || len(b.s.dests) > 1 || len(b.s.many) > 0 || b.s.Waiting() != 0 || b.s.domains.size > 0 {
+			t.Errorf("%+v, %d destinations and %d octets of domains are left", st, len(b.s.dests), b.s.domains.size)
 		}
 		b.s.Close(context.Background())
 	})

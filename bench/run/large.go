@@ -9,7 +9,7 @@ import (
 
 const (
 	largeSize     = 10 << 20
-	largeMessages = 60
+	largeMessages = 40
 	diskTime      = 2 * time.Second
 	// diskSync is how fast the disk takes new files of 10 MiB.
 	diskSync = "disk"

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	localMessages = 9_000
+	localMessages = 6_000
 	localBoxes    = 100
 )
 

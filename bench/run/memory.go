@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	memoryMessages = 20_000
+	memoryMessages = 12_000
 	idleConns      = 10_000
 	// settleTime is how long a server is left alone before its memory is looked at.
 	settleTime = 2 * time.Second
