@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	localMessages = 6_000
+	localMessages = 5_000
 	localBoxes    = 100
 )
 

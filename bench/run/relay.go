@@ -24,7 +24,7 @@ func (c cell) String() string {
 var cells = []cell{{20, true}, {100, true}, {20, false}, {100, false}}
 
 // relayMessages is how many Postrider relays in one measurement.
-const relayMessages = 6_000
+const relayMessages = 5_000
 
 // A relayed is what one measurement has given.
 type relayed struct {
