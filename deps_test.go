@@ -57,7 +57,7 @@ var policy = map[string]rule{
 	"relay":   {local: []string{".", "smtp", "smtpc", "dns", "message", "internal/pace"}},
 	"maildir": {local: []string{".", "smtp", "vfs", "message"}},
 	"journal": {local: []string{".", "smtp", "vfs"}},
-	"account": {local: []string{".", "smtp", "vfs"}, other: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/secure/precis", "golang.org/x/text/unicode/norm"}},
+	"account": {local: []string{".", "smtp", "dns", "vfs"}, other: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/secure/precis", "golang.org/x/text/unicode/norm"}},
 
 	// What joins and keeps them.
 	"admin":              {local: []string{".", "smtp"}, other: []string{"github.com/prometheus"}},

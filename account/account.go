@@ -10,7 +10,8 @@
 // them. Empty lines and lines that begin with "#" say nothing, and one that begins
 // with "$scram-salt$" is what the salts of names are made from that nobody has. The
 // file is read again when it has changed; one with a line that cannot be read
-// changes nothing, and the Alarm is told which line it was.
+// changes nothing, and the Alarm is told which line it was. Names are the same
+// without case, and their domains in A-labels as in U-labels.
 //
 // What guessing costs is bounded: two passwords are hashed at once and no more,
 // those who wait for that are counted, and an address that has guessed wrong too
@@ -25,6 +26,7 @@ import (
 	"golang.org/x/text/secure/precis"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/postrider/postrider/dns"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -62,33 +64,65 @@ var (
 )
 
 // MaySend reports whether mail of this account may have the reverse-path from.
-// Names are the same without case. The null reverse-path is nobody's.
+// Names are the same without case, and domains by their A-labels. The null
+// reverse-path is nobody's.
 func (a Account) MaySend(from smtp.Path) bool {
 	if from.Domain == "" {
 		return false
 	}
-	if sameAddress(a.Address, from) {
+	key := pathKey(from)
+	if pathKey(a.Address) == key {
 		return true
 	}
 	for _, pattern := range a.SendAs {
 		if domain, ok := strings.CutPrefix(pattern, "*@"); ok {
-			if fold(domain) == fold(from.Domain) {
+			if domainKey(domain) == key[strings.LastIndexByte(key, '@')+1:] {
 				return true
 			}
-		} else if p, err := smtp.ParsePath(pattern); err == nil && sameAddress(p, from) {
+		} else if p, err := smtp.ParsePath(pattern); err == nil && pathKey(p) == key {
 			return true
 		}
 	}
 	return false
 }
 
-// sameAddress reports whether two paths are one mailbox of ours.
-func sameAddress(a, b smtp.Path) bool {
-	return fold(a.LocalUnquoted()) == fold(b.LocalUnquoted()) && fold(a.Domain) == fold(b.Domain)
+// pathKey returns what is the same for all paths of one mailbox of ours.
+func pathKey(p smtp.Path) string {
+	return fold(p.LocalUnquoted()) + "@" + domainKey(p.Domain)
 }
 
-// fold returns what is the same for the spellings of a name.
+// nameKey returns the pathKey of a name as users and the file write it, without
+// quotes; also of what is no name.
+func nameKey(name string) string {
+	at := strings.LastIndexByte(name, '@')
+	if at < 0 || isASCII(name[at:]) {
+		return fold(name)
+	}
+	return fold(name[:at]) + "@" + domainKey(name[at+1:])
+}
+
+// domainKey returns what is the same for the spellings of a domain: A-labels in
+// lower case. What is no domain is folded.
+func domainKey(domain string) string {
+	if !isASCII(domain) {
+		if a, err := dns.ToASCII(domain); err == nil {
+			return a
+		}
+	}
+	return fold(domain)
+}
+
+// fold returns what is the same for the spellings of a local part.
 func fold(s string) string { return norm.NFC.String(strings.ToLower(s)) }
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
 
 // parseName reads the name of an account.
 func parseName(s string) (smtp.Path, error) {

@@ -13,7 +13,7 @@ import (
 // A table is a file of accounts as it was read.
 type table struct {
 	lines  []line
-	byName map[string]*entry // by folded name
+	byName map[string]*entry // by nameKey
 	secret []byte            // of the file, for the salts of SCRAM; nil: it has none
 	proves bool              // every account has keys of SCRAM, and there is one, and a secret
 }
@@ -59,7 +59,7 @@ func parseTable(name string, data []byte) (*table, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
 			}
-			key := fold(e.Address.String())
+			key := pathKey(e.Address)
 			if t.byName[key] != nil {
 				return nil, fmt.Errorf("%s:%d: this account has a line above", name, n)
 			}
@@ -151,7 +151,7 @@ func (t *table) bytes() []byte {
 // index returns where the line of an account is, or -1.
 func (t *table) index(key string) int {
 	for i, l := range t.lines {
-		if l.entry != nil && fold(l.entry.Address.String()) == key {
+		if l.entry != nil && pathKey(l.entry.Address) == key {
 			return i
 		}
 	}

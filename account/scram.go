@@ -16,6 +16,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/dns"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -153,7 +154,7 @@ func (s *Store) Keys(user string) smtp.SCRAMKeys {
 	if len(user) > nameMax {
 		user = user[:nameMax]
 	}
-	name := fold(user)
+	name := nameKey(user)
 	k := t.invented(name)
 	if e := t.byName[name]; e != nil && e.keys != nil {
 		k = *e.keys
@@ -187,10 +188,16 @@ func (s *Store) Vouched(ctx context.Context, peer netip.Addr, user string, right
 }
 
 // narrows reports whether a name holds a character beyond ASCII that is the same as
-// one of ASCII without case: a dotted capital I, the sign of the kelvin. Who signs for
-// that name may know another by the plain one, and nobody has typed a password here.
+// one of ASCII without case: a dotted capital I, the sign of the kelvin; or one that
+// is another in the A-label of its domain, or none: a wide letter, a soft hyphen. Who
+// signs for that name may know another by the plain one, and nobody has typed a
+// password here.
 func narrows(name string) bool {
-	return strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf && fold(string(r))[0] < utf8.RuneSelf })
+	if strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf && fold(string(r))[0] < utf8.RuneSelf }) {
+		return true
+	}
+	domain := name[strings.LastIndexByte(name, '@')+1:]
+	return !isASCII(domain) && dns.ToUnicode(domainKey(domain)) != dns.ToUnicode(fold(domain))
 }
 
 // vouch lets who decide between what the guard lets through.
@@ -212,5 +219,5 @@ func (s *Store) lookup(user string) *entry {
 	if len(user) > nameMax || !plain(user) {
 		return nil
 	}
-	return s.current().byName[fold(user)]
+	return s.current().byName[nameKey(user)]
 }

@@ -22,6 +22,10 @@ const fileMax = 64 << 20
 // content: within the step of a file system's clock two changes have one time.
 const settled = 2 * time.Second
 
+// lookEvery is how often at most a file is looked at for the questions of Has and
+// Since, and how often one is read again that has not settled.
+const lookEvery = 100 * time.Millisecond
+
 // Options are the options of a Store.
 type Options struct {
 	// Exempt says which clients may guess as often as they like: web mail and other
@@ -44,10 +48,13 @@ type Store struct {
 
 	reading chan struct{} // holds one token: who has it reads the file
 
-	mu    sync.Mutex
-	table *table
-	seen  stamp
-	said  string // what the Alarm was told of the file as it is
+	mu     sync.Mutex
+	table  *table
+	seen   stamp
+	looked time.Time // when the look for the table began
+	read   time.Time // when the file had been read
+	unread bool      // it was there, and could not be
+	said   string    // what the Alarm was told of the file as it is
 }
 
 // A stamp tells one state of a file from another.
@@ -68,15 +75,16 @@ func Open(fsys vfs.FS, name string, o Options) (*Store, error) {
 		o.Alarm = func(error) {}
 	}
 	s := &Store{fs: fsys, name: name, o: o, guard: newGuard(o.Exempt), hasher: newHasher(), cache: newCache(), reading: make(chan struct{}, 1)}
+	s.looked = o.Now()
 	seen, err := s.stat()
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.read()
+	t, err := s.load()
 	if err != nil {
 		return nil, err
 	}
-	s.table, s.seen = t, seen
+	s.table, s.seen, s.read = t, seen, o.Now()
 	return s, nil
 }
 
@@ -95,8 +103,8 @@ func (s *Store) stat() (stamp, error) {
 	return st, nil
 }
 
-// read reads the file. One that is not there is an empty table.
-func (s *Store) read() (*table, error) {
+// load reads the file. One that is not there is an empty table.
+func (s *Store) load() (*table, error) {
 	data, err := s.readFile()
 	if errors.Is(err, fs.ErrNotExist) {
 		return parseTable(s.name, nil)
@@ -123,28 +131,64 @@ func (s *Store) readFile() ([]byte, error) {
 }
 
 // current returns the accounts as the file has them now, or as it had them when
-// it could last be read.
+// it could last be read. Logins go by these: a password that was changed is not
+// good any longer.
 func (s *Store) current() *table {
 	now, err := s.stat()
 	s.mu.Lock()
-	t, same := s.table, err == nil && now == s.seen && !now.fresh
+	t, same := s.table, err == nil && s.same(now)
 	s.mu.Unlock()
 	if same {
 		return t
 	}
 	s.reading <- struct{}{}
 	defer func() { <-s.reading }()
-	return s.reload()
+	return s.reload(false)
 }
 
-// reload reads the file, and tells the Alarm what is wrong with it. The caller
-// holds the token of reading.
-func (s *Store) reload() *table {
+// recent returns the accounts as current did at most lookEvery ago. It waits for
+// nobody: while another reads the file they are those of before.
+func (s *Store) recent() *table {
+	now := s.o.Now()
+	s.mu.Lock()
+	t, due := s.table, !lately(s.looked, now)
+	s.mu.Unlock()
+	if !due {
+		return t
+	}
+	select {
+	case s.reading <- struct{}{}:
+	default:
+		return t
+	}
+	defer func() { <-s.reading }()
+	return s.reload(false)
+}
+
+// lately reports whether a time is less than lookEvery ago.
+func lately(at, now time.Time) bool {
+	d := now.Sub(at)
+	return 0 <= d && d < lookEvery
+}
+
+// same reports whether the table is that of a file with this stamp. One that has
+// not settled may have changed again without another stamp, and one that could not be
+// read may be readable: they are read again after lookEvery. The caller holds mu.
+func (s *Store) same(now stamp) bool {
+	return now == s.seen && (!now.fresh && !s.unread || lately(s.read, s.o.Now()))
+}
+
+// reload reads the file where it has changed, or anew, and tells the Alarm what is
+// wrong with it. The caller holds the token of reading.
+func (s *Store) reload(anew bool) *table {
+	looked := s.o.Now()
 	now, err := s.stat()
 	s.mu.Lock()
+	s.looked = looked
 	old, seen := s.table, s.seen
+	same := err == nil && !anew && s.same(now)
 	s.mu.Unlock()
-	if err == nil && now == seen && !now.fresh {
+	if same {
 		return old // another has read it meanwhile
 	}
 	var t *table
@@ -155,10 +199,12 @@ func (s *Store) reload() *table {
 	case now.missing:
 		return old
 	default:
-		t, err = s.read()
+		t, err = s.load()
 	}
+	read := s.o.Now()
+	_, unread := errors.AsType[*fs.PathError](err)
 	s.mu.Lock()
-	s.seen = now
+	s.seen, s.read, s.unread = now, read, unread
 	if t != nil {
 		s.table = t
 	}
@@ -175,16 +221,16 @@ func (s *Store) reload() *table {
 	return t
 }
 
-// Has reports whether there is an account of that address.
-func (s *Store) Has(to smtp.Path) bool {
-	return s.current().byName[fold(to.LocalUnquoted()+"@"+to.Domain)] != nil
-}
+// Has reports whether there is an account of that address. It does not wait for
+// others, and sees what another process has changed a tenth of a second later, at
+// most, and what it takes to read the file.
+func (s *Store) Has(to smtp.Path) bool { return s.recent().byName[pathKey(to)] != nil }
 
 // Since says when the account of an address was made; zero: there is none, or that
 // was not written down then. An account that is taken away and made again has the
-// time of the second making.
+// time of the second making. It answers as Has does.
 func (s *Store) Since(to smtp.Path) time.Time {
-	if e := s.current().byName[fold(to.LocalUnquoted()+"@"+to.Domain)]; e != nil {
+	if e := s.recent().byName[pathKey(to)]; e != nil {
 		return e.since
 	}
 	return time.Time{}
@@ -275,18 +321,22 @@ func (s *Store) change(address string, edit func(t *table, at int) error) (err e
 		return fmt.Errorf("account: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	t, err := s.read()
+	t, err := s.load()
 	if err != nil {
 		return err
 	}
-	if err := edit(t, t.index(fold(address))); err != nil {
+	if err := edit(t, t.index(nameKey(address))); err != nil {
 		return err
 	}
 	data := t.bytes()
 	if _, err := parseTable(s.name, data); err != nil {
 		return fmt.Errorf("account: %w", err)
 	}
-	if err := s.write(data); err != nil {
+	err = s.write(data)
+	s.reading <- struct{}{}
+	s.reload(true) // our own questions see it at once
+	<-s.reading
+	if err != nil {
 		return fmt.Errorf("account: %w", err)
 	}
 	return nil

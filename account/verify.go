@@ -41,7 +41,7 @@ func (s *Store) verify(ctx context.Context, user, password string) (*entry, smtp
 	if err != nil || len(user) > nameMax || !plain(user) {
 		return nil, invalid // whoever has the account
 	}
-	e := s.current().byName[fold(user)]
+	e := s.current().byName[nameKey(user)]
 	if e == nil {
 		e = &entry{hash: s.hasher.dummy}
 	}

@@ -72,6 +72,9 @@ func Control(o Options) http.Handler {
 	return mux
 }
 
+// writeTime is how long a client may take to read what it is told.
+const writeTime = 2 * time.Minute
+
 // NewServer returns a server for h with every timeout set: one that is slow
 // gives way.
 func NewServer(h http.Handler) *http.Server {
@@ -79,7 +82,7 @@ func NewServer(h http.Handler) *http.Server {
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      2 * time.Minute,
+		WriteTimeout:      writeTime,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
@@ -109,7 +112,31 @@ type fault struct {
 // faultStart is what a line that is a fault begins with, and no other.
 var faultStart = []byte(`{"error":`)
 
+// patient gives the client writeTime from now on, whatever time it took to know what it
+// is to be told.
+func patient(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
+}
+
+// A pen writes an answer of one object a line.
+type pen struct {
+	w   http.ResponseWriter
+	enc *json.Encoder
+}
+
+func newPen(w http.ResponseWriter) pen {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	return pen{w, json.NewEncoder(w)}
+}
+
+// line writes one. After an error the client went away, or does not read.
+func (p pen) line(v any) error {
+	patient(p.w)
+	return p.enc.Encode(v)
+}
+
 func answer(w http.ResponseWriter, code int, v any) {
+	patient(w)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	json.NewEncoder(w).Encode(v) // an error here is a client that went away
@@ -130,17 +157,17 @@ func (o Options) list(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, fault{err.Error()})
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	enc := json.NewEncoder(w)
+	out := newPen(w)
+	defer patient(w) // for what is not sent yet
 	active, now := o.active(), o.Now()
 	var bad unread
 	for m := range bad.rest(o.scan(r.Context(), f)) {
-		if v := View(m, o.Dest, active[m.ID]); f.Match(v, now) && enc.Encode(v) != nil {
+		if v := View(m, o.Dest, active[m.ID], now); f.Match(v, now) && out.line(v) != nil {
 			return
 		}
 	}
 	if err := bad.err(); err != nil {
-		enc.Encode(fault{err.Error()})
+		out.line(fault{err.Error()})
 	}
 }
 
@@ -156,7 +183,7 @@ func (o Options) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.Close()
-	answer(w, http.StatusOK, View(c.Message(), o.Dest, o.active()[id]))
+	answer(w, http.StatusOK, View(c.Message(), o.Dest, o.active()[id], o.Now()))
 }
 
 // ErrConfig is a mistake in the configuration: what ran before goes on.

@@ -51,6 +51,9 @@ func (s *shelf) Scan(context.Context) iter.Seq2[*postrider.Message, error] {
 
 func (s *shelf) Open(_ context.Context, id postrider.ID) (postrider.Content, error) {
 	for _, m := range s.messages {
+		if m.ID == id && id == s.broken {
+			return nil, errors.New("message " + string(id) + ": bad sector")
+		}
 		if m.ID == id {
 			return content{m: m}, nil
 		}

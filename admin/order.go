@@ -3,7 +3,6 @@ package admin
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -191,10 +190,10 @@ func (o Options) do(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, fault{err.Error()})
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	j := &job{o: o, order: order, out: json.NewEncoder(w), dests: map[postrider.Dest]bool{}}
+	j := &job{o: o, order: order, out: newPen(w), dests: map[postrider.Dest]bool{}}
+	defer patient(w) // for what is not sent yet
 	if err := j.run(r.Context()); err != nil {
-		j.out.Encode(fault{err.Error()})
+		j.out.line(fault{err.Error()})
 	}
 }
 
@@ -202,17 +201,35 @@ func (o Options) do(w http.ResponseWriter, r *http.Request) {
 type job struct {
 	o      Options
 	order  Order
-	out    *json.Encoder
+	out    pen
 	chosen []postrider.Amendment
 	told   []Touched // of chosen
 	dests  map[postrider.Dest]bool
+	bad    unread
 }
 
+// run does the order. What was done is hurried, though not all could be, and though
+// nobody waits for the answer any more.
 func (j *job) run(ctx context.Context) error {
+	err := j.carry(ctx)
+	if !j.order.DryRun && j.o.Hurry != nil && len(j.dests) > 0 {
+		hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), hurryTime)
+		defer cancel()
+		if herr := j.o.Hurry(hurry, slices.Sorted(maps.Keys(j.dests))); err == nil {
+			err = herr
+		}
+	}
+	return cmp.Or(err, j.bad.err())
+}
+
+// hurryTime is how long destinations may take to hear that they are to be tried.
+const hurryTime = 10 * time.Second
+
+// carry commits the order in batches. After an error some of the last may be durable.
+func (j *job) carry(ctx context.Context) error {
 	active, now := j.o.active(), j.o.Now()
-	var bad unread
-	for m := range bad.rest(j.dropUnread(j.o.scan(ctx, j.order.Filter))) {
-		amends, touched, dests := j.order.plan(m, View(m, j.o.Dest, active[m.ID]), now)
+	for m := range j.bad.rest(j.dropUnread(j.o.scan(ctx, j.order.Filter))) {
+		amends, touched, dests := j.order.plan(m, View(m, j.o.Dest, active[m.ID], now), now)
 		if len(amends) == 0 {
 			continue
 		}
@@ -226,11 +243,7 @@ func (j *job) run(ctx context.Context) error {
 			}
 		}
 	}
-	err := j.flush(ctx)
-	if err == nil && !j.order.DryRun && j.o.Hurry != nil && len(j.dests) > 0 {
-		err = j.o.Hurry(ctx, slices.Sorted(maps.Keys(j.dests)))
-	}
-	return cmp.Or(err, bad.err())
+	return j.flush(ctx)
 }
 
 // dropUnread has a message dropped that cannot be read and that the order names: whom it
@@ -266,7 +279,7 @@ func (j *job) flush(ctx context.Context) error {
 		if gone[t.ID] {
 			continue
 		}
-		if err := j.out.Encode(t); err != nil {
+		if err := j.out.line(t); err != nil {
 			return err
 		}
 	}

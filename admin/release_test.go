@@ -8,13 +8,14 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
-// What waits by order of its sender (RFC 4865) says so, until it is tried.
+// What waits by order of its sender (RFC 4865) says so, until it is tried, and until its
+// time has come.
 func TestSendersOrder(t *testing.T) {
 	release := time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC)
 	m := &postrider.Message{ID: "x", Release: release, Priority: 3, Recipients: []postrider.Recipient{
 		{Due: release}, {Due: release.Add(time.Minute), Tries: 1, Reply: smtp.Reply{Code: 450, Text: "later"}}, {Due: release, Held: true},
 	}}
-	v := View(m, func(smtp.Path) postrider.Dest { return "mx:x" }, nil)
+	v := View(m, func(smtp.Path) postrider.Dest { return "mx:x" }, nil, release.Add(-time.Second))
 	if v.Release == nil || !v.Release.Equal(release) || v.Priority != 3 || v.State != StateQueued {
 		t.Errorf("%+v", v)
 	}
@@ -26,7 +27,10 @@ func TestSendersOrder(t *testing.T) {
 	if v.Recipients[0].State != StateQueued || !v.Recipients[0].Next.Equal(release) {
 		t.Errorf("%+v", v.Recipients[0])
 	}
-	if v := View(&postrider.Message{Recipients: []postrider.Recipient{{}}}, func(smtp.Path) postrider.Dest { return "" }, nil); v.Release != nil || v.Recipients[0].Reply != "" {
+	if v := View(m, func(smtp.Path) postrider.Dest { return "mx:x" }, nil, release); v.Recipients[0].Reply != "" || v.Recipients[0].State != StateQueued {
+		t.Errorf("the time has come: %+v", v.Recipients[0])
+	}
+	if v := View(&postrider.Message{Recipients: []postrider.Recipient{{}}}, func(smtp.Path) postrider.Dest { return "" }, nil, release); v.Release != nil || v.Recipients[0].Reply != "" {
 		t.Errorf("%+v", v)
 	}
 }

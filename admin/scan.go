@@ -12,6 +12,12 @@ import (
 // scan yields the messages that f may choose, and others: it leaves out what need
 // not be read from the disk to know that f does not choose it.
 func (o Options) scan(ctx context.Context, f Filter) iter.Seq2[*postrider.Message, error] {
+	if f.ID != "" {
+		if c, err := o.Spool.Open(ctx, postrider.ID(f.ID)); err == nil { // the whole of an ID
+			defer c.Close()
+			return one(c.Message())
+		}
+	}
 	domain := f.domain()
 	if o.Domains == nil || domain == "" {
 		return o.Spool.Scan(ctx)
@@ -19,7 +25,12 @@ func (o Options) scan(ctx context.Context, f Filter) iter.Seq2[*postrider.Messag
 	return o.Domains(ctx, func(d string) bool { return d == "" || strings.EqualFold(d, domain) })
 }
 
-// An unread is the messages of a scan that cannot be read: they do not end it.
+// one yields a message.
+func one(m *postrider.Message) iter.Seq2[*postrider.Message, error] {
+	return func(yield func(*postrider.Message, error) bool) { yield(m, nil) }
+}
+
+// An unread is the messages that cannot be read: they do not end a scan.
 type unread struct {
 	n     int
 	id    postrider.ID // of the first
@@ -39,11 +50,16 @@ func (u *unread) rest(all iter.Seq2[*postrider.Message, error]) iter.Seq[*postri
 			case m == nil:
 				u.n, u.first = 0, err
 			default:
-				if u.n++; u.n == 1 {
-					u.id, u.first = m.ID, err
-				}
+				u.note(m.ID, err)
 			}
 		}
+	}
+}
+
+// note takes down that a message cannot be read.
+func (u *unread) note(id postrider.ID, err error) {
+	if u.n++; u.n == 1 {
+		u.id, u.first = id, err
 	}
 }
 

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,32 @@ func TestManyRecipients(t *testing.T) {
 	s, ok := stepOf(&ev)
 	if want := ", 99@x.example and 5 more"; !ok || !strings.HasPrefix(s.To, "0@x.example, 1@x.example, ") || !strings.HasSuffix(s.To, want) {
 		t.Errorf("%q", s.To)
+	}
+}
+
+// Who names a message by the whole of its ID does not have the queue read.
+func TestWholeID(t *testing.T) {
+	s := queue()
+	s.broken, s.scanErr = "aaa2", errors.New("all was read")
+	o := options(s)
+	c := Client{serve{Control(o)}}
+	if got := ids(t, c.Queue(t.Context(), Filter{ID: "bbb3"})); got != "bbb3" {
+		t.Errorf("%q", got)
+	}
+	if got := ids(t, c.Queue(t.Context(), Filter{ID: "bbb3", State: StateHeld})); got != "" {
+		t.Errorf("of those that are held: %q", got)
+	}
+	if got, want := carry(t, o, Order{Verb: VerbRetry, Filter: Filter{ID: "bbb3"}}), "bbb3 fred@far.example queued now"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, id := range []string{"bbb", "aaa2", "ccc"} { // how it begins; cannot be read; is not there
+		var last error
+		for _, err := range c.Queue(t.Context(), Filter{ID: id}) {
+			last = err
+		}
+		if last == nil {
+			t.Errorf("%s: nothing more was read", id)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package admin
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -188,7 +187,7 @@ func (o Options) stats(ctx context.Context, f Filter) ([]DestStat, error) {
 	t, active, now := NewTally(), o.active(), o.Now()
 	var bad unread
 	for m := range bad.rest(o.scan(ctx, f)) {
-		t.Add(View(m, o.Dest, active[m.ID]), f, now)
+		t.Add(View(m, o.Dest, active[m.ID], now), f, now)
 	}
 	return t.Stats(), bad.err()
 }
@@ -205,8 +204,8 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusInternalServerError, fault{wrong.Error()})
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	enc := json.NewEncoder(w)
+	out := newPen(w)
+	defer patient(w) // for what is not sent yet
 	var paces map[postrider.Dest]Pace
 	if o.Paces != nil {
 		paces = o.Paces()
@@ -216,25 +215,24 @@ func (o Options) stat(w http.ResponseWriter, r *http.Request) {
 			p = p.shown()
 			d.Pace = &p
 		}
-		if enc.Encode(d) != nil {
+		if out.line(d) != nil {
 			return
 		}
 	}
 	if wrong != nil { // what could not be counted
-		enc.Encode(fault{wrong.Error()})
+		out.line(fault{wrong.Error()})
 	}
 }
 
 // hosts writes one slowed host a line.
 func (o Options) hosts(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := newPen(w)
 	if o.Hosts == nil {
 		return
 	}
-	enc := json.NewEncoder(w)
 	for _, h := range o.Hosts() {
 		h.Pace = h.Pace.shown()
-		if enc.Encode(h) != nil {
+		if out.line(h) != nil {
 			return
 		}
 	}

@@ -51,9 +51,9 @@ const (
 // recipients is in.
 var states = []string{StateActive, StateQueued, StateDeferred, StateHeld, StateFailed, StateDelivered}
 
-// View shows m. The indices of recipients in active are under way; dest says
-// where a recipient waits.
-func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []int) Message {
+// View shows m as it is at the time now. The indices of recipients in active are under
+// way; dest says where a recipient waits.
+func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []int, now time.Time) Message {
 	v := Message{ID: m.ID, From: m.From.String(), Size: m.Size, Arrived: m.Arrived.UTC(), Release: when(m.Release), Priority: m.Priority, Recipients: make([]Recipient, len(m.Recipients))}
 	best := len(states) - 1
 	for i, r := range m.Recipients {
@@ -66,7 +66,7 @@ func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []in
 			due := r.Due.UTC()
 			out.Next = &due
 		}
-		if r.Reply.Code == 0 && out.State == StateQueued && !m.Release.IsZero() && r.Due.Equal(m.Release) {
+		if r.Reply.Code == 0 && out.State == StateQueued && m.Release.After(now) && r.Due.Equal(m.Release) {
 			out.Reply = SendersOrder
 		}
 		best = min(best, slices.Index(states, out.State))
@@ -77,7 +77,7 @@ func View(m *postrider.Message, dest func(smtp.Path) postrider.Dest, active []in
 }
 
 // SendersOrder is the reply of a recipient that nobody has asked about yet, since its
-// sender wants it so (RFC 4865).
+// sender wants it so (RFC 4865), and for which it is not yet time.
 const SendersOrder = "waits by order of the sender"
 
 func stateOf(r postrider.Recipient, d postrider.Dest, active bool) string {

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"iter"
 	"net/http"
@@ -178,10 +177,12 @@ type Search struct {
 
 // Steps yields the steps of the messages that a query names, message by message:
 // those of the journal, then what happens next to each recipient that waits. A
-// message in the queue of which the journal knows nothing is found too.
+// message in the queue of which the journal knows nothing is found too. What cannot be
+// read of the queue is told at the end.
 func (s Search) Steps(ctx context.Context, query string, limit int) iter.Seq2[Step, error] {
 	return func(yield func(Step, error) bool) {
 		found := false
+		var bad unread
 		if s.Journal != nil {
 			for evs, err := range s.Journal.Where(ctx, query, limit) {
 				if err != nil {
@@ -189,10 +190,14 @@ func (s Search) Steps(ctx context.Context, query string, limit int) iter.Seq2[St
 					return
 				}
 				found = true
-				if !s.story(ctx, evs, yield) {
+				if !s.story(ctx, evs, &bad, yield) {
 					return
 				}
 			}
+		}
+		if err := bad.err(); err != nil {
+			yield(Step{}, err)
+			return
 		}
 		if !found && s.Spool != nil {
 			s.queued(ctx, query, yield)
@@ -200,8 +205,9 @@ func (s Search) Steps(ctx context.Context, query string, limit int) iter.Seq2[St
 	}
 }
 
-// story yields the steps of one message.
-func (s Search) story(ctx context.Context, evs []postrider.Event, yield func(Step, error) bool) bool {
+// story yields the steps of one message. One that cannot be read is noted in bad: what
+// became of it the journal knows.
+func (s Search) story(ctx context.Context, evs []postrider.Event, bad *unread, yield func(Step, error) bool) bool {
 	over := s.Spool == nil
 	for i := range evs {
 		over = over || evs[i].Kind == postrider.EventRemoved || evs[i].ID == ""
@@ -213,12 +219,15 @@ func (s Search) story(ctx context.Context, evs []postrider.Event, yield func(Ste
 		return true
 	}
 	c, err := s.Spool.Open(ctx, evs[0].ID)
-	if errors.Is(err, postrider.ErrNotFound) {
+	switch {
+	case errors.Is(err, postrider.ErrNotFound):
 		return true // it has gone since the journal was asked
-	}
-	if err != nil {
+	case errors.Is(err, postrider.ErrClosed):
 		yield(Step{}, err)
 		return false
+	case err != nil:
+		bad.note(evs[0].ID, err)
+		return true
 	}
 	defer c.Close()
 	return s.next(c.Message(), yield)
@@ -226,7 +235,7 @@ func (s Search) story(ctx context.Context, evs []postrider.Event, yield func(Ste
 
 // next yields what happens next to a message in the queue.
 func (s Search) next(m *postrider.Message, yield func(Step, error) bool) bool {
-	for _, r := range View(m, s.Dest, s.Active[m.ID]).Recipients {
+	for _, r := range View(m, s.Dest, s.Active[m.ID], s.Now).Recipients {
 		if r.State == StateDelivered || r.State == StateFailed {
 			continue
 		}
@@ -288,15 +297,15 @@ func (o Options) where(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, fault{"q is an ID, an address or a Message-ID"})
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	enc := json.NewEncoder(w)
+	out := newPen(w)
+	defer patient(w) // for what is not sent yet
 	s := Search{Journal: o.Journal, Spool: o.Spool, Dest: o.Dest, Active: o.active(), Probed: o.Probed, Now: o.Now()}
 	for step, err := range s.Steps(r.Context(), q.Get("q"), limit) {
 		if err != nil {
-			enc.Encode(fault{err.Error()})
+			out.line(fault{err.Error()})
 			return
 		}
-		if enc.Encode(step) != nil {
+		if out.line(step) != nil {
 			return
 		}
 	}

@@ -173,6 +173,35 @@ func TestWhereMistakes(t *testing.T) {
 	}
 }
 
+// One that cannot be read ends nothing: what the journal knows of it and all that comes
+// after it is told, and at the end that it cannot be read, as in the list of the queue.
+func TestWhereUnreadMessageEndsNothing(t *testing.T) {
+	s, d := queue(), stories()
+	s.broken = "aaa1"
+	d.stories = append(d.stories, []postrider.Event{{ID: "bbb3", Kind: postrider.EventAccepted, Time: now, Tos: []smtp.Path{path("fred@far.example")}}})
+	o := options(s)
+	o.Journal = d
+	lines, code := asked(t, o, "q=aaa1")
+	var got []string
+	for _, line := range lines[:len(lines)-1] {
+		var step Step
+		if err := json.Unmarshal([]byte(line), &step); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(step.ID)+" "+step.Event)
+	}
+	want := []string{"aaa1 accepted", "aaa1 deferred", "aaa1 retried", "aaa1 reported", "rrr1 accepted", "rrr1 removed", "bbb3 accepted", "bbb3 next", "bbb3 next"}
+	if code != 200 || !slices.Equal(got, want) {
+		t.Errorf("%d %q, want %q", code, got, want)
+	}
+	w := httptest.NewRecorder()
+	Control(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue", nil))
+	listed := strings.Split(strings.TrimSpace(w.Body.String()), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, "bad sector") || last != listed[len(listed)-1] {
+		t.Errorf("at the end %s, and of the queue %s", last, listed[len(listed)-1])
+	}
+}
+
 // Every event of a message is a step with a name.
 func TestSteps(t *testing.T) {
 	at := path("a@b.example")

@@ -35,14 +35,40 @@ func (r *reader) listener(block *hcl.Block) Listener {
 	in.verify(&l)
 	l.Announce, _ = in.flag("announce")
 	in.solicit(&l)
-	in.networks("proxy_from", &l.ProxyFrom)
+	proxies := in.networks("proxy_from", &l.ProxyFrom)
 	speaks := in.networks("xclient_from", &l.XClientFrom)
+	in.everybody(&l, relays, speaks, proxies)
 	in.unnamed(l.ProxyFrom, l.RelayFrom, relays, "relay_from lets it relay")
 	in.unnamed(l.ProxyFrom, l.XClientFrom, speaks, "xclient_from lets it say whom it speaks for")
 	if _, port, _ := net.SplitHostPort(l.Address); l.Role == RoleLMTP && port == strconv.Itoa(smtpPort) {
 		r.say(l.Pos, `Write another port, such as "127.0.0.1:24".`, "port 25 is for SMTP and never for LMTP (RFC 2033 5)")
 	}
 	return l
+}
+
+// everybody warns of lists that let in all there are. Where only this machine can
+// come, and nobody speaks for others, that may be meant.
+func (b body) everybody(l *Listener, relays, speaks, proxies []hcl.Range) {
+	warn := func(all []netip.Prefix, places []hcl.Range, help, format string) {
+		for i, p := range all {
+			if p.Bits() == 0 {
+				b.warnf(places[i], help, format, p)
+			}
+		}
+	}
+	strangers := !loopbackOnly(l.Address)
+	if strangers {
+		warn(l.ProxyFrom, proxies, "Write the addresses of the proxies.",
+			"proxy_from = \"%s\" lets anyone say from which address he comes")
+	}
+	if strangers = strangers || len(l.ProxyFrom) > 0; strangers {
+		warn(l.XClientFrom, speaks, "Write the addresses of those who speak for others.",
+			"xclient_from = \"%s\" lets anyone say from which address he comes, and who has logged in")
+	}
+	if strangers = strangers || len(l.XClientFrom) > 0; strangers && l.Role == RoleMX {
+		warn(l.RelayFrom, relays, "Write the networks of those who may, or let users log in.",
+			"relay_from = \"%s\" makes this an open relay: anyone may send to any domain")
+	}
 }
 
 // unnamed warns of proxies that may do what a list grants. The header of a proxy that

@@ -216,8 +216,12 @@ func (b body) size(key string, low int64, to *int64) {
 	}
 }
 
+// mappedBits is how long the prefix of all of IPv4 in IPv6 is, ::ffff:0:0/96.
+const mappedBits = 96
+
 // networks reads a list of networks in CIDR form, and says where each stands; an
-// address alone is a network of one.
+// address alone is a network of one. One of IPv4 that is written as IPv6 becomes what
+// it is: clients have no such addresses, and it would hold none of them.
 func (b body) networks(key string, to *[]netip.Prefix) (places []hcl.Range) {
 	list, ok := b.list(key)
 	if !ok {
@@ -226,14 +230,22 @@ func (b body) networks(key string, to *[]netip.Prefix) (places []hcl.Range) {
 	*to = nil
 	for _, t := range list {
 		if addr, err := netip.ParseAddr(t.s); err == nil && addr.Zone() == "" {
+			addr = addr.Unmap()
 			*to, places = append(*to, netip.PrefixFrom(addr, addr.BitLen())), append(places, t.rng)
 			continue
 		}
 		p, err := netip.ParsePrefix(t.s)
+		mapped := err == nil && p.Addr().Is4In6()
+		if mapped && p.Bits() >= mappedBits {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mappedBits)
+		}
 		switch {
 		case err != nil:
 			b.errorf(t.rng, `Write an address and its prefix length, such as "192.0.2.0/24" or "2001:db8::/32".`,
 				"%s: %q is no network", key, t.s)
+		case mapped && p.Addr().Is6():
+			b.errorf(t.rng, `Write the network of IPv4 itself, such as "192.0.2.0/24", or "0.0.0.0/0" for all of them.`,
+				"%s: %q is partly IPv4: what begins with ::ffff: has a prefix length of %d to 128", key, t.s, mappedBits)
 		case p != p.Masked():
 			b.errorf(t.rng, `Did you mean "`+p.Masked().String()+`", or the one address "`+p.Addr().String()+`"?`,
 				"%s: %q has bits beyond its prefix length", key, t.s)

@@ -33,6 +33,7 @@ type Scanner struct {
 	headBit    bool // eightBit in the header section
 	headerDone bool
 	noHeader   bool
+	indented   bool
 	hasFrom    bool
 }
 
@@ -115,6 +116,10 @@ func (s *Scanner) HeaderDone() bool { return s.headerDone }
 // an empty line before the body.
 func (s *Scanner) NoHeader() bool { return s.noHeader }
 
+// Indented reports that it begins with a blank: right behind a field it would be taken
+// for the rest of that.
+func (s *Scanner) Indented() bool { return s.indented }
+
 // HeaderSize returns the octets of the header section, without the empty line
 // behind it; while HeaderDone is false, all octets that may still belong to it.
 func (s *Scanner) HeaderSize() int64 {
@@ -144,6 +149,7 @@ func (s *Scanner) step(p []byte) []byte {
 			s.spell(c)
 		default: // LF, or what can begin no field
 			s.headerDone, s.noHeader = true, s.header == 0 && c != '\n'
+			s.indented = s.noHeader && (c == ' ' || c == '\t')
 			return p
 		}
 	case afterCR:

@@ -96,6 +96,9 @@ const (
 	draftsLeast   = 1 << 20
 	draftsMost    = 16 << 20
 	rcptsLeast    = 1000
+
+	envelopesLeast = 2 << 20
+	envelopesMost  = 128 << 20
 )
 
 // A budget is how much there may be at a time of what takes memory.
@@ -103,16 +106,18 @@ type budget struct {
 	drafts     int64 // octets of contents on their way in; beyond, they go to files
 	conns      int   // of all listeners; beyond, 421
 	recipients int   // that wait; beyond, 452
+	envelopes  int64 // octets of recipients of transactions under way; beyond, 452
 }
 
 // budget is what a configuration says, or less where the memory is too small for it.
 func (m Memory) budget(cfg *config.Config, listeners int) budget {
-	b := budget{draftsMost, cfg.Limits.Connections * max(1, listeners), cfg.Queue.MaxRecipients}
+	b := budget{draftsMost, cfg.Limits.Connections * max(1, listeners), cfg.Queue.MaxRecipients, envelopesMost}
 	if m.Limit == 0 {
 		return b
 	}
 	rest := max(m.Limit-programMemory, m.Limit/4)
 	b.drafts = min(b.drafts, max(draftsLeast, rest/8))
+	b.envelopes = min(b.envelopes, max(envelopesLeast, rest/16))
 	b.conns = int(min(int64(b.conns), max(connsMin, rest/4/connMemory)))
 	b.recipients = int(min(int64(b.recipients), max(rcptsLeast, rest/2/rcptMemory)))
 	return b

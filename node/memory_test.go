@@ -45,11 +45,11 @@ func TestBudget(t *testing.T) {
 		limit int64
 		want  budget
 	}{
-		{0, budget{16 << 20, 2000, 2_000_000}},
-		{4 << 30, budget{16 << 20, 2000, 2_000_000}},
-		{512 << 20, budget{16 << 20, 2000, 639_631}},
-		{64 << 20, budget{5 << 20, 426, 52_428}},
-		{1 << 20, budget{1 << 20, 10, 1000}},
+		{0, budget{16 << 20, 2000, 2_000_000, 128 << 20}},
+		{4 << 30, budget{16 << 20, 2000, 2_000_000, 128 << 20}},
+		{512 << 20, budget{16 << 20, 2000, 639_631, 30<<20 + 512<<10}},
+		{64 << 20, budget{5 << 20, 426, 52_428, 2560 << 10}},
+		{1 << 20, budget{1 << 20, 10, 1000, 2 << 20}},
 	} {
 		if got := (Memory{Limit: tt.limit}).budget(cfg, 2); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", config.FormatSize(max(1, tt.limit)), got, tt.want)

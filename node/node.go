@@ -21,6 +21,7 @@ import (
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/journal"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/receive"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/route"
 	"github.com/postrider/postrider/smtp"
@@ -60,14 +61,17 @@ type Node struct {
 	queue    *queue.Queue
 	gen      atomic.Pointer[generation]
 	futures  *futures
-	turning  chan struct{} // holds a token while an ETRN is carried out
-	http     []*page
-	adminAt  net.Addr
+
+	envelopes receive.Envelopes
+	turning   chan struct{} // holds a token while an ETRN is carried out
+	http      []*page
+	adminAt   net.Addr
 
 	ready    atomic.Bool
 	loading  chan struct{}  // holds a token while a reload is under way
 	reloaded chan struct{}  // tells who watches the files of a generation that there is another
 	ending   chan struct{}  // closed by Stop
+	left     atomic.Bool    // by Stop: the reload that is under way, which is to change nothing any more
 	failed   chan error     // the first failure of what runs
 	work     sync.WaitGroup // the queue and the servers
 	admins   sync.WaitGroup
@@ -123,6 +127,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}()
 	n.budget = n.env.Memory.budget(n.cfg, len(n.cfg.Listeners))
+	n.envelopes.Max = n.budget.envelopes
 	if err := n.openSpool(ctx); err != nil {
 		return err
 	}
@@ -209,7 +214,7 @@ func (n *Node) openSpool(ctx context.Context) error {
 	if n.env.Wrap != nil {
 		n.spool = n.env.Wrap(n.store)
 	}
-	n.spool = timedSpool{n.spool, n.env, n.metrics}
+	n.spool = timedSpool{n.spool, n}
 	n.metrics.Watch(n.queueStat, n.env.Now)
 	return nil
 }
@@ -255,7 +260,7 @@ func (n *Node) makeQueue() {
 		Spool: n.spool, Router: func() postrider.Router { return n.gen.Load().router }, Transports: n.transports(n.relay),
 		LimitsOf: func(d postrider.Dest) postrider.Limits { return n.gen.Load().router.Limits(d) },
 		Plan:     n.gen.Load().plan(), Hostname: n.cfg.Hostname, Postmaster: n.cfg.Postmaster, Now: n.env.Now, Rand: n.env.Rand("queue"),
-		Drain: attemptDrain,
+		Drain: attemptDrain, ALabels: relay.ALabels,
 		Alarm: func(what string, err error) { n.env.Log.Error("queue: "+what, "error", err) },
 	})
 }

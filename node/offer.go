@@ -60,7 +60,10 @@ func listenerOf(cfg *config.Config, name string) config.Listener {
 
 // since says since when a mailbox has its owner: accounts have a time of their own,
 // and of others nobody knows.
-func (n *Node) since(to smtp.Path) time.Time { return n.accounts.Since(to) }
+func (n *Node) since(to smtp.Path) time.Time { return n.accounts.Since(n.box(to)) }
+
+// box is the mailbox that an address of ours is.
+func (n *Node) box(to smtp.Path) smtp.Path { return n.gen.Load().router.Box(to) }
 
 // turnBatch is how many amendments one commit of an ETRN makes.
 const turnBatch = 256

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/admin"
@@ -191,7 +192,7 @@ func ReadQueue(ctx context.Context, cfg *config.Config, fsys vfs.FS) iter.Seq2[a
 				}
 				continue
 			}
-			if !yield(admin.View(m, dest, nil), nil) {
+			if !yield(admin.View(m, dest, nil, time.Now()), nil) {
 				return
 			}
 		}

@@ -69,6 +69,10 @@ func (n *Node) change(ctx context.Context, cfg *config.Config) ([]string, error)
 		closeDoors(opened)
 		return nil, configError{err}
 	}
+	if n.left.Load() { // it has taken too long
+		closeDoors(opened)
+		return nil, errStopped
+	}
 	n.makeServers(g, old.doors)
 	n.gen.Store(g)
 	select {

@@ -205,7 +205,7 @@ func (n *Node) receiver(d *door) *receive.Receiver {
 		Accounts: n.accounts, Tokens: currentTokens{n}, ClientCAs: n.clientCAs(d.name), Submission: d.conf.Role == config.RoleSubmission, Room: n.store.Room, Refused: n.refused,
 		Offer:   func() smtpd.Offer { return n.offer(d.name) },
 		Trusted: n.among(d.name, relayFrom),
-		Future:  n.future, Turn: n.turn, Since: n.since,
+		Future:  n.future, Turn: n.turn, Since: n.since, Box: n.box, Envelopes: &n.envelopes,
 		Alarm: func(err error) {
 			n.env.Log.Error("mail could not be taken in, and will come again", "listener", d.name, "error", err)
 		},

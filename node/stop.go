@@ -24,12 +24,15 @@ const closeTime = 3 * time.Second
 func (n *Node) Stop(ctx context.Context) error {
 	n.ready.Store(false)
 	close(n.ending)
+	n.stop() // a reload can do without the queue
 	early, late, cancel := deadlines(ctx)
 	defer cancel()
-	if !during(late, func() { n.loading <- struct{}{} }) { // for good
+	soon, over := half(late) // the rest is for all else
+	defer over()
+	if !during(soon, func() { n.loading <- struct{}{} }) { // for good
+		n.left.Store(true)
 		n.env.Log.Error("a reload does not end, and is left")
 	}
-	n.stop()
 	var cut sync.WaitGroup
 	for _, s := range n.servers() {
 		cut.Go(func() {

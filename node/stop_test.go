@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -278,6 +279,96 @@ func TestExemptFollowsAReload(t *testing.T) {
 		}
 		if err := s.Stop(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A stop amid the reload of a long queue waits for the message at hand alone, and ends
+// all else in order; at the next start what waits has the queues of the configuration.
+func TestStopDuringALongRekey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem()
+		var slow atomic.Bool
+		disk.SetHook(func(op vfs.Op) error {
+			if slow.Load() && op.Kind == vfs.OpRead && strings.Contains(op.Name, "spool/seg") {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		var s *still
+		s = startStill(t, disk, func() (*config.Config, error) { return s.cfg, nil })
+		for i := range 100 {
+			s.take(fmt.Sprintf("u%d@far.example", i))
+		}
+		synctest.Wait()
+		slow.Store(true)
+		reloaded := make(chan error, 1)
+		go func() {
+			_, err := s.Reload(t.Context())
+			reloaded <- err
+		}()
+		time.Sleep(time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), drainMax)
+		defer cancel()
+		began := time.Now()
+		if err := s.Stop(ctx); err != nil {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if err := <-reloaded; err != nil {
+			t.Errorf("reload: %v", err)
+		}
+		if n := s.said("a reload does not end"); n != 0 {
+			t.Error("the reload was left")
+		}
+		slow.Store(false)
+		next := startStill(t, disk, nil)
+		synctest.Wait()
+		if all := next.store.Tally(); len(all) != 1 || all[0].Dest != next.dest(mailbox(t, "u@far.example")) || all[0].Queued+all[0].Active+all[0].Deferred+all[0].Held != 100 {
+			t.Errorf("after the start %+v", all)
+		}
+		if err := next.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A reload that hangs in its file is left, and changes nothing when the file comes; all
+// else ends in order, the queue at once.
+func TestStopLeavesAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		back := make(chan struct{})
+		var s *still
+		s = startStill(t, vfs.NewMem(), func() (*config.Config, error) {
+			<-back
+			return s.cfg, nil
+		})
+		was := s.gen.Load()
+		reloaded := make(chan error, 1)
+		go func() {
+			_, err := s.Reload(t.Context())
+			reloaded <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), drainMax)
+		defer cancel()
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.Stop(ctx) }()
+		synctest.Wait()
+		if err := s.queue.Probe(t.Context()); err != postrider.ErrClosed {
+			t.Errorf("the queue goes on while the reload is waited for: %v", err)
+		}
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+		if n := s.said("a reload does not end"); n != 1 {
+			t.Errorf("told %d times that the reload was left", n)
+		}
+		close(back)
+		if err := <-reloaded; err != errStopped || s.gen.Load() != was {
+			t.Errorf("reload: %v", err)
 		}
 	})
 }

@@ -47,7 +47,7 @@ func TestTallyIsTheScan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		slow.Add(admin.View(m, n.dest, nil), admin.Filter{}, time.Now())
+		slow.Add(admin.View(m, n.dest, nil, time.Now()), admin.Filter{}, time.Now())
 	}
 	want, _ := json.Marshal(slow.Stats())
 	got, _ := json.Marshal(fast)

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider"
-	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/smtpd"
 )
@@ -14,17 +13,21 @@ import (
 // A timedSpool takes down how long commits take that somebody waits for.
 type timedSpool struct {
 	postrider.Spool
-	env     Env
-	metrics *admin.Metrics
+	n *Node
 }
 
 func (s timedSpool) Commit(ctx context.Context, b postrider.Batch) error {
-	began := s.env.Now()
+	began := s.n.env.Now()
 	err := s.Spool.Commit(ctx, b)
 	if !b.Lazy && err == nil {
-		s.metrics.Committed(s.env.Now().Sub(began))
+		s.n.metrics.Committed(s.n.env.Now().Sub(began))
 	}
 	return err
+}
+
+// Rekey reads a long queue no further when the node stops.
+func (s timedSpool) Rekey(key func(to smtp.Path) postrider.Dest) {
+	s.n.store.RekeyUntil(s.n.ending, key)
 }
 
 // A watched handler counts the connections of a listener, takes down how long

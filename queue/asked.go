@@ -72,3 +72,13 @@ func byTold(m *postrider.Message, c *postrider.Change, peerHasBy bool) bool {
 	by, ok := deadline(m)
 	return ok && !c.Final && (m.By.Trace || m.By.Mode == smtp.ByNotify && !peerHasBy && c.Settled.Before(by))
 }
+
+// lateTold reports whether the sender is to hear of what was delivered with the mode N
+// that it was late: its attempt was under way when the time was over (lateAt).
+func lateTold(p Plan, m *postrider.Message, n smtp.Notify, c *postrider.Change) bool {
+	if c.State != postrider.Delivered || m.By.Mode != smtp.ByNotify {
+		return false
+	}
+	at, asked := lateAt(p, m, &postrider.Recipient{Notify: n, Delayed: c.Delayed})
+	return asked && m.By.Seconds > 0 && !c.Settled.Before(at)
+}

@@ -1,9 +1,11 @@
 package queue
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -31,5 +33,45 @@ func TestFailedBeforeDeadline(t *testing.T) {
 				t.Errorf("%c, NOTIFY=%v: %q, want %q", mode, n, got, want)
 			}
 		}
+	}
+}
+
+// RFC 2852 4.1.3: what is delivered late by an attempt that was under way when its time
+// was over is told as "delayed", 4.4.7; and what else is owed of it, in its own report.
+func TestLateUnderWay(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		to   string
+		took time.Duration
+		want []string
+	}{
+		{"in time", "bob@x.example", 4 * time.Minute, []string{"bob relayed 2.0.0"}}, // the peer does not know BY
+		{"late", "bob@x.example", 6 * time.Minute, []string{"bob delayed 4.4.7"}},
+		{"late, DELAY", "DELAY:bob@x.example", 6 * time.Minute, []string{"bob delayed 4.4.7"}},
+		{"late, and the success is to be told", "DELAY,SUCCESS:bob@x.example", 6 * time.Minute, []string{"bob delayed 4.4.7", "bob relayed 2.0.0"}},
+		{"late, no DELAY", "FAILURE:bob@x.example", 6 * time.Minute, nil},
+		{"late, NEVER", "NEVER:bob@x.example", 6 * time.Minute, nil},
+	} {
+		run(t, Limits{}, func(b *bench) {
+			b.took = func(d *postrider.Delivery) time.Duration {
+				if d.Route.Dest == "mx:x.example" {
+					return c.took
+				}
+				return 0
+			}
+			b.sendAs(func(m *postrider.Message) { m.By = smtp.DeliverBy{Seconds: 300, Mode: smtp.ByNotify} }, c.to)
+			b.until(20 * time.Minute)
+			got := b.told()
+			slices.Sort(got) // two of one instant come in any order
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%s: told %q, want %q", c.name, got, c.want)
+			}
+			for _, n := range b.inbox {
+				if !n.Recipients[0].WillRetryUntil.IsZero() {
+					t.Errorf("%s: it is to be tried again", c.name)
+				}
+			}
+			b.empty()
+		})
 	}
 }

@@ -122,7 +122,7 @@ func (s *memSpool) Commit(ctx context.Context, b postrider.Batch) error {
 	}
 	for _, a := range b.Amend { // AmendDue alone
 		for _, i := range a.Rcpts {
-			if e := s.msgs[a.ID]; e.m.Recipients[i].State == postrider.Waiting && !e.leased[i] {
+			if e := s.msgs[a.ID]; e.m.Recipients[i].State == postrider.Waiting {
 				e.m.Recipients[i].Due = a.Due
 			}
 		}
@@ -143,7 +143,10 @@ func (s *memSpool) settle(set postrider.Settlement) {
 		if l.Why == postrider.Attempt || r.State != c.State {
 			s.events = append(s.events, fmt.Sprintf("%s %s %d", c.State, r.To, c.Reply.Code))
 		}
-		r.State, r.Reported, r.Delayed, r.Due, r.Tries = c.State, c.Reported, c.Delayed, c.Due, c.Tries
+		if l.Why == postrider.Attempt || c.State != postrider.Waiting { // a look does not move it
+			r.Due = c.Due
+		}
+		r.State, r.Reported, r.Delayed, r.Tries = c.State, c.Reported, c.Delayed, c.Tries
 		r.Settled, r.Reply, r.Remote, r.Final, r.RelayedTo = c.Settled, c.Reply, c.Remote, c.Final, c.RelayedTo
 		r.Uncertain = c.Uncertain
 	}
@@ -279,6 +282,18 @@ func (s *memSpool) Pause(d postrider.Dest, until time.Time) {
 func (s *memSpool) Rekey(key func(smtp.Path) postrider.Dest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
+	for _, e := range s.msgs {
+		for i := range e.m.Recipients {
+			r := &e.m.Recipients[i]
+			if r.State == postrider.Waiting && s.key != nil && s.key(r.To) == postrider.DestHold && key(r.To) != postrider.DestHold {
+				if r.Due.Before(now) {
+					r.Due = now
+				}
+				e.wakeBy(now)
+			}
+		}
+	}
 	s.key = key
 	s.kick()
 }

@@ -17,11 +17,15 @@ const (
 	// they come in one report.
 	gatherMax = 60 * time.Second
 	// lastChance is how long mail that has come to its end still waits for an
-	// attempt that is due: its last one, or the first after it was held.
+	// attempt that is due: its last one.
 	lastChance = 10 * time.Minute
-	// heldLook is how often held mail is looked at. It does not expire; but it
-	// may have been released since.
-	heldLook = 24 * time.Hour
+	// owedTime is the same of mail whose attempt could not be made before its end: from
+	// the start of the queue, as the machine was off, and from when it became due, as it
+	// was held. All that waited with it wants its turn in that time.
+	owedTime = time.Hour
+	// heldLook is how often held mail is looked at. It does not expire; and who releases
+	// it has it looked at. Only a crash may forget that a reload has released it.
+	heldLook = 4 * time.Hour
 	// turnMax is how long mail may wait for its turn beyond its end, in a queue that
 	// has run for so long: the others of its destination leave it none.
 	turnMax = 24 * time.Hour
@@ -32,7 +36,8 @@ type wait uint8
 
 const (
 	waitTurn wait = iota // for its due time, or a slot
-	waitLong             // the same, in a queue that has run for turnMax
+	waitNew              // the same, in a queue that has not run for owedTime yet
+	waitLong             // the same, in one that has run for turnMax
 	waitDead             // for a destination where nobody answers
 	waitHeld             // for the operator
 )
@@ -49,9 +54,10 @@ type look struct {
 // now. Waits says why a recipient waits.
 //
 // A recipient expires when its time is over and its last attempt is behind it,
-// or none can be made. What was never tried though its destination may well be
+// or none can be made. What could not be tried though its destination may well be
 // alive (released from hold, or the machine was off for a week) is tried first, unless
-// its turn does not come for turnMax more, and for as long since it was due.
+// its turn does not come for owedTime, or, where it was never tried before, for turnMax
+// more, and for as long since it was due.
 func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func(i int) wait) look {
 	p = p.For(m)
 	end := endOf(p, m)
@@ -64,7 +70,7 @@ func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func
 		r := m.Recipients[i] // a copy, that changes as we decide
 		if r.State != postrider.Waiting {
 			if mine[i] && !r.Reported {
-				l.settled(m, i, &r)
+				l.settled(p, m, i, &r, now)
 			}
 			continue
 		}
@@ -75,7 +81,7 @@ func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func
 		}
 		if mine[i] && (isOver(&r, why, end, now) || tooLate(p, m, now)) {
 			r.State, r.Settled, r.Reply = postrider.Failed, now, expired(r.Reply)
-			l.settled(m, i, &r)
+			l.settled(p, m, i, &r, now)
 			continue
 		}
 		at, late := lateAt(p, m, &r)
@@ -93,11 +99,26 @@ func lookAt(p Plan, m *postrider.Message, rcpts []int, now time.Time, waits func
 // isOver reports whether a waiting recipient is given up whose time ends at end.
 func isOver(r *postrider.Recipient, why wait, end, now time.Time) bool {
 	past := func(t time.Time, by time.Duration) bool { return !now.Before(t.Add(by)) }
-	return r.Tries > 0 && past(end, lastChance) || why == waitDead && past(end, 0) || why == waitLong && past(end, turnMax) && past(r.Due, turnMax)
+	chance := past(end, lastChance) && (!r.Due.After(end) || past(r.Due, owedTime)) && why != waitNew
+	dead := past(end, 0) && (!r.Due.After(end) || past(r.Due, lastChance)) // who releases it may know that somebody is there again
+	return r.Tries > 0 && chance || why == waitDead && dead || why == waitLong && past(end, turnMax) && past(r.Due, turnMax)
 }
 
-// settled marks recipient i reported, and reports it if that is owed.
-func (l *look) settled(m *postrider.Message, i int, r *postrider.Recipient) {
+// settled marks recipient i reported, and reports it if that is owed. Of one that was
+// delivered too late its delay is told, and then, in a report of its own, what else is
+// owed.
+func (l *look) settled(p Plan, m *postrider.Message, i int, r *postrider.Recipient, now time.Time) {
+	if c := changeOf(i, r); lateTold(p, m, r.Notify, &c) {
+		c.Delayed, c.Reported = true, !owes(m, r.Notify, &c, false)
+		l.changes = append(l.changes, c)
+		late := *r
+		late.State, late.Reply, late.Remote = postrider.Waiting, smtp.Reply{}, ""
+		l.report = append(l.report, reported(m, &late, time.Time{}))
+		if !c.Reported {
+			l.again(now)
+		}
+		return
+	}
 	r.Reported = true
 	l.changes = append(l.changes, changeOf(i, r))
 	// A success that is not reported is owed: what was not was marked at once, by the

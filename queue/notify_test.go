@@ -29,6 +29,9 @@ func lookCases() []lookCase {
 	alice := smtp.Path{Local: "alice", Domain: "home.example"}
 	waiting := postrider.Recipient{Tries: 1, Reply: greylist.Reply}
 	untried := postrider.Recipient{}
+	dueAt := func(min time.Duration) postrider.Recipient {
+		return postrider.Recipient{Tries: 1, Reply: greylist.Reply, Due: t0.Add(min * time.Minute)}
+	}
 	late := postrider.Recipient{Tries: 1, Notify: smtp.NotifyDelay | smtp.NotifyFailure}
 	warned := late
 	warned.Delayed = true
@@ -50,9 +53,16 @@ func lookCases() []lookCase {
 		{"late, and nobody answers", alice, []postrider.Recipient{{Notify: smtp.NotifyDelay}}, []int{0}, 30, all(waitDead), "0 waiting D", "0 delayed 4.0.0", 100},
 		{"late, and told before", alice, []postrider.Recipient{warned}, []int{0}, 31, all(waitTurn), "", "", 100},
 		{"late, and under way", alice, []postrider.Recipient{late}, nil, 31, all(waitTurn), "", "", 41},
-		{"late, and on hold", alice, []postrider.Recipient{late}, []int{0}, 31, all(waitHeld), "", "", 31 + 24*60},
+		{"late, and on hold", alice, []postrider.Recipient{late}, []int{0}, 31, all(waitHeld), "", "", 31 + 4*60},
 		{"at the end the last attempt comes first", alice, []postrider.Recipient{waiting}, []int{0}, 100, all(waitTurn), "", "", 110},
 		{"after the end", alice, []postrider.Recipient{waiting}, []int{0}, 110, all(waitTurn), "0 failed R", "0 failed 5.4.7", 0},
+		{"after the end, in a queue that has just begun", alice, []postrider.Recipient{waiting}, []int{0}, 110, all(waitNew), "", "", 120},
+		{"after the end, in such a queue, and nobody answers", alice, []postrider.Recipient{waiting}, []int{0}, 110, all(waitDead), "0 failed R", "0 failed 5.4.7", 0},
+		{"after the end, and due since", alice, []postrider.Recipient{dueAt(200)}, []int{0}, 259, all(waitTurn), "", "", 269},
+		{"after the end, and due since long", alice, []postrider.Recipient{dueAt(200)}, []int{0}, 260, all(waitTurn), "0 failed R", "0 failed 5.4.7", 0},
+		{"after the end, due since, and nobody answered before", alice, []postrider.Recipient{dueAt(200)}, []int{0}, 209, all(waitDead), "", "", 219},
+		{"after the end, due since, and nobody answers", alice, []postrider.Recipient{dueAt(200)}, []int{0}, 210, all(waitDead), "0 failed R", "0 failed 5.4.7", 0},
+		{"after the end, and due at it", alice, []postrider.Recipient{dueAt(100)}, []int{0}, 110, all(waitTurn), "0 failed R", "0 failed 5.4.7", 0},
 		{"after the end, NOTIFY=NEVER", alice, []postrider.Recipient{quiet}, []int{0}, 110, all(waitTurn), "0 failed R", "", 0},
 		{"at the end, nobody answers", alice, []postrider.Recipient{waiting, untried}, []int{0, 1}, 100, all(waitDead),
 			"0 failed R,1 failed R", "0 failed 5.4.7,1 failed 5.4.7", 0},
@@ -64,11 +74,11 @@ func lookCases() []lookCase {
 		{"after the end, and due for a day", alice, []postrider.Recipient{{Due: t0.Add(90 * 24 * time.Hour)}}, []int{0}, 91 * 24 * 60, all(waitLong),
 			"0 failed R", "0 failed 5.4.7", 0},
 		{"late, and no turn came", alice, []postrider.Recipient{{Notify: smtp.NotifyDelay}}, []int{0}, 30, all(waitLong), "0 waiting D", "0 delayed 4.0.0", 100},
-		{"after the end, on hold", alice, []postrider.Recipient{waiting}, []int{0}, 9999, all(waitHeld), "", "", 9999 + 24*60},
+		{"after the end, on hold", alice, []postrider.Recipient{waiting}, []int{0}, 9999, all(waitHeld), "", "", 9999 + 4*60},
 		{"after the end, under way", alice, []postrider.Recipient{waiting}, nil, 110, all(waitTurn), "", "", 120},
 		{"a report lives shorter", smtp.Path{}, []postrider.Recipient{waiting}, []int{0}, 60, all(waitTurn), "0 failed R", "", 0},
 		{"one held, one expired", alice, []postrider.Recipient{waiting, waiting}, []int{0, 1}, 110,
-			func(i int) wait { return []wait{waitHeld, waitTurn}[i] }, "1 failed R", "1 failed 5.4.7", 110 + 24*60},
+			func(i int) wait { return []wait{waitHeld, waitTurn}[i] }, "1 failed R", "1 failed 5.4.7", 110 + 4*60},
 	}
 }
 

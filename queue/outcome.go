@@ -54,7 +54,7 @@ func change(p Plan, m *postrider.Message, i int, o postrider.Outcome, now time.T
 		}
 		c.Due = next
 	}
-	c.Reported = c.State != postrider.Waiting && !owes(m, r.Notify, &c, o.PeerHasBy)
+	c.Reported = c.State != postrider.Waiting && !owes(m, r.Notify, &c, o.PeerHasBy) && !lateTold(p, m, r.Notify, &c)
 	return c
 }
 
@@ -97,7 +97,8 @@ func lastAnswer(r smtp.Reply) (smtp.Status, smtp.Reply) {
 //
 // RFC 5321 4.5.5: nobody answers the null reverse-path. RFC 3461 4.1: without
 // NOTIFY a failure is told and a success is not. RFC 3461 5.2.2: who relayed to
-// a server that took NOTIFY leaves the success to it. What BY asks for is in byTold.
+// a server that took NOTIFY leaves the success to it. What BY asks for is in byTold,
+// and in lateTold.
 func owes(m *postrider.Message, n smtp.Notify, c *postrider.Change, peerHasBy bool) bool {
 	if m.Null() || n&smtp.NotifyNever != 0 {
 		return false

@@ -38,6 +38,7 @@ type Options struct {
 	LimitsOf   func(postrider.Dest) postrider.Limits // what a destination gets at most, by the configuration; nil: as Limits says
 	Hostname   string                                // who reports
 	Postmaster smtp.Path                             // From of reports; the null path: postmaster at Hostname
+	ALabels    func(smtp.Path) smtp.Path             // an address with its domain in A-labels; nil: as it is
 	Now        func() time.Time                      // the wall clock; nil: time.Now
 	Rand       *rand.Rand                            // the seed of the jitter; nil: there is none
 	Drain      time.Duration                         // how long attempts may go on after the end of Run's ctx; 0: they are cut short
@@ -105,6 +106,9 @@ func New(opt Options) *Queue {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
+	}
+	if opt.ALabels == nil {
+		opt.ALabels = func(p smtp.Path) smtp.Path { return p }
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now

@@ -67,6 +67,8 @@ func (q *Queue) lookOnce(ctx context.Context, l postrider.Lease) error {
 			return waitDead
 		case time.Since(q.began) >= turnMax:
 			return waitLong
+		case time.Since(q.began) < owedTime:
+			return waitNew
 		}
 		return waitTurn
 	})
@@ -100,8 +102,11 @@ func (q *Queue) report(ctx context.Context, c postrider.Content, m *postrider.Me
 
 func (q *Queue) addReport(ctx context.Context, id postrider.ID, c postrider.Content, m *postrider.Message,
 	rcpts []dsn.Recipient, now time.Time, b postrider.Batch) error {
+	// RFC 6533 4.5: a report is in ASCII where the way back may not take more, as by an
+	// address that is ASCII but for its domain.
 	about := dsn.Report{
-		ID: string(id), Now: now, ReportingMTA: q.opt.Hostname, From: q.terms.Load().postmaster, To: m.From, EnvID: m.EnvID,
+		ID: string(id), Now: now, ReportingMTA: q.opt.Hostname, EnvID: m.EnvID,
+		From: q.opt.ALabels(q.terms.Load().postmaster), To: q.opt.ALabels(m.From),
 		Arrived: m.Arrived, Recipients: rcpts, Return: m.Ret, Original: c.Reader(), UTF8: m.UTF8,
 	}
 	if by, ok := deadline(m); ok {

@@ -166,7 +166,8 @@ func TestRelayedWithBy(t *testing.T) {
 		{"N: to one that knows it", notify, 0, known, time.Second, ""},
 		{"N: to one that does not", notify, 0, toConforming, time.Second, "relayed 2.0.0 mx"},
 		{"N: to one that does not, NEVER", notify, smtp.NotifyNever, toOther, time.Second, ""},
-		{"N: to one that does not, when it is over", notify, 0, toOther, time.Hour, ""},
+		{"N: to one that does not, when it is over", notify, 0, toOther, time.Hour, "delayed 4.4.7"},
+		{"N: to one that does not, when it is over, no DELAY", notify, smtp.NotifyFailure, toOther, time.Hour, ""},
 		{"none", smtp.DeliverBy{}, 0, toOther, time.Second, ""},
 	} {
 		if got := told(t, byMessage(c.by, c.notify), c.o, t0.Add(c.after)); got != c.want {

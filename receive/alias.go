@@ -21,7 +21,7 @@ func (s *session) become(t *transaction, to smtp.Path, res postrider.Resolution,
 		}
 	}
 	for _, became := range res.To {
-		if key := keyOf(res.Kind, became); t.taken.add(key) {
+		if key := s.keyOf(res.Kind, became); t.taken.add(key) {
 			added = true
 			r.To, r.ORcpt = became, original(to, became, p)
 			t.rcpts = append(t.rcpts, r)

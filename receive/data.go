@@ -30,6 +30,7 @@ func (s *session) Data(ctx context.Context, content io.Reader) []smtp.Reply {
 
 func (s *session) data(ctx context.Context, content io.Reader) smtp.Reply {
 	t := s.mail
+	defer s.end(t)
 	s.mail = nil // "on the completion of this command these buffers are cleared", RFC 5321 4.1.1.4
 	if t == nil || len(t.rcpts) == 0 {
 		return outOfOrder
@@ -150,6 +151,10 @@ func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.
 	if s.o.Submission {
 		head = s.complete(head, t, draft.ID(), now, scan)
 	}
+	// A content that begins with a blank would go on with the field above it.
+	if scan.NoHeader() && (s.o.Submission || scan.Indented()) {
+		head = append(head, "\r\n"...)
+	}
 	var own message.Scanner
 	_, _ = own.Write(head)
 
@@ -179,8 +184,7 @@ func (s *session) addition(t *transaction, draft postrider.Draft, scan *message.
 	return postrider.Addition{Draft: draft, Message: m, Head: head, Wake: s.o.Wake(m)}
 }
 
-// complete appends what a submitted message lacks (RFC 6409 8, 8.2 and 8.3), and the
-// empty line before a body that came without a header.
+// complete appends what a submitted message lacks (RFC 6409 8, 8.2 and 8.3).
 func (s *session) complete(head []byte, t *transaction, id postrider.ID, now time.Time, scan *message.Scanner) []byte {
 	if !scan.HasDate() {
 		head = append(message.AppendDate(append(head, "Date: "...), now), "\r\n"...)
@@ -188,9 +192,6 @@ func (s *session) complete(head []byte, t *transaction, id postrider.ID, now tim
 	head = s.originator(head, t, scan)
 	if !scan.HasMessageID() {
 		head = append(head, "Message-ID: <"+string(id)+"@"+s.o.Hostname+">\r\n"...)
-	}
-	if scan.NoHeader() {
-		head = append(head, "\r\n"...)
 	}
 	return head
 }
@@ -209,9 +210,14 @@ func (s *session) received(t *transaction, id postrider.ID, now time.Time) messa
 		Time:     now,
 	}
 	if len(t.named) == 1 {
-		r.For = t.named[0].String()
-		if t.named[0].Domain == "" {
-			r.For = t.rcpts[0].To.String()
+		named := t.named[0]
+		if named.Domain == "" {
+			named = t.rcpts[0].To
+		}
+		// RFC 5321 4.4 leaves it to us. What is not ASCII would make the message need
+		// SMTPUTF8 (RFC 6531 3.7.3), whose own header may not.
+		if named.IsASCII() {
+			r.For = named.String()
 		}
 	}
 	return r

@@ -67,6 +67,11 @@ type Options struct {
 	// Since says since when a mailbox or alias of ours has had the same owner; zero:
 	// nobody knows. Nil: of none.
 	Since func(to smtp.Path) time.Time
+	// Box is the mailbox that an address of ours is: "user" for "user+tag". Nil: itself.
+	Box func(to smtp.Path) smtp.Path
+	// Envelopes is what recipients of transactions under way may take of memory; one for
+	// all. Nil: there is no bound.
+	Envelopes *Envelopes
 	// Room reports whether there is room for a message of so many octets; 0: its
 	// size is not known. It is asked at MAIL. Nil: there always is.
 	Room func(size int64) bool

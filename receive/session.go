@@ -35,6 +35,8 @@ type transaction struct {
 	named  []smtp.Path // what RCPT said, where it added to rcpts
 	taken  keys        // of rcpts
 	seen   postrider.Transaction
+	weight int64 // of its recipients, in Envelopes
+	idle   int   // whom aliases stood for that added nothing
 
 	began    time.Time // when MAIL came
 	release  time.Time // not to be sent before; zero: at once
@@ -159,6 +161,9 @@ func (s *session) Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) smt
 }
 
 func (s *session) rcpt(ctx context.Context, t *transaction, to smtp.Path, p smtp.RcptParams) smtp.Reply {
+	if t.idle >= idleMax {
+		return idle
+	}
 	res, err := s.o.Router.Resolve(ctx, to, t.source)
 	if err != nil {
 		s.o.Alarm(fmt.Errorf("receive: resolve a recipient: %w", err))
@@ -179,17 +184,32 @@ func (s *session) rcpt(ctx context.Context, t *transaction, to smtp.Path, p smtp
 		}
 		p.RRVS = smtp.RRVS{} // it has been looked at, and is not for those that an alias stands for
 	}
-	if s.become(t, to, res, p) {
-		t.named = append(t.named, to)
+	weight := cost(to, p, res)
+	if !s.o.Envelopes.take(weight) {
+		return crowded
 	}
+	if !s.become(t, to, res, p) {
+		s.o.Envelopes.give(weight)
+		t.idle += len(res.To) - 1
+		return v.Reply
+	}
+	t.named, t.weight = append(t.named, to), t.weight+weight
 	return v.Reply
 }
 
 // Reset implements smtpd.Session.
-func (s *session) Reset() { s.mail = nil }
+func (s *session) Reset() { s.end(s.mail) }
 
 // Close implements smtpd.Session.
-func (s *session) Close() { s.mail = nil }
+func (s *session) Close() { s.end(s.mail) }
+
+// end forgets a transaction, if there is one.
+func (s *session) end(t *transaction) {
+	if s.mail = nil; t != nil {
+		s.o.Envelopes.give(t.weight)
+		t.weight = 0
+	}
+}
 
 // outOfOrder answers a command without the transaction that it belongs to.
 var outOfOrder = smtp.Reply{Code: 503, Status: smtp.Status{Class: 5, Subject: 5, Detail: 1}, Text: "Bad sequence of commands"}
@@ -213,7 +233,13 @@ func positive(r, other smtp.Reply) smtp.Reply {
 // keyOf returns the key of what an address resolved to. The local parts of our
 // own mailboxes are the same without case; those of others may not be
 // (RFC 5321 2.4).
-func keyOf(kind postrider.Kind, to smtp.Path) mailboxKey {
+//
+// What is delivered into one folder is one mailbox, by whatever tag it is named. Who
+// is given the mail elsewhere may look at the tag.
+func (s *session) keyOf(kind postrider.Kind, to smtp.Path) mailboxKey {
+	if kind == postrider.KindMailbox && s.o.Box != nil && strings.Contains(to.Local, "+") && s.o.Router.Route(to).Via == postrider.ViaMaildir {
+		to = s.o.Box(to)
+	}
 	local := to.LocalUnquoted()
 	if kind == postrider.KindMailbox {
 		local = strings.ToLower(local)

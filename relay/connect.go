@@ -96,6 +96,11 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 		}
 		return nil, a.unopened(t, err)
 	}
+	if !a.fixed() && a.r.isUs(conn.Name()) { // by an address that we do not know to be ours, as behind NAT
+		conn.Quit(dialCtx)
+		a.loops()
+		return nil, nextNothing
+	}
 	return conn, nextAddress
 }
 
@@ -150,6 +155,8 @@ func (a *attempt) broken(t target, e *smtpc.Error) {
 func (a *attempt) secure(ctx context.Context, l *link, t target) (n next, ok bool) {
 	policy := a.policy(t)
 	if l.conn.TLS() != nil || policy == postrider.TLSNone {
+		_, offered := l.conn.Ext("STARTTLS")
+		l.stripped = l.conn.TLS() == nil && (offered || !l.conn.Extended())
 		return nextAddress, true
 	}
 	err := l.conn.StartTLS(ctx, a.config(t))
@@ -159,7 +166,7 @@ func (a *attempt) secure(ctx context.Context, l *link, t target) (n next, ok boo
 	e, spoke := errors.AsType[*smtpc.Error](err)
 	switch {
 	case policy == postrider.TLSOpportunistic && l.conn.Usable():
-		l.stripped = spoke
+		l.stripped = spoke || !l.conn.Extended()
 		return nextAddress, true
 	case spoke && !l.conn.Usable() && e.Err == nil:
 		return a.unopened(t, err), false

@@ -82,7 +82,7 @@ func (a *attempt) address8(c *smtpc.Conn, t target, f *form) (postrider.Outcome,
 		f.utf8 = f.utf8 || a.needsUTF8(asItIs)
 		return postrider.Outcome{}, true
 	}
-	f.path = inALabels
+	f.path = ALabels
 	switch {
 	case !f.path(a.m.From).IsASCII():
 		return failed(550, 5, 6, 7, "the address of the sender needs SMTPUTF8, which %s does not offer", t.host), false
@@ -123,10 +123,10 @@ func (a *attempt) needsUTF8(path func(smtp.Path) smtp.Path) bool {
 
 func asItIs(p smtp.Path) smtp.Path { return p }
 
-// inALabels is an address with its domain in A-labels. RFC 6531 3.2: a domain "in
+// ALabels is an address with its domain in A-labels, where that makes it ASCII. RFC 6531 3.2: a domain "in
 // A-label form as specified in IDNA definitions [...] is not considered to be
 // "internationalized"".
-func inALabels(p smtp.Path) smtp.Path {
+func ALabels(p smtp.Path) smtp.Path {
 	if plain := (smtp.Path{Local: p.Local}); !p.IsASCII() && plain.IsASCII() {
 		if d, err := dns.ToASCII(p.Domain); err == nil {
 			p.Domain = d

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/postrider/postrider"
@@ -67,7 +68,7 @@ func (a *attempt) exchangers(ctx context.Context) [][]host {
 		// of 0, pointing to that host."
 		return [][]host{{{name: domain}}}
 	}
-	groups := byPreference(a.r.sortMX(answer.MX))
+	groups := byPreference(a.r.sortMX(answer.MX, a.hostMayHave))
 	a.more = len(answer.MX) > hostsMax
 	if len(groups) == 0 {
 		// RFC 7505 4.1: "it SHOULD use a 556 reply code [...] and a 5.1.10 enhanced
@@ -116,10 +117,15 @@ func byPreference(sorted []dns.MX) [][]host {
 // each host, and whether one of the hosts is ourselves: then none of them counts
 // any more, nor does any host of a higher preference number.
 //
-// RFC 5321 5.1: "If a matching record is found, all records at that preference
-// level and higher-numbered ones MUST be discarded from consideration."
+// RFC 5321 5.1: the list is inspected "for any of the names or addresses by which it
+// might be known in mail transactions. If a matching record is found, all records at
+// that preference level and higher-numbered ones MUST be discarded from consideration."
 func (a *attempt) resolve(ctx context.Context, group []host) (targets [][]target, ours bool) {
 	var notes []note
+	if !a.fixed() && slices.ContainsFunc(group, func(h host) bool { return a.r.isUs(h.name) }) {
+		a.loops() // whatever its address is, and whether or not the DNS has one just now
+		return nil, true
+	}
 	for _, h := range group {
 		list, own, n := a.addresses(ctx, h)
 		if own {
@@ -161,7 +167,31 @@ func (a *attempt) addresses(ctx context.Context, h host) (list []target, ours bo
 	default:
 		notes = []note{{rankNone, a.noAddress(h.name, len(addrs) > 0, home)}}
 	}
-	return limit(list), false, notes
+	return limit(a.uncertainFirst(list)), false, notes
+}
+
+// uncertainFirst puts those first that may have the message, so that they are among the
+// few that are tried.
+func (a *attempt) uncertainFirst(list []target) []target {
+	slices.SortStableFunc(list, func(s, t target) int { return btoi(a.mayHave(t)) - btoi(a.mayHave(s)) })
+	return list
+}
+
+// mayHave reports whether a target may have the message for somebody who is left.
+func (a *attempt) mayHave(t target) bool {
+	return slices.ContainsFunc(a.left, func(i int) bool { u := a.rcpt(i).Uncertain; return u != "" && u == t.String() })
+}
+
+// hostMayHave reports the same of a host, by any of its addresses.
+func (a *attempt) hostMayHave(name string) bool {
+	return slices.ContainsFunc(a.left, func(i int) bool { return strings.HasPrefix(a.rcpt(i).Uncertain, name+"[") })
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // noAddress is the outcome of a host that cannot be reached by any address.
@@ -179,6 +209,12 @@ func (a *attempt) noAddress(name string, some, home bool) postrider.Outcome {
 		return failed(550, 5, 4, 4, "mail host %s has no address in public space", name)
 	}
 	return failed(550, 5, 4, 4, "mail host %s has no address", name)
+}
+
+// isUs reports whether a host has our own name.
+func (r *Relay) isUs(name string) bool {
+	ours, err := dns.ToASCII(helloName(r.o.Hello))
+	return err == nil && ours != "" && strings.EqualFold(strings.TrimSuffix(name, "."), ours)
 }
 
 // loops notes that the way leads back to us.

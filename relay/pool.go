@@ -51,6 +51,7 @@ type link struct {
 	kept    bool     // taken from the pool and not dialled for this attempt
 	// stripped: TLS was offered and failed, and the connection goes on in the clear.
 	stripped bool
+	mailed   bool      // MAIL was taken on it
 	idle     time.Time // since when it lies in the pool
 }
 

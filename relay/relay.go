@@ -116,10 +116,17 @@ func (r *Relay) Deliver(ctx context.Context, d *postrider.Delivery) []postrider.
 	return a.out
 }
 
-// sortMX puts exchangers in the order to try them.
-func (r *Relay) sortMX(mx []dns.MX) []dns.MX {
+// sortMX puts exchangers in the order to try them, at most hostsMax and those that must
+// stay.
+func (r *Relay) sortMX(mx []dns.MX, stays func(name string) bool) []dns.MX {
 	r.randMu.Lock()
 	defer r.randMu.Unlock()
 	sorted := dns.SortMX(mx, r.o.Rand)
-	return sorted[:min(len(sorted), hostsMax)]
+	few := sorted[:min(len(sorted), hostsMax)]
+	for _, mx := range sorted[len(few):] {
+		if stays(mx.Host) {
+			few = append(few, mx)
+		}
+	}
+	return few
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -21,10 +22,14 @@ func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, re
 			a.blocked(rankOurs, unwelcome(t, refused))
 			return nextHost
 		}
+		if (l.kept || l.mailed) && !a.over(ctx) {
+			return nextFresh // it may be the session that it has had enough of: a new one says
+		}
 		a.rest(said(t, refused, postrider.ScopeMessage))
 		return nextNothing
 	}
 	if res.Mail.Positive() {
+		l.mailed = true
 		a.recipients(l, t, batch, res)
 	}
 	if res.Err != nil {
@@ -73,8 +78,8 @@ func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) 
 			o.PeerHasBy = final.Positive() && by && a.m.By.Mode != 0
 			a.put(i, o)
 		case reply.Positive():
-		case moved && tooMany(reply):
-			// RFC 5321 4.5.3.1.10: "Each retransmission attempt that is able to deliver
+		case moved && tooMany(reply) && !slices.ContainsFunc(res.Rcpts[k+1:], smtp.Reply.Positive):
+			// Who takes one of those behind has room. RFC 5321 4.5.3.1.10: "Each retransmission attempt that is able to deliver
 			// anything will be able to dispose of at least 100 of these recipients."
 			// The next transaction takes them, and later ones have no more from the start.
 			a.r.pool.learn(l.key.site, res.Accepted())

@@ -146,6 +146,20 @@ func (r *Router) mailbox(d *domain, name string) (box string, found bool) {
 	return name, d.any
 }
 
+// Box returns the mailbox that an address of ours is: "user" for "user+tag".
+func (r *Router) Box(to smtp.Path) smtp.Path {
+	d := r.domainOf(to)
+	if d == nil {
+		return to
+	}
+	if name := fold(to.LocalUnquoted()); strings.Contains(name, "+") {
+		if box, found := r.mailbox(d, name); found {
+			to.Local = smtp.QuoteLocal(box)
+		}
+	}
+	return to
+}
+
 // has reports whether a folded local part is named as a mailbox or an account.
 func (r *Router) has(d *domain, name string) bool {
 	return d.users[name] || r.account != nil && r.account(smtp.Path{Local: smtp.QuoteLocal(name), Domain: d.name})

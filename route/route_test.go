@@ -167,6 +167,19 @@ func TestRoute(t *testing.T) {
 }
 
 // A route in front wins over one behind it, whether it names one domain or many.
+// The mailbox that an address is: that of the tagged name only where there is none.
+func TestBox(t *testing.T) {
+	r := router(t, testTable())
+	for in, want := range map[string]string{
+		"bob@example.org": "bob@example.org", "Bob+x@example.org": "bob@example.org", "bob+lists@example.org": "bob+lists@example.org",
+		"nobody+x@example.org": "nobody+x@example.org", "any+x@any.example": "any@any.example", "u+x@far.example": "u+x@far.example",
+	} {
+		if got := r.Box(at(t, in)); got.String() != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestFirstMatchWins(t *testing.T) {
 	hold, mx := postrider.Route{Via: postrider.ViaHold}, postrider.Route{Via: postrider.ViaMX}
 	r := router(t, Table{Rules: []Rule{{".x.example", hold}, {"b.example", hold}, {"*", mx}}})

@@ -1,6 +1,9 @@
 package smtp
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // A Command is a command line, taken apart at its first space.
 type Command struct {
@@ -28,7 +31,7 @@ func ParseCommand(line []byte) (Command, *Reply) {
 			return Command{}, refuse(500, 5, 2, "A command holds no control characters")
 		}
 	}
-	s := strings.TrimRight(string(line), " \t")
+	s := string(bytes.TrimRight(line, " \t")) // what is kept of it keeps no spaces
 	if strings.IndexByte(s, '\t') >= 0 {
 		return Command{}, refuse(500, 5, 2, "A command holds no tabs")
 	}

@@ -94,6 +94,7 @@ type Conn struct {
 	exts     map[string]string    // by keyword in upper case: parameters
 	offers   smtp.Extensions      // those of exts that have a name of ours
 	banner   string               // first word of the reply to our hello
+	basic    bool                 // it refused EHLO, and took HELO
 	dirty    bool                 // the peer may hold half a transaction: RSET comes first
 	authed   bool                 // the peer knows who we are
 	mails    int                  // MAIL commands sent
@@ -175,7 +176,7 @@ func (c *Conn) hello() error {
 		verb = "LHLO "
 	}
 	r, err := c.command(StageHello, verb+c.name)
-	if err == nil && r.Permanent() && !c.lmtp {
+	if c.basic = err == nil && r.Permanent() && !c.lmtp; c.basic {
 		if r, err = c.command(StageHello, "HELO "+c.name); err == nil {
 			r.Text, _, _ = strings.Cut(r.Text, "\n")
 		}
@@ -229,6 +230,10 @@ func (c *Conn) Ext(name string) (params string, ok bool) {
 	params, ok = c.exts[name]
 	return params, ok
 }
+
+// Extended reports whether the peer answered EHLO, or LHLO; else it took HELO, and what
+// it offers is not known.
+func (c *Conn) Extended() bool { return !c.basic }
 
 // Name is what the peer calls itself in its reply to our hello.
 func (c *Conn) Name() string { return c.banner }

@@ -260,7 +260,7 @@ func (c *Conn) content(r io.Reader, res *Result) {
 		res.Err, res.Uncertain = err, lastWords(err).Code == 0
 		return
 	}
-	c.dirty = false
+	c.dirty = refused(res.Final)
 }
 
 // finals reads the reply to the final dot, or over LMTP one for each recipient

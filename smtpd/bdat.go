@@ -50,6 +50,7 @@ func (c *conn) bdat(ctx context.Context, arg string) smtp.Reply {
 		return c.spoiltChunk(chunk)
 	case bad != nil:
 		c.state.spoil(*bad)
+		c.session.Reset() // it has not heard of this content, and now never will
 		if !c.discard(chunk.Size) {
 			return unsaid
 		}
@@ -65,7 +66,8 @@ func (c *conn) bdat(ctx context.Context, arg string) smtp.Reply {
 	k.announce(chunk, sized, bad)
 	replies := c.session.Data(ctx, k)
 	r := k.finish(replies)
-	c.content, c.chunks = false, nil
+	c.chunks = nil
+	c.done()
 	return r
 }
 
@@ -212,6 +214,7 @@ func (k *chunks) finish(replies []smtp.Reply) smtp.Reply {
 	switch {
 	case k.err != nil:
 	case taken:
+		c.away = true
 		_, _ = io.Copy(io.Discard, k) // what Data does not read is read away
 	default:
 		k.skip() // and the others when they come
@@ -280,7 +283,7 @@ func (c *conn) swallow(arg string, r smtp.Reply) smtp.Reply {
 func (c *conn) discard(n int64) bool {
 	c.begin()
 	err := c.skip(n)
-	c.content = false
+	c.done()
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}

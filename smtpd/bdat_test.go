@@ -3,6 +3,7 @@ package smtpd
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -52,6 +53,38 @@ func TestRefusedChunks(t *testing.T) {
 					p.expect(c.want)
 					p.expect("252")
 				})
+			}
+		})
+	}
+}
+
+// A first BDAT that is wrong ends the transaction for the session too, which hears of it
+// once, whatever follows.
+func TestResetBySpoilingChunk(t *testing.T) {
+	for _, then := range []string{"", "RSET", "EHLO x", "QUIT", "BDAT 0", "BDAT 0 LAST", "BDAT 0 LAST\r\nRSET", "RSET\r\nNOOP", "BDAT x"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &recorder{}
+			r := run(t, t.Context(), &Server{Handler: h})
+			defer r.stop()
+			p := r.dial("192.0.2.1:1")
+			go io.Copy(io.Discard, p.in)
+			_, _ = io.WriteString(p, rawOpen+"BDAT 3 FOO\r\nabc")
+			synctest.Wait()
+			want := []string{"open", "hello x true", "mail <a@b>", "rcpt <c@d>", "reset"}
+			if got := h.log(); !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+			if then != "" {
+				p.say("%s", then)
+			}
+			synctest.Wait()
+			p.Close()
+			synctest.Wait()
+			if then == "EHLO x" {
+				want = append(want, "hello x true")
+			}
+			if got := h.log(); !slices.Equal(got, append(want, "close")) {
+				t.Errorf("%q: %q, want %q", then, got, append(want, "close"))
 			}
 		})
 	}

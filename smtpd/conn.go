@@ -41,6 +41,7 @@ var (
 	errAuthTooLong = errors.New("smtpd: line of an authentication too long")
 	errEndless     = errors.New("smtpd: command line without an end")
 	errDraining    = errors.New("smtpd: shutting down")
+	errNoMail      = errors.New("smtpd: no message for too long")
 )
 
 // A conn is one connection. One goroutine owns it at a time; idle alone is shared.
@@ -67,6 +68,7 @@ type conn struct {
 	since    time.Time // when we last had a message of this client, or met it
 
 	dead     error // why there is nothing more to read, or to write
+	begun    bool  // the wait for the next line has begun, and its deadline stands, also at rest
 	behind   bool  // who has connected is a proxy that begins with a header
 	resting  bool  // at rest, and not at an end
 	deaf     bool  // the client does not take what we write
@@ -251,6 +253,8 @@ func (c *conn) lost(err error) {
 		c.bye(4, 3, 2, "Shutting down, try again later")
 	case errors.Is(err, errEndless):
 		c.bye(4, 7, 0, "That line has no end")
+	case errors.Is(err, errNoMail):
+		c.bye(4, 7, 0, noMail)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.bye(4, 4, 2, "Timeout")
 	}

@@ -31,9 +31,10 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 	c.begin()
 	r := c.openContent()
 	replies := c.session.Data(ctx, r)
+	c.away = true
 	_, _ = r.WriteTo(io.Discard)
 	r.close()
-	c.content = false
+	c.done()
 
 	if bad, ok := r.err.(*ContentError); ok {
 		replies = []smtp.Reply{bad.Reply}
@@ -50,6 +51,9 @@ func (c *conn) data(ctx context.Context, _ string) smtp.Reply {
 func (c *conn) begin() {
 	c.content, c.pace, c.deadline = true, c.server.pace(), time.Time{}
 }
+
+// done is after the last read of a content.
+func (c *conn) done() { c.content, c.away = false, false }
 
 // verdicts answers a content so many times, each time for so many recipients, and
 // returns the last of the replies.
@@ -160,6 +164,7 @@ func (r *content) next() []byte {
 		if len(part) > 0 && !tooMuch {
 			return part
 		}
+		c.away = c.away || tooMuch
 	}
 	return nil
 }

@@ -33,10 +33,10 @@ type desk struct {
 	buf      []byte // what was read and not used yet is buf[r:w]; nil: it was given back
 	r, w     int
 	out      []byte // replies that wait to be sent
-	begun    bool   // the wait for the next line has begun, and its deadline stands
 	again    []byte // a command line that ended a content, and is yet to be answered
 	chunks   *chunks
 	content  bool // reading content, where the deadline is per read
+	away     bool // what comes of it is thrown away
 	pace     pace // of the content
 	began    time.Time
 	due      time.Time   // when reads are woken, if that is known
@@ -175,6 +175,9 @@ func (c *conn) fill() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
+	if c.away && c.overdue() {
+		return c.die(errNoMail)
+	}
 	c.room()
 	n, err := c.receive(c.buf[c.w:], false)
 	if err == errSlow && c.r == c.w {
@@ -194,8 +197,9 @@ func (c *conn) fill() error {
 	return err
 }
 
-// skip reads octets away.
+// skip reads octets away, amid a content.
 func (c *conn) skip(n int64) error {
+	c.away = true
 	for {
 		k := min(n, int64(c.w-c.r))
 		c.r, n = c.r+int(k), n-k

@@ -95,6 +95,35 @@ func TestTimeoutAtRest(t *testing.T) {
 	}
 }
 
+// A line has one deadline, also where the connection was at rest between its octets and
+// took up work again with as many as are kept at rest. The next line has one of its own.
+func TestOneDeadlineOfALine(t *testing.T) {
+	for _, first := range []int{1, firstSize - 4, firstSize - 1, firstSize} {
+		synctest.Test(t, func(t *testing.T) {
+			r := run(t, t.Context(), &Server{Handler: &recorder{}})
+			defer r.stop()
+			p := r.dial("192.0.2.1:1")
+			p.expect("220")
+			line := "NOOP " + strings.Repeat("x", firstSize-len("NOOP "))
+			half := func() {
+				_, _ = io.WriteString(p, line[:first])
+				time.Sleep(4*time.Minute + 50*time.Second)
+				_, _ = io.WriteString(p, line[first:])
+			}
+			half()
+			p.say("")
+			p.expect("250")
+			begin := time.Now()
+			half()
+			p.expect("421 4.4.2")
+			if waited := time.Since(begin).Round(time.Second); waited != 5*time.Minute {
+				t.Errorf("%d octets first: after %v", first, waited)
+			}
+			p.Close()
+		})
+	}
+}
+
 // A content that comes slowly is the same content, in whatever pieces, and its
 // connection has no buffer while it waits for more of it. What comes with its end is
 // the next command, whole.

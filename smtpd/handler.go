@@ -88,7 +88,8 @@ type Session interface {
 	// commands giving the same forward-path, there must be one reply for each". The
 	// last stands for those that are missing. None at all is 451 4.3.0.
 	Data(ctx context.Context, content io.Reader) []smtp.Reply
-	// Reset ends a transaction without data: RSET, a new EHLO, a lost connection.
+	// Reset ends a transaction without data: RSET, a new EHLO, a first BDAT that is
+	// wrong, a lost connection.
 	Reset()
 	// Close is called once, at the end of the connection or before TLS begins.
 	Close()

@@ -80,8 +80,14 @@ func (c *conn) weary(verb string, r smtp.Reply) string {
 		return "Too many errors"
 	case idle:
 		return "Too many commands that bring no mail"
-	case c.chunks == nil && time.Since(c.since) > c.server.sessionTimeout():
-		return "No mail has come for too long"
+	case c.chunks == nil && c.overdue():
+		return noMail
 	}
 	return ""
 }
+
+// noMail is what a client hears whose connection is overdue.
+const noMail = "No mail has come for too long"
+
+// overdue reports whether the time of the session is over.
+func (c *conn) overdue() bool { return time.Since(c.since) > c.server.sessionTimeout() }

@@ -107,7 +107,8 @@ type Timeouts struct {
 	// Handshake is the time for all of a TLS handshake. Zero: 1 minute.
 	Handshake time.Duration
 	// Session is the time for a connection to bring a message, from its beginning or
-	// from the message before. Zero: 1 hour. It is looked at after each command.
+	// from the message before. Zero: 1 hour. It is looked at after each command, and
+	// while content comes that is thrown away.
 	Session time.Duration
 }
 

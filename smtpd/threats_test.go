@@ -123,6 +123,68 @@ func TestSlowContent(t *testing.T) {
 	}
 }
 
+// What is thrown away holds a connection no longer than the time of the session,
+// however well the client keeps the least rate; what is taken ends at its limit alone.
+func TestThrownAway(t *testing.T) {
+	const helo, ehlo, endless = "HELO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n", rawOpen, "BDAT 9223372036854775807\r\n"
+	past, mail := strings.Repeat("x\r\n", 1000), strings.TrimPrefix(ehlo, "EHLO x\r\n")
+	for _, c := range []struct {
+		name  string
+		begin string
+		limit int64
+		early int // Data answers so, unread
+		taken bool
+	}{
+		{name: "BDAT before EHLO", begin: endless},
+		{name: "BDAT with wrong words", begin: ehlo + "BDAT 9223372036854775807 FOO\r\n"},
+		{name: "a chunk past the limit", begin: ehlo + endless, limit: 1000},
+		{name: "a chunk with a wrong line", begin: ehlo + endless + "\n"},
+		{name: "a chunk behind one that was refused", begin: ehlo + "BDAT 3\r\na\nb" + endless},
+		{name: "a chunk refused unread", begin: ehlo + endless, early: 550},
+		{name: "a chunk answered unread", begin: ehlo + endless, early: 250},
+		{name: "content past the limit", begin: helo + "DATA\r\n" + past, limit: 1000},
+		{name: "content refused unread", begin: helo + "DATA\r\n", early: 550},
+		{name: "content that is taken", begin: helo + "DATA\r\n", limit: 1 << 30, taken: true},
+		{name: "chunks that are taken", begin: ehlo + "BDAT 1\r\nxBDAT 1000000000\r\n", limit: 1 << 30, taken: true},
+		{name: "content that is taken after a chunk that was not", begin: "BDAT 1\r\nx" + helo + "DATA\r\n", taken: true},
+		{name: "content that is taken after a message by BDAT that was not", begin: ehlo + "BDAT 3 LAST\r\na\nb" + mail + "DATA\r\n", taken: true},
+		{name: "content that is taken after a message that was not", begin: helo + "DATA\r\n\n\r\n.\r\n" + mail + "DATA\r\n", taken: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := run(t, t.Context(), &Server{Handler: &recorder{early: c.early}, MaxSize: c.limit})
+				defer r.stop()
+				p := r.dial("192.0.2.1:1")
+				defer p.Close()
+				begin, last, ended := time.Now(), smtp.Reply{}, time.Duration(0)
+				go func() {
+					for {
+						got, err := smtp.ReadReply(p.in)
+						if err != nil {
+							break
+						}
+						last = got
+					}
+					ended = time.Since(begin)
+				}()
+				line := strings.Repeat(strings.Repeat("x", 63)+"\r\n", 20)
+				_, err := io.WriteString(p, c.begin)
+				for ; err == nil && time.Since(begin) < 3*time.Hour; time.Sleep(5 * time.Second) {
+					_, err = io.WriteString(p, line)
+				}
+				synctest.Wait()
+				cut := strings.HasPrefix(last.String(), "421 4.7.0")
+				if c.taken && (ended != 0 || cut) {
+					t.Errorf("%v after %v", last, ended)
+				}
+				if !c.taken && (!cut || ended < time.Hour || ended > time.Hour+time.Minute) {
+					t.Errorf("%v, and the end after %v; want 421 after an hour", last, ended)
+				}
+			})
+		})
+	}
+}
+
 // slowSession takes its time between one read of the content and the next.
 type slowSession struct{ recorderSession }
 

@@ -125,6 +125,10 @@ func (s *Spool) beginAmend(it *item, f *forecast) {
 		}
 	}
 	a.last = a.last && int(e.open) == f.closes[e.self]
+	if a.releases() && len(a.rcpts) > 0 && s.waking(e) {
+		o := s.outing(e)
+		o.later = min(o.later, a.at) // for askWake, as applyAmend comes after it
+	}
 	it.meta = a.encode()
 }
 
@@ -214,9 +218,7 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 				s.setDest(r, s.dest(d.key.Past(a.tos[i])))
 			}
 		case postrider.AmendDue:
-			if !r.is.has(isLeased) {
-				r.due = a.due
-			}
+			r.due = a.due // an attempt under way that comes to anything says another; a look does not
 		case postrider.AmendBounce, postrider.AmendDrop:
 			s.want(e, n, &wanted{a, at})
 		}
@@ -225,6 +227,9 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 			continue
 		}
 		s.applyWant(e, n)
+	}
+	if a.releases() && len(a.rcpts) > 0 {
+		s.wakeBy(e, a.at) // what was put off while it was held: word of its delay, and its end
 	}
 	if s.keyOf != nil {
 		every := make([]int32, len(all))
@@ -281,6 +286,11 @@ func (s *Spool) applyWant(e *entry, i int32) {
 // ends reports whether an amendment ends the waiting of its recipients.
 func (a *amendment) ends() bool {
 	return a.do == postrider.AmendBounce || a.do == postrider.AmendDrop
+}
+
+// releases reports whether an amendment ends the holding of its recipients.
+func (a *amendment) releases() bool {
+	return a.do == postrider.AmendRelease || a.do == postrider.AmendPass
 }
 
 // change is what a bounce or a drop makes of recipient n.

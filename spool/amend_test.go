@@ -39,6 +39,7 @@ func TestHoldSurvivesAndReleases(t *testing.T) {
 		}
 		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendRelease, Rcpts: []int{1}})
 		b.settle(b.mustClaim(postrider.Attempt, 1), delivered(1))
+		b.settle(b.mustClaim(postrider.Wake, 0))
 		b.noClaim()
 		b.amend(postrider.Amendment{ID: id, Do: postrider.AmendRelease})
 		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
@@ -161,6 +162,7 @@ func TestPass(t *testing.T) {
 			}
 			b.settle(l, deferred(0, time.Now()))
 			b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			b.settle(b.mustClaim(postrider.Wake, 1))
 			b.noClaim()
 			if m, _ := readBody(t, b.s, id); !m.Recipients[0].Passed || m.Recipients[1].Passed {
 				t.Errorf("%+v", m.Recipients)

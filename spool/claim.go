@@ -243,7 +243,11 @@ func (s *Spool) sweepPauses() {
 const returnAfter = 10_000
 
 // Rekey implements postrider.Spool.
-func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) {
+func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) { s.RekeyUntil(nil, key) }
+
+// RekeyUntil is Rekey for a process that may end meanwhile: it goes no further when end
+// is closed, or the spool. What keeps its old queues then has new ones at the next start.
+func (s *Spool) RekeyUntil(end <-chan struct{}, key func(to smtp.Path) postrider.Dest) {
 	s.mu.Lock()
 	first := s.keyOf == nil
 	s.keyOf = key
@@ -263,19 +267,30 @@ func (s *Spool) Rekey(key func(to smtp.Path) postrider.Dest) {
 		return
 	}
 	for _, o := range s.ordered(nil) { // in order of age, which is that of the log, and so of the disk
-		s.rekeyEntry(o.e)
+		select {
+		case <-end:
+			return
+		default:
+		}
+		if !s.rekeyEntry(o.e) {
+			return
+		}
 	}
 }
 
-// rekeyEntry reads the addresses of one message again to give it new queues.
-func (s *Spool) rekeyEntry(h handle) {
+// rekeyEntry reads the addresses of one message again to give it new queues; false: the
+// spool is closed.
+func (s *Spool) rekeyEntry(h handle) bool {
 	m, err := s.read(h)
-	if errors.Is(err, postrider.ErrNotFound) {
-		return
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed || errors.Is(err, postrider.ErrNotFound) {
+		return !closed
 	}
 	if err != nil {
 		s.alarm("spool: a message keeps its old queues: %v", err)
-		return
+		return true
 	}
 	tos := make([]smtp.Path, len(m.Recipients))
 	for i := range tos {
@@ -287,6 +302,7 @@ func (s *Spool) rekeyEntry(h handle) {
 		s.key(e, tos)
 		s.kick()
 	}
+	return true
 }
 
 // kick wakes every Claim that waits, if there is something for it earlier than it

@@ -478,8 +478,14 @@ func (s *Spool) applyItem(it *item) {
 }
 
 func (s *Spool) applyState(e *entry, st *state, at location) {
+	all := s.rcpts(e)
 	for i := range st.changes {
-		s.change(e, &st.changes[i], at)
+		c := &st.changes[i]
+		r := &all[c.Rcpt]
+		due, waits := r.due, r.state == postrider.Waiting && c.State == postrider.Waiting
+		if s.change(e, c, at); st.woke && waits {
+			r.due = due // a look does not move it: who wrote the change may not know of an order since
+		}
 	}
 	if st.woke {
 		later := int64(never)

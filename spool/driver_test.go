@@ -208,10 +208,7 @@ func (d *driver) settleWorld(how *manner) {
 		}
 		if diff == "" {
 			d.now = w.restarted()
-			for id, m := range d.now.msgs { // the time that is as good as another is the one that is there
-				for n, r := range f.msgs[id].Recipients {
-					m.m.Recipients[n].Due, m.dues[n] = r.Due, 0
-				}
+			for id, m := range d.now.msgs {
 				m.wake = f.wakes[id]
 			}
 			d.worlds = []*world{d.now}

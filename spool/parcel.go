@@ -220,7 +220,9 @@ next:
 	}
 }
 
-// key gives every waiting recipient its queue, and joins those that share one.
+// key gives every waiting recipient its queue, and joins those that share one. What
+// leaves DestHold is due now, if it was before, and its message is looked at: as an
+// operator releases it. A crash may forget that.
 func (s *Spool) key(e *entry, tos []smtp.Path) {
 	var few [4]int32
 	waits := few[:0]
@@ -236,6 +238,11 @@ func (s *Spool) key(e *entry, tos []smtp.Path) {
 			key = key.Past(tos[i])
 		}
 		s.count(e, r, -1)
+		if was := s.queues[r.dest]; was != nil && was.key == postrider.DestHold && key != postrider.DestHold {
+			now := s.now().UnixNano()
+			r.due = max(r.due, now)
+			s.wakeBy(e, now)
+		}
 		s.setDest(r, s.dest(key))
 		s.count(e, r, 1)
 		waits = append(waits, int32(i))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -65,4 +66,36 @@ func TestAcceptedBeforeTheFirstRekey(t *testing.T) {
 			s.Close(ctx)
 		}
 	})
+}
+
+// A Rekey that is to end reads no more, nor does one whose spool is closed; at the next
+// start all have the queue of then.
+func TestRekeyEnds(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		b := newBench(t, vfs.NewMem())
+		for range 10 {
+			b.add([]byte("x\r\n"), "a@x.example")
+		}
+		ctx, end := context.WithCancel(t.Context())
+		asked := 0
+		b.s.RekeyUntil(ctx.Done(), func(smtp.Path) postrider.Dest {
+			if asked++; asked == 3 && closed {
+				b.s.closed = true // under its lock, as Close does it
+			} else if asked == 3 {
+				end()
+			}
+			return "moved"
+		})
+		end()
+		if all := b.s.Tally(); asked != 3 || len(all) != 2 {
+			t.Errorf("closed %v: %d messages were asked for: %+v", closed, asked, all)
+		}
+		b.s.mu.Lock()
+		b.s.closed = false
+		b.s.mu.Unlock()
+		b.reopen()
+		if all := b.s.Tally(); len(all) != 1 || all[0].Dest != "mx:x.example" || all[0].waiting() != 10 {
+			t.Errorf("closed %v: after the start %+v", closed, all)
+		}
+	}
 }

@@ -79,10 +79,15 @@ func TestAnyRecordMayRot(t *testing.T) {
 		all := places(s)
 		s.Close(context.Background())
 		kinds := map[uint8]int{}
+		// The group that a stop in good order ends with proves the rest, and nothing proves it.
+		// Nor is one before it missed that has no record of its own.
+		proven := len(all) - 4
+		if all[proven-1].kind == kindCommit && all[proven-3].kind == kindCommit {
+			proven -= 2
+		}
 		for i, p := range all {
 			kinds[p.kind]++
-			// The group that a stop in good order ends with proves the rest, and nothing proves it.
-			d.rotted(t, p, i < len(all)-4)
+			d.rotted(t, p, i < proven)
 		}
 		t.Logf("%d places, by kind %v", len(all), kinds)
 		for _, k := range []uint8{kindAccept, kindMove, kindState, kindAmend, kindCommit, kindCursor} {

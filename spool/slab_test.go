@@ -243,6 +243,10 @@ func TestManyRecipients(t *testing.T) {
 			if !ok {
 				break
 			}
+			if l.Why == postrider.Wake { // as some were released
+				b.settle(l)
+				continue
+			}
 			if len(l.Rcpts) > 100 || !slices.IsSorted(l.Rcpts) {
 				t.Fatalf("a lease of %v", l.Rcpts)
 			}

@@ -91,9 +91,13 @@ func (t *tallied) of(domain uint32) {
 // Tally counts what waits, by destination, the fullest first. It reads nothing from
 // the disk, and looks at the queue page by page.
 func (s *Spool) Tally() []Tally {
+	now := s.now().UnixNano()
 	var dests []*tallied // by number
 	s.walk(func(e *entry) {
-		rcpts := s.rcpts(e)
+		rcpts, release := s.rcpts(e), int64(0)
+		if e.future {
+			release = s.futures[s.futureOf[e.self]][e.self]
+		}
 		for i := range rcpts {
 			r := &rcpts[i]
 			if r.state != postrider.Waiting {
@@ -112,7 +116,7 @@ func (s *Spool) Tally() []Tally {
 			d.oldest = min(d.oldest, e.arrived)
 			if r.why != 0 {
 				d.heard(r.why)
-			} else if e.future && where == standQueued {
+			} else if where == standQueued && r.due == release && release > now {
 				d.ordered++
 			}
 			d.of(r.domain)

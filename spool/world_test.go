@@ -30,7 +30,6 @@ type worldMessage struct {
 	wake  int64  // never: at no time
 	later int64  // asked for while a Wake lease is out
 	wants []*wish
-	dues  []int64       // of each recipient: a second due time that is as good; 0: none
 	after *worldMessage // what recovered has made of it
 	ended bool          // which is nothing
 }
@@ -87,8 +86,7 @@ func (w *world) after(a *act) *world {
 }
 
 func (w *world) add(a *postrider.Addition, body []byte) {
-	m := &worldMessage{m: *a.Message, head: a.Head, wake: nanos(a.Wake), later: never, wants: make([]*wish, len(a.Message.Recipients)),
-		dues: make([]int64, len(a.Message.Recipients))}
+	m := &worldMessage{m: *a.Message, head: a.Head, wake: nanos(a.Wake), later: never, wants: make([]*wish, len(a.Message.Recipients))}
 	m.m.Recipients = slices.Clone(a.Message.Recipients)
 	m.body = crc32.ChecksumIEEE(append(bytes.Clone(a.Head), body...))
 	if a.Wake.IsZero() {
@@ -110,7 +108,7 @@ func (w *world) open(id postrider.ID) *worldMessage {
 	}
 	m := *old
 	m.after, m.ended = nil, false
-	m.m.Recipients, m.wants, m.dues = slices.Clone(old.m.Recipients), slices.Clone(old.wants), slices.Clone(old.dues)
+	m.m.Recipients, m.wants = slices.Clone(old.m.Recipients), slices.Clone(old.wants)
 	w.msgs[id] = &m
 	return &m
 }
@@ -136,8 +134,10 @@ func (w *world) settle(set *postrider.Settlement, a *act, report postrider.ID) {
 		if r.State != c.State || r.Tries != c.Tries {
 			w.tell("recipient %s/%d %s at %s: %s tries %d next %d %s %q", id, c.Rcpt, r.To, dest, c.State, c.Tries, nanos(due), c.Reply, c.Remote)
 		}
-		apply(r, c)
-		m.dues[c.Rcpt] = 0
+		due, waits := r.Due, woke && r.State == postrider.Waiting && c.State == postrider.Waiting
+		if apply(r, c); waits {
+			r.Due = due
+		}
 	}
 	for _, n := range slices.Sorted(slices.Values(set.Lease.Rcpts)) {
 		if r := &m.m.Recipients[n]; m.wants[n] != nil && r.State == postrider.Waiting {
@@ -177,7 +177,6 @@ func (m *worldMessage) fulfil(n int, waking bool) {
 	}
 	apply(r, &postrider.Change{State: postrider.Failed, Reported: want.do == postrider.AmendDrop, Delayed: r.Delayed, Tries: r.Tries,
 		Settled: fromNanos(want.at), Reply: want.reply})
-	m.dues[n] = 0
 	if want.do == postrider.AmendBounce {
 		m.wakeBy(want.at, waking)
 	}
@@ -201,12 +200,13 @@ func (w *world) amend(am *postrider.Amendment, a *act) {
 		w.tell("%s %s/%d %s %d next %d %s", word, am.ID, n, r.To, am.Do, nanos(am.Due), am.Reply)
 		switch am.Do {
 		case postrider.AmendDue:
-			m.setDue(n, nanos(am.Due), leased)
+			r.Due = am.Due
 		case postrider.AmendHold:
 			r.Held = true
 		case postrider.AmendRelease, postrider.AmendPass:
 			r.Held, r.Passed = false, r.Passed || am.Do == postrider.AmendPass
-			m.setDue(n, a.at, false)
+			r.Due = fromNanos(a.at)
+			m.wakeBy(a.at, a.waking[am.ID])
 		case postrider.AmendBounce, postrider.AmendDrop:
 			m.wants[n] = &wish{am.Do, am.Reply, a.at}
 			if !leased {
@@ -215,17 +215,6 @@ func (w *world) amend(am *postrider.Amendment, a *act) {
 		}
 	}
 	w.close(m)
-}
-
-// setDue says when a recipient is due. Of one that is under way it holds only
-// if the lease ends with a crash, and then its old time would do as well.
-func (m *worldMessage) setDue(n int, at int64, leased bool) {
-	r := &m.m.Recipients[n]
-	m.dues[n] = 0
-	if leased {
-		m.dues[n] = nanos(r.Due)
-	}
-	r.Due = fromNanos(at)
 }
 
 // close forgets a message of which nothing is left to do.
@@ -246,7 +235,7 @@ func (m *worldMessage) recovered() *worldMessage {
 		return m.after
 	}
 	c := *m
-	c.m.Recipients, c.wants, c.dues = slices.Clone(m.m.Recipients), slices.Clone(m.wants), slices.Clone(m.dues)
+	c.m.Recipients, c.wants = slices.Clone(m.m.Recipients), slices.Clone(m.wants)
 	open := false
 	c.wake, c.later = min(c.wake, c.later), never
 	for n := range c.m.Recipients {
@@ -275,8 +264,7 @@ func same(a, b *postrider.Message) bool {
 	})
 }
 
-// describe writes down all of a message that must come back. Two dues that are
-// as good as each other are told apart by the caller.
+// describe writes down all of a message that must come back.
 func describe(m *postrider.Message, body uint32) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s from %s env %q ret %d utf8 %v 8bit %v auto %v arrived %d size %d header %q source %+v content %08x", m.ID, m.From, m.EnvID,
@@ -296,7 +284,7 @@ func (w *world) restarted() *world {
 	for id, m := range w.msgs {
 		if r := m.recovered(); r != nil {
 			c := *r
-			c.m.Recipients, c.wants, c.dues = slices.Clone(r.m.Recipients), slices.Clone(r.wants), slices.Clone(r.dues)
+			c.m.Recipients, c.wants = slices.Clone(r.m.Recipients), slices.Clone(r.wants)
 			n.msgs[id] = &c
 		}
 	}
@@ -422,11 +410,6 @@ func (w *world) differs(f *found, how *manner) string {
 		if want == nil {
 			return fmt.Sprintf("message %s is back", id)
 		}
-		for n, d := range want.dues {
-			if d != 0 && n < len(m.Recipients) && nanos(m.Recipients[n].Due) == d {
-				want = want.dueAt(n, d)
-			}
-		}
 		if !same(m, &want.m) || f.bodies[id] != want.body {
 			return different(describe(&want.m, want.body), describe(m, f.bodies[id]))
 		}
@@ -452,14 +435,6 @@ func (w *world) differs(f *found, how *manner) string {
 		return fmt.Sprintf("the reader of the feed has acknowledged %d events, and stands after %d when all was in good order", how.acked, read)
 	}
 	return ""
-}
-
-// dueAt returns a message with another due time of a recipient.
-func (m *worldMessage) dueAt(n int, due int64) *worldMessage {
-	c := *m
-	c.m.Recipients = slices.Clone(m.m.Recipients)
-	c.m.Recipients[n].Due = fromNanos(due)
-	return &c
 }
 
 // wakesAt says what is wrong with the time at which a message will be looked at.

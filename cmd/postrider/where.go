@@ -42,7 +42,7 @@ func (c whereCmd) Run(a *app) error {
 	t := teller{a: a, now: time.Now()}
 	for s, err := range steps {
 		if err != nil {
-			return fmt.Errorf("read the journal: %w", err)
+			return err
 		}
 		if a.cli.JSON {
 			err = a.printJSON(s)
