@@ -38,7 +38,7 @@ type Spool interface {
 	Pause(d Dest, until time.Time)
 
 	// Rekey gives every waiting recipient the Dest that key computes, now and for all that is committed later. It is called
-	// once before the first Claim, and again when the configuration changes.
+	// once before the first Claim, and again when the configuration changes. What leaves DestHold is due now, and looked at.
 	Rekey(key func(to smtp.Path) Dest)
 
 	// Open returns a message and its content, pinned until Close.
@@ -139,7 +139,7 @@ type Lease struct {
 // A Settlement ends a lease. Recipients of the lease that Changes does not name stay as they are, and are due as they were.
 type Settlement struct {
 	Lease   Lease
-	Changes []Change
+	Changes []Change // those of a Wake lease move no Due
 	// Wake is when to look at the message next, and never puts off what was asked for before. A Wake lease uses up its time.
 	Wake time.Time
 }
