@@ -213,8 +213,7 @@ func (a *attempt) noAddress(name string, some, home bool) postrider.Outcome {
 
 // isUs reports whether a host has our own name.
 func (r *Relay) isUs(name string) bool {
-	ours, err := dns.ToASCII(helloName(r.o.Hello))
-	return err == nil && ours != "" && strings.EqualFold(strings.TrimSuffix(name, "."), ours)
+	return r.ours != "" && strings.EqualFold(strings.TrimSuffix(name, "."), r.ours)
 }
 
 // loops notes that the way leads back to us.

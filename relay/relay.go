@@ -89,6 +89,7 @@ func (o Options) orDefaults() Options {
 // be used by many goroutines, and is closed at the end.
 type Relay struct {
 	o      Options
+	ours   string // our name in A-labels; empty: we have none that others could know
 	pool   *pool
 	randMu sync.Mutex
 }
@@ -96,7 +97,11 @@ type Relay struct {
 // New returns a Relay. It starts one goroutine, which Close ends.
 func New(o Options) *Relay {
 	o = o.orDefaults()
-	return &Relay{o: o, pool: newPool(o)}
+	ours, err := dns.ToASCII(helloName(o.Hello))
+	if err != nil {
+		ours = ""
+	}
+	return &Relay{o: o, ours: ours, pool: newPool(o)}
 }
 
 // Close says QUIT on the connections that are kept, and waits for the answers
