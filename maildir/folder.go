@@ -5,12 +5,15 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
+	"syscall"
 )
 
 const (
 	// knownMax bounds how many folders are remembered as durable.
 	knownMax = 1 << 16
-	// doubtMax bounds how many are remembered that are not. No other is made then.
+	// doubtMax bounds how many are remembered that may not be. Beyond it all that are
+	// not known are in doubt.
 	doubtMax = 1 << 10
 )
 
@@ -50,7 +53,9 @@ func (t *Transport) make(dir string) error {
 
 // settle makes directories in parent that are missing, and the entries of all of
 // them durable. When it cannot, it takes back what it made, so that nobody finds
-// it later and believes in it.
+// it later and believes in it. Of those that were there nobody knows then: a process
+// before us may have made one and died, and a later sync that succeeds does not make
+// durable what this one has lost. They are in doubt, too.
 func (t *Transport) settle(parent string, dirs ...string) error {
 	made, err := t.missing(dirs)
 	if err == nil {
@@ -61,28 +66,36 @@ func (t *Transport) settle(parent string, dirs ...string) error {
 	}
 	if err != nil {
 		for _, dir := range made {
-			if err := t.fs.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := t.fs.Remove(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
+				delete(t.doubt, dir)
+			} else {
 				t.doubt[dir] = true
 			}
 		}
+		for _, dir := range dirs {
+			if t.wary = t.wary || len(t.doubt) >= doubtMax; !t.wary && !slices.Contains(made, dir) {
+				t.doubt[dir] = t.doubt[dir]
+			}
+		}
 		return err
+	}
+	for _, dir := range dirs {
+		delete(t.doubt, dir)
 	}
 	t.learn(dirs)
 	return nil
 }
 
-// missing makes the directories that are missing and returns them.
+// missing makes the directories that are missing and returns them. Those in doubt have
+// new entries then.
 func (t *Transport) missing(dirs []string) (made []string, err error) {
 	for _, dir := range dirs {
-		if t.doubt[dir] {
-			if err := t.fs.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return made, err
-			}
-			delete(t.doubt, dir)
+		err := t.found(dir)
+		if ours, doubtful := t.doubt[dir]; err == nil && (doubtful || t.wary) {
+			err = t.anew(dir, ours)
 		}
-		_, err := t.fs.Stat(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			if len(t.doubt) >= doubtMax {
+			if len(t.doubt) >= 2*doubtMax {
 				return made, errDoubt
 			}
 			made = append(made, dir)
@@ -93,6 +106,40 @@ func (t *Transport) missing(dirs []string) (made []string, err error) {
 		}
 	}
 	return made, nil
+}
+
+// aside is what the name of a directory ends in while it has another.
+const aside = ".postrider-renamed"
+
+// found reports whether a directory is there. One that has another name, since we died
+// over it, gets its own back.
+func (t *Transport) found(dir string) error {
+	_, err := t.fs.Stat(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, other := t.fs.Stat(dir + aside); other != nil {
+		return err
+	}
+	return t.fs.Rename(dir+aside, dir)
+}
+
+// anew makes the entry of a directory anew, with all that is in it: it gets another
+// name, and its own back. These are changes that the next sync makes durable. One that
+// was there and holds something is left: what is in it came after its entry was
+// durable. So is one that may not be renamed, which is none of our making.
+func (t *Transport) anew(dir string, ours bool) error {
+	if list, err := t.fs.ReadDir(dir); err != nil || len(list) > 0 && !ours {
+		return err
+	}
+	err := t.fs.Rename(dir, dir+aside)
+	switch {
+	case err == nil:
+		return t.fs.Rename(dir+aside, dir)
+	case !ours && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EBUSY)):
+		return nil
+	}
+	return err
 }
 
 func (t *Transport) isKnown(dir string) bool {

@@ -37,9 +37,11 @@ type Transport struct {
 	// believes in a folder that another could not sync and will take back.
 	making chan struct{}
 
-	// doubt has, of who holds making, what was made and not synced, and could not
-	// be taken back: a later sync of the parent does not make it durable.
+	// doubt has, of who holds making, the folders whose sync has failed, true for those
+	// that we made and could not take back: a later sync of the parent does not make them
+	// durable. Wary: so it may be of any.
 	doubt map[string]bool
+	wary  bool
 
 	mu    sync.Mutex
 	known map[string]bool    // folders that are durable, and all above them

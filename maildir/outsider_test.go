@@ -135,3 +135,66 @@ func TestVolumesAreClosed(t *testing.T) {
 		t.Errorf("%d files are open", n)
 	}
 }
+
+// Seed 45106 of the simulator: a process died between a folder and its sync, the next one
+// found it, its sync failed, and then one succeeded: the folder was believed in, and went
+// with the power, and all mail in it.
+func TestFolderOfOneWhoDied(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		for at := range 4 {
+			m := vfs.NewMem()
+			if full { // it was there all the time, with mail in it
+				wantDelivered(t, transport(m).Deliver(t.Context(), delivery("mail/box", "cid@example.org")))
+			}
+			n := 0
+			m.SetHook(func(op vfs.Op) error {
+				if op.Kind == vfs.OpSyncDir {
+					if n++; n == at+1 {
+						return vfs.ErrCrash
+					}
+				}
+				return nil
+			})
+			other := delivery("mail/box", "bob@example.org")
+			transport(m).Deliver(t.Context(), other)
+			m = m.Kill()
+			fails := 0
+			m.SetHook(func(op vfs.Op) error {
+				if op.Kind == vfs.OpSyncDir && fails < 4 {
+					fails++
+					return syscall.EIO
+				}
+				return nil
+			})
+			tr := transport(m)
+			other.Again = true
+			for tr.Deliver(t.Context(), other)[0].Result != postrider.ResultDelivered {
+				if fails > 10 {
+					t.Fatal("it is never delivered")
+				}
+			}
+			want := 1
+			if full {
+				want = 2
+			}
+			if got := contents(t, m.Crash(vfs.KeepNone), "mail/box"); len(got) != want {
+				t.Errorf("full %v, killed at sync %d: %d of %d files are there after the power cut", full, at+1, len(got), want)
+			}
+		}
+	}
+}
+
+// A folder that has another name, since we died over it, gets its own back.
+func TestFolderGetsItsNameBack(t *testing.T) {
+	m := vfs.NewMem()
+	wantDelivered(t, transport(m).Deliver(t.Context(), delivery("mail/box", "cid@example.org")))
+	if err := m.Rename("mail/box/new", "mail/box/new.postrider-renamed"); err != nil {
+		t.Fatal(err)
+	}
+	d := delivery("mail/box", "bob@example.org")
+	d.Message.ID = "second"
+	wantDelivered(t, transport(m).Deliver(t.Context(), d))
+	if got := contents(t, m.Crash(vfs.KeepNone), "mail/box"); len(got) != 2 {
+		t.Errorf("%d files", len(got))
+	}
+}

@@ -93,8 +93,8 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	dropped, bounced := s.orderedOf(s.dropped, to), s.orderedOf(s.bounced, to)
 	t.Reported += min(1, reported)
 	fate := fateOf(to)
-	if fate == fateSure && reported > 0 && reported == end.Expired[to] && s.orderedOf(s.held, to) {
-		fate = fateEither // its time went on while it was held, and one attempt was left of it
+	if fate == fateSure && (reported > 0 && reported == end.Expired[to] || reported == 0 && e.Letter.Null) && s.orderedOf(s.held, to) {
+		fate = fateEither // its time went on while it was held, and one attempt was left of it; of the null sender's nobody is told
 	}
 	if fate == fateSlow {
 		fate = fateSure
