@@ -73,8 +73,11 @@ func (t *Transport) settle(parent string, dirs ...string) error {
 			}
 		}
 		for _, dir := range dirs {
-			if t.wary = t.wary || len(t.doubt) >= doubtMax; !t.wary && !slices.Contains(made, dir) {
-				t.doubt[dir] = t.doubt[dir]
+			if _, doubtful := t.doubt[dir]; doubtful || slices.Contains(made, dir) {
+				continue
+			}
+			if t.wary = t.wary || len(t.doubt) >= doubtMax; !t.wary {
+				t.doubt[dir] = false
 			}
 		}
 		return err
