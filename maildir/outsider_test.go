@@ -103,7 +103,7 @@ func (c counted) OpenDevice(dir string) (vfs.Device, error) {
 		return nil, err
 	}
 	c.open.Add(1)
-	return countedDevice{dev, c.open}, nil
+	return &countedDevice{dev, c.open}, nil
 }
 
 type countedDevice struct {
@@ -111,7 +111,7 @@ type countedDevice struct {
 	open *atomic.Int64
 }
 
-func (c countedDevice) Close() error {
+func (c *countedDevice) Close() error {
 	c.open.Add(-1)
 	return c.Device.Close()
 }
