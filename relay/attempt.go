@@ -29,6 +29,7 @@ type attempt struct {
 	block note               // what stood in the way, the most telling so far
 	more  bool               // there are more hosts than are tried
 	mime  *message.Structure // nil: not looked at yet
+	maybe []string           // peers that may have the message already, by Recipient.Uncertain
 	plain string             // the peer that MAIL is said to without what only informs; empty: none
 }
 
@@ -124,13 +125,12 @@ func (a *attempt) walk(ctx context.Context) {
 // all others, whatever its preference, for where another takes the message there are
 // two of it (RFC 1047).
 func (a *attempt) walkUncertain(ctx context.Context) bool {
-	var peers []string
 	for i := range a.left {
-		if p := a.rcpt(i).Uncertain; p != "" && !slices.Contains(peers, p) {
-			peers = append(peers, p)
+		if p := a.rcpt(i).Uncertain; p != "" && !slices.Contains(a.maybe, p) {
+			a.maybe = append(a.maybe, p)
 		}
 	}
-	if len(peers) == 0 {
+	if len(a.maybe) == 0 {
 		return false
 	}
 	var hosts [][]target
@@ -145,7 +145,7 @@ func (a *attempt) walkUncertain(ctx context.Context) bool {
 	for i, targets := range hosts {
 		var maybe []target
 		hosts[i] = slices.DeleteFunc(targets, func(t target) bool {
-			if slices.Contains(peers, t.String()) {
+			if a.mayHave(t) {
 				maybe = append(maybe, t)
 				return true
 			}

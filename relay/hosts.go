@@ -173,25 +173,26 @@ func (a *attempt) addresses(ctx context.Context, h host) (list []target, ours bo
 // uncertainFirst puts those first that may have the message, so that they are among the
 // few that are tried.
 func (a *attempt) uncertainFirst(list []target) []target {
-	slices.SortStableFunc(list, func(s, t target) int { return btoi(a.mayHave(t)) - btoi(a.mayHave(s)) })
+	if len(a.maybe) > 0 {
+		slices.SortStableFunc(list, func(s, t target) int {
+			switch first := a.mayHave(s); {
+			case first == a.mayHave(t):
+				return 0
+			case first:
+				return -1
+			}
+			return 1
+		})
+	}
 	return list
 }
 
-// mayHave reports whether a target may have the message for somebody who is left.
-func (a *attempt) mayHave(t target) bool {
-	return slices.ContainsFunc(a.left, func(i int) bool { u := a.rcpt(i).Uncertain; return u != "" && u == t.String() })
-}
+// mayHave reports whether a target may have the message for somebody.
+func (a *attempt) mayHave(t target) bool { return slices.Contains(a.maybe, t.String()) }
 
 // hostMayHave reports the same of a host, by any of its addresses.
 func (a *attempt) hostMayHave(name string) bool {
-	return slices.ContainsFunc(a.left, func(i int) bool { return strings.HasPrefix(a.rcpt(i).Uncertain, name+"[") })
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return slices.ContainsFunc(a.maybe, func(peer string) bool { return strings.HasPrefix(peer, name+"[") })
 }
 
 // noAddress is the outcome of a host that cannot be reached by any address.

@@ -79,9 +79,10 @@ func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) 
 			a.put(i, o)
 		case reply.Positive():
 		case moved && tooMany(reply) && !slices.ContainsFunc(res.Rcpts[k+1:], smtp.Reply.Positive):
-			// Who takes one of those behind has room. RFC 5321 4.5.3.1.10: "Each retransmission attempt that is able to deliver
-			// anything will be able to dispose of at least 100 of these recipients."
-			// The next transaction takes them, and later ones have no more from the start.
+			// Who takes one of those behind has room. RFC 5321 4.5.3.1.10: "Each
+			// retransmission attempt that is able to deliver anything will be able to dispose
+			// of at least 100 of these recipients." The next transaction takes them, and later
+			// ones have no more from the start.
 			a.r.pool.learn(l.key.site, res.Accepted())
 		default:
 			a.put(i, said(t, reply, postrider.ScopeRecipient))

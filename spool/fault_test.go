@@ -196,22 +196,9 @@ func TestFullDiskEmpties(t *testing.T) {
 			return nil
 		})
 		b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: 5000})
-		late := 0
-		for ; late < 20; late++ { // until the segment in use is full
-			a, err := addition(b.s, "", bytes.Repeat([]byte("y"), 500), time.Now().Add(time.Hour), "late@y.example")
-			if err == nil {
-				err = b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
-			}
-			if err != nil {
-				if !errors.Is(err, syscall.ENOSPC) {
-					t.Fatalf("refused with %v", err)
-				}
-				a.Draft.Discard()
-				break
-			}
-		}
-		if late == 20 || b.s.Room(1) {
-			t.Fatalf("a full disk takes mail: %d taken", late)
+		late := b.untilRefused(500)
+		if b.s.Room(1) {
+			t.Fatal("a full disk has room")
 		}
 		for _, l := range leases {
 			b.settle(l, delivered(0))
@@ -233,6 +220,27 @@ func TestFullDiskEmpties(t *testing.T) {
 		}
 		b.s.Close(context.Background())
 	})
+}
+
+// untilRefused adds mail, so many octets each, until a full disk takes no more, and
+// returns how much it took.
+func (b *bench) untilRefused(octets int) int {
+	b.t.Helper()
+	for n := range 100 {
+		a, err := addition(b.s, "", make([]byte, octets), time.Now().Add(time.Hour), "late@y.example")
+		if err == nil {
+			err = b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
+		}
+		if err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				b.t.Fatalf("refused with %v", err)
+			}
+			a.Draft.Discard()
+			return n
+		}
+	}
+	b.t.Fatal("a full disk takes mail")
+	return 0
 }
 
 // When to look at a message next may be asked for while a Wake lease is out. A

@@ -190,16 +190,7 @@ func TestReportsFitAFullDisk(t *testing.T) {
 			return nil
 		})
 		b.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: 5000})
-		for {
-			a, err := addition(b.s, "", make([]byte, 100), time.Now().Add(time.Hour), "late@y.example")
-			if err == nil {
-				err = b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}})
-			}
-			if err != nil {
-				a.Draft.Discard()
-				break
-			}
-		}
+		b.untilRefused(100)
 		for i, l := range leases[:6] {
 			report, err := addition(b.s, "", make([]byte, 300), time.Now().Add(time.Hour), "from@held.example")
 			if err != nil {
