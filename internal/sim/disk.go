@@ -30,6 +30,52 @@ type diskFaults struct {
 	made   bool                 // it has
 	killed bool                 // the last end was that
 	shaky  map[string]bool      // folders of a Maildir a sync of which has failed
+	newest newest
+}
+
+// newest is what the log itself does not say yet to be durable: what was written
+// last and, as long as that is not synced, what was written before it, for the one
+// proves the other.
+type newest struct {
+	file   string           // the segment that was written last
+	synced bool             // since then
+	last   map[string]int64 // by segment, from which octet on
+	before map[string]int64
+}
+
+// see notes what an operation does to the log.
+func (f *diskFaults) see(op vfs.Op) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := &f.newest
+	switch {
+	case path.Dir(op.Name) != segments:
+	case op.Kind == vfs.OpSync:
+		n.synced = n.synced || op.Name == n.file
+	case op.Kind == vfs.OpWrite:
+		if n.synced || n.last == nil {
+			n.before, n.last = n.last, map[string]int64{}
+		}
+		if off, ok := n.last[op.Name]; !ok || op.Off < off {
+			n.last[op.Name] = op.Off
+		}
+		n.file, n.synced = op.Name, false
+	}
+}
+
+// provenTo returns up to which octet, at most end, the log of a machine that is off
+// can say of a segment that it was durable.
+func (f *diskFaults) provenTo(name string, end int64) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := &f.newest
+	if off, ok := n.last[name]; ok {
+		end = min(end, off)
+	}
+	if off, ok := n.before[name]; ok && !n.synced {
+		end = min(end, off)
+	}
+	return end
 }
 
 // shake notes that a sync has failed: after a power cut a name in that folder that
@@ -202,6 +248,7 @@ func (m *Machine) hook(host *Host, boot string) func(vfs.Op) error {
 			}
 			return e.err
 		}
+		m.faults.see(op)
 		return nil
 	}
 }
@@ -268,20 +315,22 @@ func (m *Machine) space() vfs.Space {
 	return sp
 }
 
-// flipMin is how much a segment holds where a bit may turn. What was written last
-// is spared: there a bit that turned is the same as a write that was cut short.
+// segments is the folder of the log.
+const segments = "/data/spool/seg"
+
+// flipMin is how much a segment holds where a bit may turn.
 const flipMin = 16 << 10
 
 // flip turns one bit of the log of a machine that is off, somewhere in what was
-// written.
+// written. What nothing proves is spared: there a bit that turned is the same as a
+// write that was cut short.
 func (m *Machine) flip(arg uint64) error {
 	rng := rand.New(rand.NewPCG(arg, 1))
-	dir := "/data/spool/seg"
-	files, err := m.disk.ReadDir(dir)
+	files, err := m.disk.ReadDir(segments)
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	name := path.Join(dir, files[rng.IntN(len(files))].Name())
+	name := path.Join(segments, files[rng.IntN(len(files))].Name())
 	octets, err := vfs.ReadFile(m.disk, name)
 	if err != nil {
 		return err
@@ -290,7 +339,11 @@ func (m *Machine) flip(arg uint64) error {
 	if used < flipMin {
 		return nil
 	}
-	at := rng.IntN(used / 2)
+	proven := m.faults.provenTo(name, int64(used/2))
+	if proven == 0 {
+		return nil
+	}
+	at := rng.IntN(int(proven))
 	f, err := m.disk.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return err
