@@ -93,14 +93,14 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 	dropped, bounced := s.orderedOf(s.dropped, to), s.orderedOf(s.bounced, to)
 	t.Reported += min(1, reported)
 	fate := fateOf(to)
-	if fate == fateSure && (reported > 0 && reported == end.Expired[to] || reported == 0 && e.Letter.Null) && s.orderedOf(s.held, to) {
-		fate = fateEither // its time went on while it was held, and one attempt was left of it; of the null sender's nobody is told
-	}
-	if fate == fateSlow {
+	late := reported > 0 && reported == end.Expired[to] || reported == 0 && e.Letter.Null && s.expired[to]
+	switch {
+	case fate == fateSure && late && s.orderedOf(s.held, to):
+		fate = fateEither // its time went on while it was held, and one attempt was left of it
+	case fate == fateSlow && (late || reported == 0 && s.reportsDestroyed()):
+		fate = fateEither
+	case fate == fateSlow:
 		fate = fateSure
-		if reported > 0 && reported == end.Expired[to] || reported == 0 && (e.Letter.Null || s.reportsDestroyed()) {
-			fate = fateEither
-		}
 	}
 	if delivered == 0 && reported == 0 && !spooled && !dropped {
 		switch {
@@ -109,7 +109,7 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 		case s.risk[token] && (s.damaged() || s.unnamed > 0):
 			t.Lost++
 			return nil
-		case !e.Letter.Null || fate == fateSure && !bounced || fate == fateHeld && !s.unheld:
+		case !e.Letter.Null || !bounced && (fate == fateSure || !s.failed[to]) || fate == fateHeld && !s.unheld:
 			return fmt.Errorf("acked_is_kept: %s to %s was acknowledged, and is neither delivered, reported nor spooled", token, to)
 		}
 	}

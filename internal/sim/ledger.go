@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path"
@@ -29,6 +30,8 @@ type Ledger struct {
 	bounced    map[string]bool // the same, given back
 	held       map[string]bool // the same, held for a while
 	alarms     []string
+	failed     map[string]bool // addresses for which a machine said that it gave mail of the null sender up
+	expired    map[string]bool // the same, for its age
 	risk       map[string]bool // tokens that lay on a disk when a bit of it turned
 	down       map[string]bool // peers that are off
 	unheld     bool            // a reload has let held.example go, somewhere, for a while
@@ -59,6 +62,7 @@ type Entry struct {
 func (g *Ledger) init() {
 	g.entries, g.dropped, g.bounced, g.held = map[string]*Entry{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	g.risk, g.down = map[string]bool{}, map[string]bool{}
+	g.failed, g.expired = map[string]bool{}, map[string]bool{}
 }
 
 // letter opens the entry of a letter.
@@ -114,6 +118,26 @@ func (s *Site) alarm(boot, text string) {
 	s.Ledger.mu.Lock()
 	defer s.Ledger.mu.Unlock()
 	s.alarms = append(s.alarms, boot+" "+text)
+}
+
+// recipient takes what a machine says of a recipient. Nobody else is told when mail
+// of the null sender has failed.
+func (s *Site) recipient(r slog.Record) {
+	said := map[string]string{}
+	r.Attrs(func(a slog.Attr) bool {
+		said[a.Key] = a.Value.String()
+		return true
+	})
+	if said["from"] != "<>" || said["status"] != "failed" {
+		return
+	}
+	to := strings.Trim(said["to"], "<>")
+	s.Ledger.mu.Lock()
+	defer s.Ledger.mu.Unlock()
+	s.failed[to] = true
+	if strings.HasSuffix(said["dsn"], ".4.7") { // RFC 3463 3.5: delivery time expired
+		s.expired[to] = true
+	}
 }
 
 // atRisk notes what lies on the disk of a machine that is off.

@@ -134,6 +134,9 @@ func (l lines) Handle(_ context.Context, r slog.Record) error {
 	if r.Message == "accepted" || r.Message == "recipient" {
 		l.s.works(machineOf(l.boot))
 	}
+	if r.Message == "recipient" {
+		l.s.recipient(r)
+	}
 	if r.Level >= slog.LevelError {
 		l.s.alarm(l.boot, b.String())
 	}
