@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // ours is how Postrider is called in series and tables.
@@ -101,6 +102,17 @@ func (i *instance) delivered(boxes int) (n int) {
 		n += len(names)
 	}
 	return n
+}
+
+// lastDelivered is when the newest of them came.
+func (i *instance) lastDelivered(boxes int) (last time.Time) {
+	for k := range boxes {
+		fi, err := os.Stat(filepath.Join(i.mail, "u"+strconv.Itoa(k), "new"))
+		if err == nil && fi.ModTime().After(last) {
+			last = fi.ModTime()
+		}
+	}
+	return last
 }
 
 // own makes a folder of a user and a group, by number.
