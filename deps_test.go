@@ -75,7 +75,8 @@ var policy = map[string]rule{
 	"internal/pace":      {},
 	"internal/ledger":    {local: []string{"internal/edit"}, edge: true},
 	"internal/mutants":   {local: []string{"internal/edit"}, edge: true},
-	"internal/sim":       {local: []string{".", "admin", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "vfs", "spool", "config", "node"}},
+	"internal/sim": {local: []string{".", "admin", "smtp", "smtpc", "smtpd", "message", "dsn", "dns", "dns/dnstest", "vfs", "spool", "config", "node"},
+		other: []string{"github.com/miekg/dns"}},
 }
 
 // banned is what only a package at the edge may use: for each import path what

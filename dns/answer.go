@@ -73,6 +73,9 @@ func parseAnswer(packet []byte, q *wire.Msg) (*wire.Msg, error) {
 	if err := m.Unpack(packet); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
+	if err := whole(m, packet); err != nil {
+		return nil, err
+	}
 	if len(m.Question) == 0 && m.Rcode != wire.RcodeSuccess && m.Rcode != wire.RcodeNameError {
 		return m, nil // a server that could not read the question cannot repeat it
 	}
@@ -84,6 +87,22 @@ func parseAnswer(packet []byte, q *wire.Msg) (*wire.Msg, error) {
 		return nil, nil
 	}
 	return m, nil
+}
+
+// whole is an error where a message has fewer records than its header says (RFC 1035
+// 4.1.1), or one without data: the library is content with that, and what is missing
+// would be taken for what does not exist.
+func whole(m *wire.Msg, packet []byte) error {
+	answers, authority := binary.BigEndian.Uint16(packet[6:]), binary.BigEndian.Uint16(packet[8:])
+	if len(m.Answer) != int(answers) || len(m.Ns) != int(authority) {
+		return fmt.Errorf("%w: records are missing", ErrMalformed)
+	}
+	for _, rr := range m.Answer {
+		if rr.Header().Rdlength == 0 {
+			return fmt.Errorf("%w: a record without data", ErrMalformed)
+		}
+	}
+	return nil
 }
 
 // readAnswer takes from a message what it says of name: it follows CNAMEs from

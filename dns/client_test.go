@@ -381,3 +381,31 @@ func TestMalformed(t *testing.T) {
 		}
 	}
 }
+
+// TestMissingRecords: an answer that is cut off between two records, or has a record
+// without data, is none. A domain would else have no MX, or the null MX, and its mail
+// would go to another host or back.
+func TestMissingRecords(t *testing.T) {
+	mx := record(t, "a.test. 60 IN MX 5 mx.a.test.")
+	for name, spoil := range map[string]func([]byte) []byte{
+		"no record": func(p []byte) []byte { return p[:len(p)-len("\xc0\x0c....TTTTll\x00\x05\x02mx\xc0\x0c")] },
+		"one more":  func(p []byte) []byte { p[7]++; return p },
+		"authority": func(p []byte) []byte { p[9]++; return p },
+		"no data":   func(p []byte) []byte { p = p[:len(p)-7]; p[len(p)-1] = 0; return p },
+	} {
+		addr := dnstest.StartHandler(t, wire.HandlerFunc(func(w wire.ResponseWriter, q *wire.Msg) {
+			m := &wire.Msg{Compress: true}
+			m.SetReply(q)
+			m.Answer = []wire.RR{mx}
+			packed, err := m.Pack()
+			if err != nil {
+				t.Error(err)
+			}
+			w.Write(spoil(packed))
+		}))
+		a, err := client(addr).Lookup(t.Context(), "a.test", dns.TypeMX)
+		if !errors.Is(err, dns.ErrMalformed) {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
+}

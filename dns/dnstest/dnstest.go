@@ -65,35 +65,44 @@ func listen(t testing.TB) (net.PacketConn, net.Listener) {
 	return nil, nil
 }
 
-// Handler answers from a zone: CNAMEs with what they lead to, a negative answer
-// with an SOA record, SERVFAIL, REFUSED or silence for a name that fails so. An
-// answer that does not fit into a packet is truncated. A question for a name that
-// hangs is forgotten when ctx ends.
+// Handler answers as Reply says. A question for a name that hangs is forgotten when
+// ctx ends.
 func Handler(ctx context.Context, zone *dns.Zone) wire.Handler {
 	return wire.HandlerFunc(func(w wire.ResponseWriter, q *wire.Msg) {
-		m := new(wire.Msg)
-		m.SetReply(q)
-		m.RecursionAvailable = true
-		err := fill(ctx, zone, m)
-		switch {
-		case err == nil, errors.Is(err, dns.ErrLoop): // a loop is left to the client
-		case ctx.Err() != nil, errors.Is(err, dns.ErrTimeout):
-			return
-		case errors.Is(err, dns.ErrRefused):
-			m.Rcode = wire.RcodeRefused
-		default:
-			m.Rcode = wire.RcodeServerFailure
+		_, udp := w.RemoteAddr().(*net.UDPAddr)
+		if m := Reply(ctx, zone, q, udp); m != nil {
+			w.WriteMsg(m)
 		}
-		if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
-			size := wire.MinMsgSize
-			if opt := q.IsEdns0(); opt != nil {
-				size = int(opt.UDPSize())
-				m.SetEdns0(uint16(size), false)
-			}
-			m.Truncate(size)
-		}
-		w.WriteMsg(m)
 	})
+}
+
+// Reply returns what a server says to a question from a zone: CNAMEs with what they
+// lead to, a negative answer with an SOA record, SERVFAIL or REFUSED for a name that
+// fails so; nil, silence, for one that is not answered in time. What does not fit
+// into a packet of UDP is truncated.
+func Reply(ctx context.Context, zone *dns.Zone, q *wire.Msg, udp bool) *wire.Msg {
+	m := new(wire.Msg)
+	m.SetReply(q)
+	m.RecursionAvailable = true
+	err := fill(ctx, zone, m)
+	switch {
+	case err == nil, errors.Is(err, dns.ErrLoop): // a loop is left to the client
+	case ctx.Err() != nil, errors.Is(err, dns.ErrTimeout):
+		return nil
+	case errors.Is(err, dns.ErrRefused):
+		m.Rcode = wire.RcodeRefused
+	default:
+		m.Rcode = wire.RcodeServerFailure
+	}
+	if udp {
+		size := wire.MinMsgSize
+		if opt := q.IsEdns0(); opt != nil {
+			size = int(opt.UDPSize())
+			m.SetEdns0(uint16(size), false)
+		}
+		m.Truncate(size)
+	}
+	return m
 }
 
 // fill puts into m what the zone says to its question.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -34,6 +35,21 @@ func habits(seed uint64) []Habit {
 var nameFaults = map[string]string{
 	"dns-fail": NameServFail, "dns-timeout": NameTimeout, "dns-denied": NameDenied, "dns-moved": NameMoved, "dns-self": NameSelf,
 	"dns-loop": NameLoop, "dns-crowd": NameCrowd,
+	"dns-truncated": NameTruncated, "dns-lost": NameLost, "dns-forged": NameForged, "dns-garbled": NameGarbled, "dns-lame": NameLame,
+	"dns-old": NameOld,
+}
+
+// packetKinds are the strikes at what goes to and from name servers.
+var packetKinds = []string{"dns-truncated", "dns-lost", "dns-forged", "dns-garbled", "dns-lame", "dns-old"}
+
+// packetStrikes draws some of them.
+func (p *Plan) packetStrikes(rng *rand.Rand) {
+	for i := range 5 {
+		at := p.Letters[rng.IntN(len(p.Letters))].At - time.Duration(rng.Int64N(int64(20*time.Millisecond)))
+		p.Strikes = append(p.Strikes, Strike{N: 2000 + i, At: max(at, dawn), Kind: packetKinds[rng.IntN(len(packetKinds))], Where: names[rng.IntN(len(names))],
+			For: time.Minute + time.Duration(rng.Int64N(int64(2*time.Hour))), Arg: rng.Uint64()})
+	}
+	slices.SortStableFunc(p.Strikes, func(a, b Strike) int { return int(a.At - b.At) })
 }
 
 // misname lets some of the machines hear something else about a name for a while.

@@ -28,7 +28,7 @@ type Machine struct {
 	name   string
 	addr   string
 	conf   string
-	names  dns.Resolver
+	names  *Names
 	faults diskFaults
 	clock  atomic.Int64           // how far its wall clock is off
 	closed atomic.Int64           // guests may not relay, by what its configuration says now
@@ -87,7 +87,7 @@ func (m *Machine) boot(ctx context.Context) error {
 		return err
 	}
 	n, err := node.New(cfg, node.Env{
-		FS: disk, Net: m.host, DNS: spaced{dns.NewCache(m.names, dns.CacheOptions{})}, Now: m.now, Tune: m.tune, Wrap: m.wrap,
+		FS: disk, Net: m.host, DNS: spaced{dns.NewCache(m.names.Client(), dns.CacheOptions{})}, Now: m.now, Tune: m.tune, Wrap: m.wrap,
 		Rand:    func(stream string) *rand.Rand { return Stream(m.site.Plan.Seed, boot+" "+stream) },
 		Log:     slog.New(lines{m.site, boot, disk, ""}),
 		Load:    func() (*config.Config, error) { return m.load(m.reloaded()) },

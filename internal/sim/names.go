@@ -13,17 +13,26 @@ import (
 
 // Kinds of faults of name servers.
 const (
-	NameServFail = "dns_servfail" // the server fails
-	NameTimeout  = "dns_timeout"  // no answer comes, or not in time
+	NameServFail = "dns_servfail" // the servers fail
+	NameTimeout  = "dns_timeout"  // no answer comes
 	NameDenied   = "dns_denied"   // NXDOMAIN, though the name exists
 	NameMoved    = "dns_moved"    // MX names another host
 	NameSelf     = "dns_self"     // MX names the node that asks
 	NameLoop     = "dns_loop"     // a CNAME that leads back
 	NameCrowd    = "dns_crowd"    // a thousand MX more, most of which do not exist
+
+	// What befalls packets, and not what they say.
+	NameTruncated = "dns_truncated" // by UDP comes a part with TC, by TCP all, or a part that breaks off
+	NameLost      = "dns_lost"      // packets are lost, or come twice
+	NameForged    = "dns_forged"    // before each answer come others, of somebody who guesses
+	NameGarbled   = "dns_garbled"   // packets are cut off, or are no messages
+	NameLame      = "dns_lame"      // the first server refuses, or knows only who else may know
+	NameOld       = "dns_old"       // the servers do not know EDNS
 )
 
 // NameFaults are the kinds of faults of name servers that a Network tells of.
-var NameFaults = []string{NameServFail, NameTimeout, NameDenied, NameMoved, NameSelf, NameLoop, NameCrowd}
+var NameFaults = []string{NameServFail, NameTimeout, NameDenied, NameMoved, NameSelf, NameLoop, NameCrowd,
+	NameTruncated, NameLost, NameForged, NameGarbled, NameLame, NameOld}
 
 // A NameFault is what befalls the questions for one name in a span of time.
 type NameFault struct {
@@ -34,6 +43,15 @@ type NameFault struct {
 	Host     string   // where MX points meanwhile: of NameMoved and NameSelf
 }
 
+// befalls reports whether the fault is of questions of a type.
+func (f NameFault) befalls(t dns.Type) bool {
+	switch f.Kind {
+	case NameMoved, NameSelf, NameCrowd:
+		return t == dns.TypeMX
+	}
+	return f.Type == 0 || f.Type == t
+}
+
 // A Denial is a lie about a name: what fails for good because of it is not the
 // fault of who asked.
 type Denial struct {
@@ -41,15 +59,12 @@ type Denial struct {
 	At   time.Time
 }
 
-// nameTimeout is how long a resolver waits for an answer before it gives up.
-const nameTimeout = 20 * time.Second
-
 // crowd is how many MX a NameCrowd adds.
 const crowd = 1000
 
-// Names is what one node is told about the names of a zone. It implements
-// dns.Resolver. How long an answer takes comes from the node, the question and
-// the instant.
+// Names is what one node is told about the names of a zone, by the servers nameServers.
+// It implements dns.Dialer. How long an answer takes, and what a fault makes of it,
+// comes from the node, the server, the question and the instant.
 type Names struct {
 	net  *Network
 	zone *dns.Zone
@@ -58,11 +73,17 @@ type Names struct {
 	mu     sync.Mutex
 	faults []NameFault
 	denied []Denial
+	told   map[string]time.Time // by fault and question: when it was last told of
 }
 
 // NewNames returns the names of a zone as a node sees them.
 func NewNames(n *Network, node string, zone *dns.Zone) *Names {
-	return &Names{net: n, zone: zone, node: node}
+	return &Names{net: n, zone: zone, node: node, told: map[string]time.Time{}}
+}
+
+// Client returns the resolver of the node.
+func (s *Names) Client() *dns.Client {
+	return dns.NewClient(dns.Options{Servers: nameServers, Dialer: s})
 }
 
 // Fault adds a fault. Where two befall a name, the one that was added first counts.
@@ -95,91 +116,64 @@ func (s *Names) Denials() []Denial {
 	return slices.Clone(s.denied)
 }
 
-// Lookup implements dns.Resolver.
-func (s *Names) Lookup(ctx context.Context, name string, t dns.Type) (dns.Answer, error) {
-	name = nameOf(name)
-	now := time.Now()
-	key := mix(s.net.seed^nameKey(s.node+"?"+name+" "+t.String()), uint64(now.UnixNano()))
-	f, faulty := s.faultOf(name, t, now)
-	wait := latency(key)
-	if faulty && f.Kind == NameTimeout {
-		wait = nameTimeout
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		if faulty && f.Kind == NameTimeout {
-			s.net.fire(f.Kind, s.node+"?"+name)
-		}
-		return dns.Answer{}, wrapName(context.Cause(ctx), name, t)
-	}
-	if faulty {
-		if a, err, struck := s.strike(ctx, f, name, t); struck {
-			s.net.fire(f.Kind, s.node+"?"+name)
-			return a, wrapName(err, name, t)
-		}
-	}
-	return s.zone.Lookup(ctx, name, t)
-}
-
-func wrapName(err error, name string, t dns.Type) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("dns: %v %s: %w", t, name, err)
-}
-
 // faultOf returns the fault that befalls a question.
 func (s *Names) faultOf(name string, t dns.Type, now time.Time) (NameFault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.faults {
-		if f.Name == name && (f.Type == 0 || f.Type == t) && !now.Before(f.From) && now.Before(f.To) {
+		if f.Name == name && f.befalls(t) && !now.Before(f.From) && now.Before(f.To) {
 			return f, true
 		}
 	}
 	return NameFault{}, false
 }
 
-// strike returns what a fault has to say to a question, or that it leaves it alone.
-func (s *Names) strike(ctx context.Context, f NameFault, name string, t dns.Type) (a dns.Answer, err error, struck bool) {
-	a = dns.Answer{Name: name, TTL: time.Minute}
-	switch f.Kind {
+// tell tells of a fault that befalls a question, once for all packets of it.
+func (s *Names) tell(f NameFault, name string, t dns.Type, now time.Time) {
+	key := f.Kind + " " + name + " " + t.String()
+	s.mu.Lock()
+	last, told := s.told[key]
+	again := told && now.Sub(last) < questionTime
+	if !again {
+		s.told[key] = now
+	}
+	s.mu.Unlock()
+	if !again {
+		s.net.fire(f.Kind, s.node+"?"+name)
+	}
+}
+
+// said is the zone as a fault makes the servers see it.
+func (s *Names) said(ctx context.Context, f NameFault, name string, t dns.Type) *dns.Zone {
+	switch z := dns.NewZone(); f.Kind {
 	case NameServFail:
-		return dns.Answer{}, dns.ErrServFail, true
+		return z.Fail(name, dns.ErrServFail)
 	case NameTimeout:
-		return dns.Answer{}, dns.ErrTimeout, true
+		return z.Fail(name, dns.ErrTimeout)
 	case NameLoop:
-		return dns.Answer{}, dns.ErrLoop, true
+		return z.CNAME(name, "loop."+name).CNAME("loop."+name, name)
 	case NameDenied:
 		s.mu.Lock()
 		s.denied = append(s.denied, Denial{name, time.Now()})
 		s.mu.Unlock()
-		a.NXDomain = true
-		return a, nil, true
+		return z
 	case NameMoved, NameSelf:
-		if t != dns.TypeMX {
-			return a, nil, false
-		}
-		a.MX = []dns.MX{{Preference: 10, Host: f.Host}}
-		return a, nil, true
+		return z.MX(name, 10, f.Host)
 	case NameCrowd:
-		if t != dns.TypeMX {
-			return a, nil, false
+		a, _ := s.zone.Lookup(ctx, name, t) // that of a world never fails
+		for _, mx := range a.MX {
+			z.MX(name, mx.Preference, mx.Host)
 		}
-		a, err = s.zone.Lookup(ctx, name, t)
 		for i := range crowd {
 			preference := uint16(1)
 			if i >= 30 { // so many are better than the true ones, and do not exist
 				preference = uint16(1000 + i)
 			}
-			a.MX = append(a.MX, dns.MX{Preference: preference, Host: fmt.Sprintf("mx%d.crowd.%s", i, name)})
+			z.MX(name, preference, fmt.Sprintf("mx%d.crowd.%s", i, name))
 		}
-		return a, err, true
+		return z
 	}
-	return a, nil, false
+	return s.zone
 }
 
 func nameOf(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }

@@ -133,6 +133,7 @@ func NewPlan(seed uint64, n int) *Plan {
 	p.manners(Stream(seed, "manners"))
 	p.specials(Stream(seed, "specials"))
 	p.moreStrikes(Stream(seed, "more strikes"))
+	p.packetStrikes(Stream(seed, "packets"))
 	return p
 }
 
