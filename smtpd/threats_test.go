@@ -222,6 +222,45 @@ func TestSlowDisk(t *testing.T) {
 	})
 }
 
+// Chunks of one octet that come at the least rate, if their commands are counted, are
+// too slow; chunks of a thousand are not.
+func TestSlowChunks(t *testing.T) {
+	for size, want := range map[int]string{1: "421 4.4.2", 1000: "250"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := run(t, t.Context(), &Server{Handler: &recorder{}})
+			defer r.stop()
+			p := r.dial("192.0.2.1:1")
+			p.expect("220")
+			p.hello()
+			p.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>")
+			p.expect("250")
+			p.expect("250")
+			last := make(chan string, 1)
+			go func() {
+				for {
+					if got, err := smtp.ReadReply(p.in); err != nil || got.Code != 250 {
+						last <- fmt.Sprint(got, err)
+						return
+					}
+				}
+			}()
+			content, heard := strings.Repeat("a line\r\n", 1000), "250"
+			for begin := time.Now(); heard == "250" && time.Since(begin) < 2*time.Hour; {
+				chunk := fmt.Sprintf("BDAT %d\r\n%s", size, content[:size])
+				content = content[size:] + content[:size]
+				_, _ = io.WriteString(p, chunk) // an error, where 421 has been said
+				select {
+				case heard = <-last:
+				case <-time.After(time.Duration(len(chunk)) * time.Second / 280):
+				}
+			}
+			if !strings.HasPrefix(heard, want) {
+				t.Errorf("chunks of %d: %s, want %s", size, heard, want)
+			}
+		})
+	}
+}
+
 // A dictionary of addresses is not read to its end, with or without messages
 // between; a long list with some that are gone is.
 func TestDictionary(t *testing.T) {
