@@ -72,6 +72,7 @@ type Recipient struct {
 	Diagnostic     smtp.Reply // zero: there is none
 	LastAttempt    time.Time  // zero: not told
 	WillRetryUntil time.Time  // of Delayed; zero: not told
+	Late           bool       // of Delayed: it has come through since (RFC 2852 4.1.3)
 }
 
 // A Message is a report as it goes out.

@@ -355,3 +355,23 @@ func TestField(t *testing.T) {
 		}
 	}
 }
+
+// TestSubjects: the words say what has become of the mail.
+func TestSubjects(t *testing.T) {
+	came := Recipient{Action: Delayed, Late: true}
+	for _, c := range []struct {
+		rcpts []Recipient
+		want  string
+	}{
+		{[]Recipient{{Action: Failed}}, "Undelivered mail"},
+		{[]Recipient{{Action: Failed}, {Action: Delayed}}, "Undelivered mail, for some of its recipients"},
+		{[]Recipient{{Action: Delivered}, {Action: Delayed}, came}, "Delayed mail, still being tried"},
+		{[]Recipient{came, {Action: Delivered}}, "Mail that came late"},
+		{[]Recipient{{Action: Relayed}}, "Mail that was passed on"},
+		{[]Recipient{{Action: Relayed}, {Action: Delivered}}, "Delivered mail"},
+	} {
+		if got := subject(c.rcpts); got != c.want {
+			t.Errorf("%v: %q, want %q", c.rcpts, got, c.want)
+		}
+	}
+}

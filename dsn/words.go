@@ -24,16 +24,28 @@ func subject(rcpts []Recipient) string {
 		return "Undelivered mail, for some of its recipients"
 	case n[Delayed] > 0:
 		return "Delayed mail, still being tried"
+	case n[late] > 0:
+		return "Mail that came late"
 	case n[Delivered] == 0:
 		return "Mail that was passed on"
 	}
 	return "Delivered mail"
 }
 
+// late is what the words call a Delayed that is Late.
+const late Action = "late"
+
+func kindOf(r *Recipient) Action {
+	if r.Action == Delayed && r.Late {
+		return late
+	}
+	return r.Action
+}
+
 func counts(rcpts []Recipient) map[Action]int {
 	n := make(map[Action]int)
 	for i := range rcpts {
-		n[rcpts[i].Action]++
+		n[kindOf(&rcpts[i])]++
 	}
 	return n
 }
@@ -44,7 +56,7 @@ func wordsPart(r *Report) part {
 	var b strings.Builder
 	wrap(&b, "", "This is the mail system at "+printable(r.ReportingMTA)+".")
 	n := counts(r.Recipients)
-	for _, a := range []Action{Failed, Delayed, Delivered, Relayed, Expanded} {
+	for _, a := range []Action{Failed, Delayed, late, Delivered, Relayed, Expanded} {
 		if n[a] == 0 {
 			continue
 		}
@@ -76,6 +88,8 @@ func opening(a Action, r *Report) string {
 	case Delayed:
 		return yours + " has not been delivered yet to the recipients below. It is still being tried." +
 			" You need not send it again."
+	case late:
+		return yours + " was delivered to the recipients below, or passed on for them, later than you had asked for. You need not send it again."
 	case Delivered:
 		return yours + " was delivered to the recipients below, as you asked to be told."
 	case Expanded:
@@ -89,7 +103,7 @@ func group(b *strings.Builder, a Action, n int, rcpts []Recipient) {
 	named := 0
 	for i := range rcpts {
 		r := &rcpts[i]
-		if r.Action != a {
+		if kindOf(r) != a {
 			continue
 		}
 		if named == wordsMax {

@@ -2,10 +2,12 @@ package queue
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/dsn"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -67,8 +69,8 @@ func TestLateUnderWay(t *testing.T) {
 				t.Errorf("%s: told %q, want %q", c.name, got, c.want)
 			}
 			for _, n := range b.inbox {
-				if !n.Recipients[0].WillRetryUntil.IsZero() {
-					t.Errorf("%s: it is to be tried again", c.name)
+				if r := n.Recipients[0]; !r.WillRetryUntil.IsZero() || r.Action == dsn.Delayed && !strings.Contains(strings.Join(strings.Fields(n.Text), " "), "later than you had asked") {
+					t.Errorf("%s: it is to be tried again: %s", c.name, n.Text)
 				}
 			}
 			b.empty()

@@ -113,7 +113,9 @@ func (l *look) settled(p Plan, m *postrider.Message, i int, r *postrider.Recipie
 		l.changes = append(l.changes, c)
 		late := *r
 		late.State, late.Reply, late.Remote = postrider.Waiting, smtp.Reply{}, ""
-		l.report = append(l.report, reported(m, &late, time.Time{}))
+		told := reported(m, &late, time.Time{})
+		told.Late = true
+		l.report = append(l.report, told)
 		if !c.Reported {
 			l.again(now)
 		}
