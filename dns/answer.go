@@ -23,13 +23,20 @@ const (
 // (RFC 1035 4.1.1).
 const headerSize = 12
 
-// readPacket reads packets until one is the answer to q.
+// truncatedBit is TC, in the third octet of the header.
+const truncatedBit = 0x02
+
+// readPacket reads packets until one is the answer to q. One that fills the buffer may
+// have been longer, and counts as truncated.
 func readPacket(conn net.Conn, q *wire.Msg) (*wire.Msg, error) {
 	buf := make([]byte, readSize)
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {
 			return nil, err
+		}
+		if n == len(buf) {
+			buf[2] |= truncatedBit
 		}
 		m, err := parseAnswer(buf[:n], q)
 		if m != nil || err != nil {
@@ -66,17 +73,18 @@ func parseAnswer(packet []byte, q *wire.Msg) (*wire.Msg, error) {
 	if len(packet) < headerSize || binary.BigEndian.Uint16(packet) != q.Id || packet[2]&0x80 == 0 {
 		return nil, nil
 	}
-	if packet[2]&0x02 != 0 {
+	if packet[2]&truncatedBit != 0 {
 		return &wire.Msg{MsgHdr: wire.MsgHdr{Id: q.Id, Response: true, Truncated: true}}, nil
 	}
 	m := new(wire.Msg)
 	if err := m.Unpack(packet); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
-	if err := whole(m, packet); err != nil {
-		return nil, err
-	}
-	if len(m.Question) == 0 && m.Rcode != wire.RcodeSuccess && m.Rcode != wire.RcodeNameError {
+	if m.Rcode == wire.RcodeSuccess || m.Rcode == wire.RcodeNameError {
+		if err := whole(m, packet); err != nil {
+			return nil, err
+		}
+	} else if len(m.Question) == 0 {
 		return m, nil // a server that could not read the question cannot repeat it
 	}
 	if len(m.Question) != 1 {
@@ -90,19 +98,34 @@ func parseAnswer(packet []byte, q *wire.Msg) (*wire.Msg, error) {
 }
 
 // whole is an error where a message has fewer records than its header says (RFC 1035
-// 4.1.1), or one without data: the library is content with that, and what is missing
-// would be taken for what does not exist.
+// 4.1.1), or one without all of its data: the library is content with that, and what is
+// missing would be taken for what does not exist. Where there is no answer, the reason
+// may be in an OPT record, which has the upper bits of the code (RFC 6891 6.1.3).
 func whole(m *wire.Msg, packet []byte) error {
-	answers, authority := binary.BigEndian.Uint16(packet[6:]), binary.BigEndian.Uint16(packet[8:])
-	if len(m.Answer) != int(answers) || len(m.Ns) != int(authority) {
+	count := func(at int) int { return int(binary.BigEndian.Uint16(packet[at:])) }
+	if len(m.Answer) != count(6) || len(m.Ns) != count(8) || len(m.Answer) == 0 && len(m.Extra) != count(10) {
 		return fmt.Errorf("%w: records are missing", ErrMalformed)
 	}
-	for _, rr := range m.Answer {
-		if rr.Header().Rdlength == 0 {
-			return fmt.Errorf("%w: a record without data", ErrMalformed)
+	for _, section := range [][]wire.RR{m.Answer, m.Ns} {
+		for _, rr := range section {
+			if h := rr.Header(); h.Rdlength < dataMin(h.Rrtype) {
+				return fmt.Errorf("%w: a record without all of its data", ErrMalformed)
+			}
 		}
 	}
 	return nil
+}
+
+// dataMin is how many octets the data of a record of that type take at least. The
+// library leaves fields empty that are not there, and an MX without a name is no null MX.
+func dataMin(t uint16) uint16 {
+	switch t {
+	case wire.TypeMX:
+		return 3 // a preference, and the name of the root
+	case wire.TypeSOA:
+		return 22 // two names, and five numbers
+	}
+	return 1
 }
 
 // readAnswer takes from a message what it says of name: it follows CNAMEs from
@@ -142,11 +165,24 @@ func readAnswer(m *wire.Msg, name string, t Type) (a Answer, more bool, err erro
 	return a, false, nil
 }
 
-// isReferral reports whether a server only says who else may know: it does not
-// ask for others, and says nothing about the name. RFC 2308 2.2 tells a negative
-// answer from it "by the presence of a SOA record in the authority section or the
-// absence of NS records in the authority section".
-func isReferral(m *wire.Msg) bool {
+// saysNothing reports whether an answer without an error has no record of the name, and
+// no word that there is none.
+//
+// A server that only says who else may know does not ask for others. RFC 2308 2.2 tells
+// a negative answer from that "by the presence of a SOA record in the authority section
+// or the absence of NS records in the authority section". One that neither holds the
+// zone (AA) nor asks for others (RA) cannot know that there is no record: the resolvers
+// of libc and of Go pass it over too. And what is said of other names, or that one is
+// below another that has moved (DNAME) without saying where to, says nothing of this one.
+func saysNothing(m *wire.Msg, name string) bool {
+	if m.Rcode != wire.RcodeSuccess {
+		return false
+	}
+	for _, rr := range m.Answer {
+		if h := rr.Header(); h.Class == wire.ClassINET && canonical(h.Name) == name {
+			return false
+		}
+	}
 	ns := false
 	for _, rr := range m.Ns {
 		switch rr.(type) {
@@ -156,7 +192,7 @@ func isReferral(m *wire.Msg) bool {
 			ns = true
 		}
 	}
-	return ns && m.Rcode == wire.RcodeSuccess && len(m.Answer) == 0
+	return ns || len(m.Answer) > 0 || !m.Authoritative && !m.RecursionAvailable
 }
 
 // takeRecords fills a with the records of type t that a.Name owns, and reports

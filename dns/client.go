@@ -21,7 +21,11 @@ type Dialer interface {
 
 // Options are the options of a Client.
 type Options struct {
-	Servers []string      // "host:port", asked in this order
+	Servers []string // "host:port", asked in this order
+	// Current returns the servers in place of Servers, for one question: those of the
+	// system change when it comes into another network. Many goroutines call it. Nil: they
+	// stay.
+	Current func() []string
 	Dialer  Dialer        // how to reach them
 	Timeout time.Duration // for one try at one server; zero: 5 s
 	Rounds  int           // how often the list of servers is gone through; zero: 2
@@ -116,13 +120,17 @@ func spellable(name string) bool {
 // ask puts one question to the servers, one after another, until one answers.
 // It returns the answer and who gave it.
 func (c *Client) ask(ctx context.Context, name string, t Type) (*wire.Msg, string, error) {
-	if len(c.o.Servers) == 0 {
+	servers := c.o.Servers
+	if c.o.Current != nil {
+		servers = c.o.Current()
+	}
+	if len(servers) == 0 {
 		return nil, "", fmt.Errorf("dns: %v %s: %w", t, name, ErrNoServer)
 	}
 	var errs []error
 	for range c.o.Rounds {
 		errs = errs[:0]
-		for _, server := range c.o.Servers {
+		for _, server := range servers {
 			m, err := c.askServer(ctx, server, name, t)
 			if err == nil {
 				return m, server, nil
@@ -137,7 +145,8 @@ func (c *Client) ask(ctx context.Context, name string, t Type) (*wire.Msg, strin
 }
 
 // askServer puts one question to one server: by UDP with EDNS0, without EDNS0 if
-// the server does not know it, and by TCP if the answer was truncated.
+// the server does not know it, and by TCP if the answer was truncated, or was none:
+// something on the way may have cut it, or somebody else have sent it.
 func (c *Client) askServer(ctx context.Context, server, name string, t Type) (*wire.Msg, error) {
 	q := new(wire.Msg)
 	q.Question = []wire.Question{{Name: wire.Fqdn(name), Qtype: uint16(t), Qclass: wire.ClassINET}}
@@ -149,7 +158,7 @@ func (c *Client) askServer(ctx context.Context, server, name string, t Type) (*w
 		q.Extra = nil // RFC 6891 7: a server that does not know OPT answers FORMERR
 		m, err = c.exchange(ctx, "udp", server, q)
 	}
-	if err == nil && m.Truncated {
+	if err == nil && m.Truncated || errors.Is(err, ErrMalformed) {
 		m, err = c.exchange(ctx, "tcp", server, q)
 	}
 	if err != nil {
@@ -157,8 +166,8 @@ func (c *Client) askServer(ctx context.Context, server, name string, t Type) (*w
 	}
 	switch m.Rcode {
 	case wire.RcodeSuccess, wire.RcodeNameError:
-		if isReferral(m) {
-			return nil, fmt.Errorf("%w: a referral and no answer", ErrServFail)
+		if saysNothing(m, name) {
+			return nil, fmt.Errorf("%w: an answer that says nothing of the name", ErrServFail)
 		}
 		return m, nil
 	case wire.RcodeServerFailure:

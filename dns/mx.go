@@ -12,6 +12,10 @@ import (
 // of them wants to keep us busy.
 const MXMax = 64
 
+// AddrsMax is how many addresses of one family LookupAddrs returns at most. A packet has
+// room for thousands, and each is looked at.
+const AddrsMax = 64
+
 // NullMX reports whether a domain says that it takes no mail. RFC 7505 3: "a
 // single MX RR" with a preference of 0 and "a zero-length label" as host.
 func NullMX(mx []MX) bool { return len(mx) == 1 && mx[0].Host == "" }
@@ -40,15 +44,15 @@ func SortMX(mx []MX, rng *rand.Rand) []MX {
 	return sorted[:min(len(sorted), MXMax)]
 }
 
-// LookupAddrs returns the addresses of a host, IPv6 first, each once. A host
-// without addresses has none and no error. Where one of the two lookups fails it
-// returns what the other found with the error: these may be used, and where none of
-// them can be, that says nothing of the host yet.
+// LookupAddrs returns the addresses of a host, IPv6 first, each once, and at most
+// AddrsMax of either family. A host without addresses has none and no error. Where one
+// of the two lookups fails it returns what the other found with the error: these may be
+// used, and where none of them can be, that says nothing of the host yet.
 func LookupAddrs(ctx context.Context, r Resolver, host string) (addrs []netip.Addr, err error) {
 	for _, t := range [2]Type{TypeAAAA, TypeA} {
 		a, failed := r.Lookup(ctx, host, t)
 		err = cmp.Or(err, failed)
-		for _, addr := range a.Addrs {
+		for _, addr := range a.Addrs[:min(len(a.Addrs), AddrsMax)] {
 			if !slices.Contains(addrs, addr) {
 				addrs = append(addrs, addr)
 			}

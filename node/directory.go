@@ -2,13 +2,29 @@ package node
 
 import (
 	"context"
+	"runtime/debug"
 
 	"github.com/postrider/postrider/receive"
 	"github.com/postrider/postrider/smtp"
 )
 
 // software is what we are called where that is told.
-const software = "Postrider"
+var software = titled(debug.ReadBuildInfo())
+
+// titled is our name, and the version where the build knows one. RFC 5321 7.5: servers
+// "SHOULD minimally provide for making type and version information available".
+func titled(info *debug.BuildInfo, ok bool) string {
+	const name, module = "Postrider", "github.com/postrider/postrider"
+	if !ok {
+		return name
+	}
+	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
+		if m.Path == module && m.Version != "" && m.Version != "(devel)" {
+			return name + " " + m.Version
+		}
+	}
+	return name
+}
 
 // A directory is the router of the newest generation, for VRFY and EXPN.
 type directory struct{ n *Node }

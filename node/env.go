@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -61,10 +60,14 @@ type Env struct {
 // the system where it names none.
 func System(cfg *config.Config) Env {
 	network := systemNetwork{}
+	asked := dns.Options{Servers: nameServers(cfg), Dialer: network}
+	if len(asked.Servers) == 0 {
+		asked.Current = (&resolvConf{file: resolvConfFile}).servers
+	}
 	return Env{
 		FS:      vfs.OS(),
 		Net:     network,
-		DNS:     dns.NewCache(dns.NewClient(dns.Options{Servers: nameServers(cfg), Dialer: network}), dns.CacheOptions{}),
+		DNS:     dns.NewCache(dns.NewClient(asked), dns.CacheOptions{}),
 		Now:     time.Now,
 		Rand:    systemRand,
 		Log:     slog.Default(),
@@ -92,30 +95,6 @@ func systemRand(string) *rand.Rand {
 	var seed [16]byte
 	crand.Read(seed[:]) // never fails
 	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:8]), binary.LittleEndian.Uint64(seed[8:])))
-}
-
-// resolvConf is where the system names its name servers.
-const resolvConf = "/etc/resolv.conf"
-
-// nameServers returns "host:port" of the servers to ask. resolv.conf(5): "If no
-// nameserver entries are present, the default is to use the name server on the
-// local machine."
-func nameServers(cfg *config.Config) []string {
-	var servers []string
-	for _, s := range cfg.DNS.Servers {
-		servers = append(servers, s.String())
-	}
-	if len(servers) > 0 {
-		return servers
-	}
-	if f, err := os.Open(resolvConf); err == nil {
-		defer f.Close()
-		servers = dns.ParseResolvConf(f)
-	}
-	if len(servers) == 0 {
-		servers = []string{"127.0.0.1:53"}
-	}
-	return servers
 }
 
 func systemAddrs() ([]netip.Addr, error) {

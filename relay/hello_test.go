@@ -24,3 +24,17 @@ func TestHello(t *testing.T) {
 		})
 	}
 }
+
+// A name that many machines have is none to know ourselves by.
+func TestNameOfMany(t *testing.T) {
+	const name = "localhost.localdomain"
+	synctest.Test(t, func(t *testing.T) {
+		w, p := single()
+		p.replies = map[string]string{"EHLO": "250 " + name}
+		r := w.relay(Options{Hello: name})
+		defer w.done(t, r)
+		if o := r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org"))[0]; o.Result != postrider.ResultDelivered {
+			t.Error(describe(o))
+		}
+	})
+}

@@ -68,7 +68,7 @@ func (a *attempt) exchangers(ctx context.Context) [][]host {
 		// of 0, pointing to that host."
 		return [][]host{{{name: domain}}}
 	}
-	groups := byPreference(a.r.sortMX(answer.MX, a.hostMayHave))
+	groups := byPreference(a.r.sortMX(answer.MX, func(name string) bool { return a.hostMayHave(name) || a.r.isUs(name) }))
 	a.more = len(answer.MX) > hostsMax
 	if len(groups) == 0 {
 		// RFC 7505 4.1: "it SHOULD use a 556 reply code [...] and a 5.1.10 enhanced

@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ type Relay struct {
 func New(o Options) *Relay {
 	o = o.orDefaults()
 	ours, err := dns.ToASCII(helloName(o.Hello))
-	if err != nil {
+	if err != nil || strings.HasPrefix(ours, "localhost.") { // many machines are called localhost.localdomain
 		ours = ""
 	}
 	return &Relay{o: o, ours: ours, pool: newPool(o)}

@@ -26,10 +26,15 @@ func (a *attempt) policy(t target) postrider.TLSPolicy {
 //
 // RFC 9325 3.1.1: "Implementations MUST NOT negotiate TLS version 1.1".
 // RFC 9525 6.1.1: what the certificate must be for is known "independently of the
-// identifiers presented by the server": it is the host that we set out for.
+// identifiers presented by the server": it is the host that we set out for, or its
+// address where we have no name. The library takes "[IPv6:2001:db8::1]" for a name.
 func (a *attempt) config(t target) *tls.Config {
+	name := t.host
+	if smtp.IsLiteral(name) {
+		name = t.addr.Addr().String()
+	}
 	c := &tls.Config{
-		ServerName:         t.host,
+		ServerName:         name,
 		RootCAs:            a.r.o.Roots,
 		InsecureSkipVerify: a.policy(t) != postrider.TLSVerify,
 		MinVersion:         tls.VersionTLS12,

@@ -66,10 +66,14 @@ func (s *Names) replies(server int, tcp bool, q *wire.Msg) []reply {
 	case f.Kind == NameLame && server == 0:
 		m = lame(q, luck)
 	case tcp:
-		if f.Kind == NameTruncated && luck&3 == 0 {
-			octets := packed(m, true)
-			return []reply{{at, octets[:luck>>2%uint64(len(octets))], true}}
+		octets := packed(m, true)
+		switch {
+		case f.Kind == NameTruncated && luck&3 == 0:
+			octets = octets[:luck>>2%uint64(len(octets))]
+		case f.Kind == NameGarbled && luck&1 == 0:
+			spoil(octets[2:])
 		}
+		return []reply{{at, octets, true}}
 	default:
 		return befall(f, m, q, at, luck)
 	}
@@ -98,13 +102,18 @@ func befall(f NameFault, m, q *wire.Msg, at time.Time, luck uint64) []reply {
 			return []reply{{at, truth[:len(packed(&wire.Msg{MsgHdr: q.MsgHdr, Question: q.Question}, false))], false}}
 		case 1:
 			return []reply{{at, truth[:luck>>2%uint64(len(truth))], false}}
-		case 2: // the header is right
-			for i := 12; i < len(truth); i++ {
-				truth[i] = 0xff
-			}
+		case 2:
+			spoil(truth)
 		}
 	}
 	return []reply{{at, truth, false}}
+}
+
+// spoil leaves the header of a message alone right.
+func spoil(octets []byte) {
+	for i := 12; i < len(octets); i++ {
+		octets[i] = 0xff
+	}
 }
 
 // lame is what a server says that does not answer for a name.
