@@ -21,16 +21,19 @@ type attempt struct {
 	port uint16
 
 	out   []postrider.Outcome
-	left  []int              // places in out that have no outcome yet
-	tries int                // connections tried
-	end   time.Time          // when it must be over
-	slow  context.Context    // that ends then, once a wait was found that has no other bound
-	done  context.CancelFunc // of slow
-	block note               // what stood in the way, the most telling so far
-	more  bool               // there are more hosts than are tried
-	mime  *message.Structure // nil: not looked at yet
-	maybe []string           // peers that may have the message already, by Recipient.Uncertain
-	plain string             // the peer that MAIL is said to without what only informs; empty: none
+	left  []int                     // places in out that have no outcome yet
+	aside []int                     // that the present host has put off: the next one is asked for them
+	later map[int]postrider.Outcome // what the last host said that put them off
+	asked int                       // hosts before it that have put off what another may take
+	tries int                       // connections tried
+	end   time.Time                 // when it must be over
+	slow  context.Context           // that ends then, once a wait was found that has no other bound
+	done  context.CancelFunc        // of slow
+	block note                      // what stood in the way, the most telling so far
+	more  bool                      // there are more hosts than are tried
+	mime  *message.Structure        // nil: not looked at yet
+	maybe []string                  // peers that may have the message already, by Recipient.Uncertain
+	plain string                    // the peer that MAIL is said to without what only informs; empty: none
 }
 
 func newAttempt(r *Relay, d *postrider.Delivery) *attempt {
@@ -163,6 +166,11 @@ func (a *attempt) walkUncertain(ctx context.Context) bool {
 
 // host tries the addresses of one host.
 func (a *attempt) host(ctx context.Context, targets []target) next {
+	if len(a.aside) > 0 {
+		a.asked++
+	}
+	a.left, a.aside = append(a.left, a.aside...), nil
+	slices.Sort(a.left)
 	for _, t := range targets {
 		if a.tries++; a.tries > triesMax {
 			a.more = true
@@ -266,6 +274,14 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 			return n
 		}
 	}
+	return a.through()
+}
+
+// through is how it goes on where nobody is left for a host.
+func (a *attempt) through() next {
+	if len(a.aside) > 0 {
+		return nextHost
+	}
 	return nextNothing
 }
 
@@ -348,13 +364,34 @@ func (a *attempt) finish(ctx context.Context) {
 	a.rest(a.block.outcome)
 }
 
-// rest gives everybody who is left one outcome.
+// rest gives everybody who is left one outcome, but for who has been put off by a host
+// before: what that said of him tells more than why another could not be asked.
 func (a *attempt) rest(o postrider.Outcome) {
 	for _, i := range a.left {
 		a.out[i] = o
+		if said, ok := a.later[i]; ok && o.Result == postrider.ResultDeferred {
+			a.out[i] = said
+		}
 	}
 	a.left = nil
 }
+
+// putOff gives one recipient its outcome, unless another host takes it.
+func (a *attempt) putOff(i int, o postrider.Outcome) {
+	a.put(i, o)
+	if !a.another() {
+		return
+	}
+	a.aside = append(a.aside, i)
+	if a.later == nil {
+		a.later = map[int]postrider.Outcome{}
+	}
+	a.later[i] = o
+}
+
+// another reports whether another host is to be asked for what the present one puts off.
+// It is not where a peer may have the message: where another takes it there are two.
+func (a *attempt) another() bool { return a.asked+1 < askedMax && len(a.maybe) == 0 }
 
 // put gives one recipient its outcome.
 func (a *attempt) put(i int, o postrider.Outcome) {

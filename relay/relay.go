@@ -3,10 +3,10 @@
 // in order, under TLS as the route asks for it, and says for each recipient what
 // came of it.
 //
-// What one peer says about a recipient or the message is an outcome; what keeps
-// us from talking to a peer is a reason to try the next. Only where every host
-// says no, or the DNS says that there is none, does mail fail for it; all else
-// is Deferred.
+// What one peer says about a recipient or the message is an outcome, but at 4yz one
+// more is asked; what keeps us from talking to a peer is a reason to try the next. Only
+// where every host says no, or the DNS says that there is none, does mail fail for it;
+// all else is Deferred.
 package relay
 
 import (
@@ -28,6 +28,7 @@ const (
 	hostsMax = 20 // mail exchangers of a domain that are looked at
 	addrsMax = 5  // addresses of one host that are tried
 	triesMax = 20 // connections that are tried in all
+	askedMax = 2  // hosts that are asked where each takes MAIL and puts off what follows
 	// rcptsMax is how many recipients go in one transaction. RFC 5321
 	// 4.5.3.1.8: "The minimum total number of recipients that MUST be buffered
 	// is 100 recipients."

@@ -11,8 +11,8 @@ import (
 )
 
 // settle turns the result of a transaction into outcomes, and says how to go on.
-// What the peer said of one recipient is final for this attempt; what it said of
-// the message speaks for everybody who is left.
+// What the peer said of one recipient is for that one, and what it said of the message
+// for everybody who is left. Where it said 4yz the next host is asked.
 func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, res *smtpc.Result) next {
 	if l.kept && unheard(res) && !a.over(ctx) {
 		return nextFresh
@@ -42,10 +42,15 @@ func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, re
 	}
 	if reply, at := res.Decides(firstAccepted(res)); len(a.left) > 0 && res.Accepted() > 0 && !reply.Positive() &&
 		!(a.lmtp() && at == smtpc.StageFinal) {
+		if reply.Temporary() && a.another() {
+			a.asked++
+			a.blocked(rankPeer, said(t, reply, postrider.ScopeMessage))
+			return nextHost
+		}
 		a.rest(said(t, reply, postrider.ScopeMessage))
 	}
 	if len(a.left) == 0 {
-		return nextNothing
+		return a.through()
 	}
 	return nextBatch
 }
@@ -84,6 +89,8 @@ func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) 
 			// of at least 100 of these recipients." The next transaction takes them, and later
 			// ones have no more from the start.
 			a.r.pool.learn(l.key.site, res.Accepted())
+		case reply.Temporary():
+			a.putOff(i, said(t, reply, postrider.ScopeRecipient))
 		default:
 			a.put(i, said(t, reply, postrider.ScopeRecipient))
 		}
@@ -145,7 +152,7 @@ func (a *attempt) ended(t target, batch []int, res *smtpc.Result) next {
 	a.broken(t, e)
 	switch {
 	case len(a.left) == 0:
-		return nextNothing
+		return a.through()
 	case e.Stage == smtpc.StageContent:
 		return nextHost
 	}

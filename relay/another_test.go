@@ -1,0 +1,53 @@
+package relay
+
+import (
+	"testing"
+
+	"github.com/postrider/postrider"
+)
+
+// RFC 5321 5.1: the hosts are tried "until a delivery attempt succeeds". Who is put off by
+// one host is offered to another, and to no third, which would say the same.
+func TestAnotherHost(t *testing.T) {
+	later := map[string]string{"RCPT": "450 4.2.1 later"}
+	third := func(first, second map[string]string) func(w *world) {
+		return func(w *world) {
+			answers(first, second)(w)
+			w.zone.MX("example.org", 30, "mx3.example").A("mx3.example", "192.0.2.3")
+			w.peers["192.0.2.3:25"] = &peer{}
+		}
+	}
+	to, both := []string{"b@example.org", "c@example.org"}, []string{mx1, mx2}
+	play(t, []story{
+		{
+			name: "one of two by the first, both by the second", to: to, dials: both,
+			world: third(map[string]string{"RCPT TO:<c@example.org>": "450 4.2.1 later"}, map[string]string{"RCPT": "451 4.3.0 not here"}),
+			want:  []string{delivered + " (mx1.example)", "deferred/recipient 451 4.3.0 not here (mx2.example)"},
+		}, {
+			name: "the content, by both", to: to, dials: both,
+			world: third(map[string]string{".": "451 4.3.0 not now"}, map[string]string{"DATA": "451 4.3.2 nor here"}),
+			want:  []string{"deferred/message 451 4.3.2 nor here (mx2.example)", "deferred/message 451 4.3.2 nor here (mx2.example)"},
+		}, {
+			name: "the second knows better", to: to[:1], dials: both,
+			world: answers(later, map[string]string{"RCPT": "550 5.1.1 nobody"}),
+			want:  []string{"failed/recipient 550 5.1.1 nobody (mx2.example)"},
+		}, {
+			name: "the second cannot be reached", to: to[:1], dials: both,
+			world: func(w *world) { answers(later, nil)(w); delete(w.peers, mx2) },
+			want:  []string{"deferred/recipient 450 4.2.1 later (mx1.example)"},
+		}, {
+			name: "the second takes no mail now", to: to[:1], dials: both,
+			world: answers(later, map[string]string{"MAIL": "451 4.3.2 not now"}),
+			want:  []string{"deferred/recipient 450 4.2.1 later (mx1.example)"},
+		}, {
+			name: "the second refuses the message", to: to[:1], dials: both,
+			world: answers(later, map[string]string{"MAIL": "550 5.7.1 not you"}),
+			want:  []string{"failed/message 550 5.7.1 not you (mx2.example)"},
+		}, {
+			name: "one may have the message", to: to[:1], dials: []string{mx1},
+			world: answers(later, nil),
+			set:   func(d *postrider.Delivery) { d.Message.Recipients[0].Uncertain = "mx1.example[192.0.2.1]:25" },
+			want:  []string{"deferred/recipient 450 4.2.1 later (mx1.example)"},
+		},
+	})
+}
