@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -26,10 +27,15 @@ const headerSize = 12
 // truncatedBit is TC, in the third octet of the header.
 const truncatedBit = 0x02
 
+// packets are what packets are read into. A message keeps nothing of them.
+var packets = sync.Pool{New: func() any { return new([readSize]byte) }}
+
 // readPacket reads packets until one is the answer to q. One that fills the buffer may
 // have been longer, and counts as truncated.
 func readPacket(conn net.Conn, q *wire.Msg) (*wire.Msg, error) {
-	buf := make([]byte, readSize)
+	kept := packets.Get().(*[readSize]byte)
+	defer packets.Put(kept)
+	buf := kept[:]
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {

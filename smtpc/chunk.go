@@ -105,9 +105,11 @@ func (c *Conn) sendChunk(chunk []byte, last bool) error {
 		line = append(line, " LAST"...)
 	}
 	c.out.timeout = c.timeouts.Block
-	c.w.Write(append(line, '\r', '\n'))
-	c.w.Write(chunk)
-	if err := c.w.Flush(); err != nil {
+	b := c.buffers()
+	defer b.free()
+	b.w.Write(append(line, '\r', '\n'))
+	b.w.Write(chunk)
+	if err := b.w.Flush(); err != nil {
 		return c.broken(StageContent, err)
 	}
 	return nil

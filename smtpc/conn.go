@@ -86,7 +86,6 @@ type Conn struct {
 	conn     net.Conn // raw, or TLS over it
 	r        *bufio.Reader
 	out      *pacer
-	w        *bufio.Writer // to out
 	timeouts Timeouts
 	name     string // ours
 	lmtp     bool
@@ -106,7 +105,6 @@ type Conn struct {
 	// What is used again for each transaction.
 	steps []step
 	lines []byte
-	block []byte
 	src   source
 }
 
@@ -148,7 +146,7 @@ func NewConn(ctx context.Context, conn net.Conn, o Options) (*Conn, error) {
 // is kept.
 func (c *Conn) over(conn net.Conn) {
 	c.conn, c.out = conn, newPacer(conn)
-	c.r, c.w = bufio.NewReader(c.out), bufio.NewWriterSize(c.out, blockSize)
+	c.r = bufio.NewReader(c.out)
 }
 
 // greet reads the greeting. RFC 5321 4.3.2: 220, or 554; RFC 7504 adds 521.
@@ -362,9 +360,8 @@ func (c *Conn) sendLines(s Stage, timeout time.Duration, lines []byte) error {
 	if err := c.quiet(s); err != nil {
 		return err
 	}
-	c.w.Write(lines)
 	c.out.timeout = timeout
-	if err := c.w.Flush(); err != nil {
+	if _, err := c.out.Write(lines); err != nil {
 		return c.broken(s, err)
 	}
 	// Commands go without waiting: their octets are few, and all before them was answered.

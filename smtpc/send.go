@@ -1,10 +1,12 @@
 package smtpc
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/postrider/postrider/smtp"
@@ -233,13 +235,12 @@ func (c *Conn) content(r io.Reader, res *Result) {
 		return
 	}
 	c.out.timeout = c.timeouts.Block
-	dots := smtp.NewDotWriter(c.w)
+	b := c.buffers()
+	defer b.free()
+	dots := smtp.NewDotWriter(b.w)
 	src := &c.src
 	*src = source{r: r}
-	if c.block == nil {
-		c.block = make([]byte, blockSize)
-	}
-	_, err := io.CopyBuffer(dots, src, c.block)
+	_, err := io.CopyBuffer(dots, src, b.block)
 	if err == nil {
 		err = dots.Close()
 	}
@@ -249,7 +250,7 @@ func (c *Conn) content(r io.Reader, res *Result) {
 		return
 	}
 	if err == nil {
-		err = c.w.Flush()
+		err = b.w.Flush()
 	}
 	if err != nil {
 		res.Err = c.broken(StageContent, err)
@@ -308,9 +309,31 @@ func lastWords(err error) smtp.Reply {
 	return smtp.Reply{}
 }
 
-// blockSize is how much of the content is read, and sent, at once. A connection
-// keeps two buffers of it.
+// blockSize is how much of the content is read, and sent, at once.
 const blockSize = 16 << 10
+
+// A buffers is what a content goes through. A connection has it for that time alone.
+type buffers struct {
+	w     *bufio.Writer
+	block []byte
+}
+
+// spares are of all connections.
+var spares = sync.Pool{New: func() any {
+	return &buffers{bufio.NewWriterSize(nil, blockSize), make([]byte, blockSize)}
+}}
+
+// buffers returns some that write to the connection, until free.
+func (c *Conn) buffers() *buffers {
+	b := spares.Get().(*buffers)
+	b.w.Reset(c.out)
+	return b
+}
+
+func (b *buffers) free() {
+	b.w.Reset(nil)
+	spares.Put(b)
+}
 
 // source keeps apart a failure to read the content from one to send it.
 type source struct {
