@@ -1,8 +1,11 @@
 package node
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/config"
@@ -25,40 +28,51 @@ func nameServers(cfg *config.Config) []string {
 	return servers
 }
 
+// localNameServer is asked where the file names none. resolv.conf(5): "If no nameserver
+// entries are present, the default is to use the name server on the local machine."
+var localNameServer = []string{"127.0.0.1:53"}
+
 // A resolvConf knows the name servers of the system. They may come to be known after we
 // have started, and others later: libc looks at the file again too.
 type resolvConf struct {
-	file string
+	file  string
+	known atomic.Pointer[[]string]
 
-	mu     sync.Mutex
-	looked time.Time // when the file was looked at last
-	stamp  stamp
-	known  []string // never changed, but replaced
+	looking sync.Mutex // held by who reads the file; others take what is known
+	looked  time.Time  // when that was done last
 }
 
-// servers returns "host:port" of the servers to ask. resolv.conf(5): "If no nameserver
-// entries are present, the default is to use the name server on the local machine."
+// servers returns "host:port" of the servers to ask.
 func (c *resolvConf) servers() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known != nil && time.Since(c.looked) < resolvConfEvery {
-		return c.known
+	known := c.known.Load()
+	if known == nil {
+		c.looking.Lock() // nobody knows yet
+	} else if !c.looking.TryLock() {
+		return *known
 	}
-	c.looked = time.Now()
-	now := stamp{gone: true}
-	if info, err := os.Stat(c.file); err == nil {
-		now = stamp{size: info.Size(), at: info.ModTime()}
+	defer c.looking.Unlock()
+	if known = c.known.Load(); known == nil || time.Since(c.looked) >= resolvConfEvery {
+		c.looked = time.Now()
+		if servers, err := c.read(); err == nil || known == nil {
+			known = &servers
+			c.known.Store(known)
+		}
 	}
-	if c.known != nil && now == c.stamp {
-		return c.known
+	return *known
+}
+
+// read reads the file. An error says that it is there and cannot be read just now.
+func (c *resolvConf) read() ([]string, error) {
+	f, err := os.Open(c.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return localNameServer, nil
 	}
-	c.stamp, c.known = now, nil
-	if f, err := os.Open(c.file); err == nil {
-		c.known = dns.ParseResolvConf(f)
-		f.Close()
+	if err != nil {
+		return localNameServer, err
 	}
-	if len(c.known) == 0 {
-		c.known = []string{"127.0.0.1:53"}
+	defer f.Close()
+	if servers := dns.ParseResolvConf(f); len(servers) > 0 {
+		return servers, nil
 	}
-	return c.known
+	return localNameServer, nil
 }
