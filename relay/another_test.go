@@ -28,9 +28,13 @@ func TestAnotherHost(t *testing.T) {
 			world: third(map[string]string{".": "451 4.3.0 not now"}, map[string]string{"DATA": "451 4.3.2 nor here"}),
 			want:  []string{"deferred/message 451 4.3.2 nor here (mx2.example)", "deferred/message 451 4.3.2 nor here (mx2.example)"},
 		}, {
-			name: "the second knows better", to: to[:1], dials: both,
-			world: answers(later, map[string]string{"RCPT": "550 5.1.1 nobody"}),
-			want:  []string{"failed/recipient 550 5.1.1 nobody (mx2.example)"},
+			name: "the second refuses him", to: to[:1], dials: both,
+			world: answers(later, map[string]string{"RCPT": "554 5.7.1 no relaying here"}),
+			want:  []string{"deferred/recipient 450 4.2.1 later (mx1.example)"},
+		}, {
+			name: "the content by the first, and the second refuses him", to: to[:1], dials: both,
+			world: answers(map[string]string{".": "451 4.3.0 not now"}, map[string]string{"RCPT": "554 5.7.1 no relaying here"}),
+			want:  []string{"deferred/message 451 4.3.0 not now (mx1.example)"},
 		}, {
 			name: "the second cannot be reached", to: to[:1], dials: both,
 			world: func(w *world) { answers(later, nil)(w); delete(w.peers, mx2) },
@@ -42,7 +46,7 @@ func TestAnotherHost(t *testing.T) {
 		}, {
 			name: "the second refuses the message", to: to[:1], dials: both,
 			world: answers(later, map[string]string{"MAIL": "550 5.7.1 not you"}),
-			want:  []string{"failed/message 550 5.7.1 not you (mx2.example)"},
+			want:  []string{"deferred/recipient 450 4.2.1 later (mx1.example)"},
 		}, {
 			name: "one may have the message", to: to[:1], dials: []string{mx1},
 			world: answers(later, nil),

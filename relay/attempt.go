@@ -23,8 +23,8 @@ type attempt struct {
 	out   []postrider.Outcome
 	left  []int                     // places in out that have no outcome yet
 	aside []int                     // that the present host has put off: the next one is asked for them
-	later map[int]postrider.Outcome // what the last host said that put them off
-	asked int                       // hosts before it that have put off what another may take
+	later map[int]postrider.Outcome // what a host said that put them off, and has asked for another
+	asked int                       // hosts before the present one that have put off somebody
 	tries int                       // connections tried
 	end   time.Time                 // when it must be over
 	slow  context.Context           // that ends then, once a wait was found that has no other bound
@@ -365,28 +365,31 @@ func (a *attempt) finish(ctx context.Context) {
 }
 
 // rest gives everybody who is left one outcome, but for who has been put off by a host
-// before: what that said of him tells more than why another could not be asked.
+// before, which counts for more than why another does not take the mail.
 func (a *attempt) rest(o postrider.Outcome) {
 	for _, i := range a.left {
 		a.out[i] = o
-		if said, ok := a.later[i]; ok && o.Result == postrider.ResultDeferred {
+		if said, ok := a.later[i]; ok {
 			a.out[i] = said
 		}
 	}
 	a.left = nil
 }
 
-// putOff gives one recipient its outcome, unless another host takes it.
-func (a *attempt) putOff(i int, o postrider.Outcome) {
-	a.put(i, o)
-	if !a.another() {
-		return
+// putOff gives recipients their outcome, unless another host takes them. Where that
+// refuses them it stays: mail fails only where no host says that it may pass.
+func (a *attempt) putOff(o postrider.Outcome, rcpts ...int) {
+	for _, i := range rcpts {
+		a.put(i, o)
+		if !a.another() {
+			continue
+		}
+		a.aside = append(a.aside, i)
+		if a.later == nil {
+			a.later = map[int]postrider.Outcome{}
+		}
+		a.later[i] = o
 	}
-	a.aside = append(a.aside, i)
-	if a.later == nil {
-		a.later = map[int]postrider.Outcome{}
-	}
-	a.later[i] = o
 }
 
 // another reports whether another host is to be asked for what the present one puts off.
@@ -395,6 +398,9 @@ func (a *attempt) another() bool { return a.asked+1 < askedMax && len(a.maybe) =
 
 // put gives one recipient its outcome.
 func (a *attempt) put(i int, o postrider.Outcome) {
+	if said, ok := a.later[i]; ok && o.Result == postrider.ResultFailed {
+		o = said
+	}
 	a.out[i] = o
 	a.left = slices.DeleteFunc(a.left, func(j int) bool { return j == i })
 }

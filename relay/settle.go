@@ -42,12 +42,11 @@ func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, re
 	}
 	if reply, at := res.Decides(firstAccepted(res)); len(a.left) > 0 && res.Accepted() > 0 && !reply.Positive() &&
 		!(a.lmtp() && at == smtpc.StageFinal) {
-		if reply.Temporary() && a.another() {
-			a.asked++
-			a.blocked(rankPeer, said(t, reply, postrider.ScopeMessage))
-			return nextHost
+		if o := said(t, reply, postrider.ScopeMessage); reply.Temporary() {
+			a.putOff(o, slices.Clone(a.left)...)
+		} else {
+			a.rest(o)
 		}
-		a.rest(said(t, reply, postrider.ScopeMessage))
 	}
 	if len(a.left) == 0 {
 		return a.through()
@@ -90,7 +89,7 @@ func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) 
 			// ones have no more from the start.
 			a.r.pool.learn(l.key.site, res.Accepted())
 		case reply.Temporary():
-			a.putOff(i, said(t, reply, postrider.ScopeRecipient))
+			a.putOff(said(t, reply, postrider.ScopeRecipient), i)
 		default:
 			a.put(i, said(t, reply, postrider.ScopeRecipient))
 		}
