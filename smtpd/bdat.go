@@ -41,7 +41,7 @@ func (c *conn) bdat(ctx context.Context, arg string) smtp.Reply {
 	chunk, sized, bad := smtp.ParseChunk(arg)
 	switch {
 	case c.state.phase == chunking:
-		c.pace.read(-len("BDAT "+arg+"\r\n"), 0) // it is no content
+		c.pace.read(-len("BDAT \r\n")-len(arg), 0) // it is no content
 		c.chunks.announce(chunk, sized, bad)
 		return unsaid // by who reads
 	case !sized:
