@@ -61,7 +61,7 @@ type dest struct {
 	seen   time.Time   // when the last attempt ended
 	lane   laneKind    // of its attempts
 	parked bool        // it waits for room in its lane
-	called bool        // it has waited, and is next
+	called int         // it has waited and is next: which look at the lanes comes after that; 0: it is not
 	rests  int         // attempts in a row that were not made, as others held what they needed
 	rest   time.Time   // until when it lets them go first
 	told   time.Time   // the pause that the spool knows

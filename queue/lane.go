@@ -25,15 +25,17 @@ const (
 // lanes are the two lanes that have a bound. Their destinations are those of
 // dests, whose lock guards them.
 type lanes struct {
-	both int // attempts in both lanes at a time
-	lane [laneKinds]lane
+	both  int // attempts in both lanes at a time
+	looks int // calls of recall so far, and one
+	lane  [laneKinds]lane
 }
 
 // A lane is how many attempts run in it, and which destinations wait for it.
 type lane struct {
 	most   int
 	used   int
-	calls  int              // called destinations that have not come yet
+	calls  int              // destinations that were called since the last look and have not come yet
+	late   int              // those that were called before it, and since the one before
 	turns  int              // calls so far
 	parked []postrider.Dest // who waits; some may not wait any more
 }
@@ -42,7 +44,7 @@ type lane struct {
 // quarter of the rest at least to those that nobody has tried.
 func newLanes(all int) lanes {
 	both := max(1, all-all/4)
-	l := lanes{both: both}
+	l := lanes{both: both, looks: 1}
 	l.lane[laneFresh].most = both
 	l.lane[laneSuspect].most = max(1, both-both/4)
 	return l
@@ -71,26 +73,36 @@ func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 		return true
 	}
 	in := &l.lane[d.lane]
-	if d.called {
-		d.called = false
-		in.calls = max(0, in.calls-1)
-	} else if len(in.parked) > 0 {
-		return l.park(name, d)
+	called := d.called > 0
+	if called {
+		l.came(d)
 	}
-	if l.room(d.lane) <= 0 {
-		return l.park(name, d)
+	if !called && len(in.parked) > 0 || l.room(d.lane) <= 0 {
+		l.park(name, d)
+		return false
 	}
 	in.used++
 	return true
 }
 
+// came counts a called destination as one that has come.
+func (l *lanes) came(d *dest) {
+	in := &l.lane[d.lane]
+	switch l.looks - d.called {
+	case 0:
+		in.calls = max(0, in.calls-1)
+	case 1:
+		in.late = max(0, in.late-1)
+	}
+	d.called = 0
+}
+
 // park puts the destination in line. One that has an attempt under way is not in line for
 // a second one: it asks again when that has ended.
-func (l *lanes) park(name postrider.Dest, d *dest) bool {
+func (l *lanes) park(name postrider.Dest, d *dest) {
 	if d.parked = true; d.taken == 0 {
 		l.lane[d.lane].parked = append(l.lane[d.lane].parked, name)
 	}
-	return false
 }
 
 // leave ends an attempt.
@@ -117,12 +129,16 @@ func (t *dests) waiting() bool {
 	return len(t.lanes.lane[laneFresh].parked)+len(t.lanes.lane[laneSuspect].parked) > 0
 }
 
-// recall calls again, as those that were called may have nothing left to send.
+// recall calls others in the place of those that were called before the last look and
+// have not come, as they may have nothing left to send. The others may be on their way,
+// and not all of them could begin if more were called.
 func (t *dests) recall(now time.Time) []pause {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.lanes.looks++
 	for k := range t.lanes.lane {
-		t.lanes.lane[k].calls = 0
+		in := &t.lanes.lane[k]
+		in.calls, in.late = 0, in.calls
 	}
 	return t.call(nil, now)
 }
@@ -145,13 +161,13 @@ func (in *lane) pop(k laneKind) postrider.Dest {
 func (t *dests) call(ps []pause, now time.Time) []pause {
 	for k := laneFresh; k < laneKinds; k++ {
 		in := &t.lanes.lane[k]
-		for len(in.parked) > 0 && t.lanes.room(k) > in.calls {
+		for len(in.parked) > 0 && t.lanes.room(k) > in.calls+in.late {
 			name := in.pop(k)
 			d := t.m[name]
 			if d == nil || !d.parked || d.lane != k {
 				continue
 			}
-			d.parked, d.called = false, true
+			d.parked, d.called = false, t.lanes.looks
 			in.calls++
 			ps = d.tell(ps, name, now)
 		}

@@ -291,6 +291,9 @@ func (q *Queue) claim(ctx context.Context, next <-chan struct{}, out chan<- clai
 	for range next {
 		var c claimed
 		for pause := commitWaitMin; ; pause = min(2*pause, commitWaitMax) {
+			if c.err = ctx.Err(); c.err != nil {
+				break // a spool that has something looks at no ctx
+			}
 			c.lease, c.err = q.opt.Spool.Claim(ctx, q.opt.Limits.MaxRcpts)
 			if c.err == nil || ctx.Err() != nil || errors.Is(c.err, postrider.ErrClosed) {
 				break

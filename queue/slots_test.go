@@ -101,3 +101,37 @@ func TestLaneOfThoseThatAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A look at the lanes while those who were called are on their way calls nobody into
+// their places: never are more on their way than can begin. Who has not come by the
+// look after it leaves his place to another.
+func TestLaneCallsNobodyTwice(t *testing.T) {
+	d := newDests(1, 8, Plan{}.withDefaults())
+	most := d.lanes.both
+	called := 0
+	call := func(ps []pause) {
+		for _, p := range ps {
+			if p.until.IsZero() {
+				called++
+			}
+		}
+	}
+	for i := range 5 * most {
+		d.take(postrider.Dest(fmt.Sprint(i)), false, t0)
+	}
+	for i := range most { // those that have begun
+		call(d.release(postrider.Dest(fmt.Sprint(i)), false, finding{verdict: verdictDead}, t0, 0))
+		if i == most/2 {
+			call(d.recall(t0))
+		}
+	}
+	if called != most {
+		t.Fatalf("%d are called, where %d can begin", called, most)
+	}
+	if call(d.recall(t0)); called != most+most/2+1 {
+		t.Fatalf("%d have not come for two looks, and %d are called instead", most/2+1, called-most)
+	}
+	if call(d.recall(t0)); called != 2*most {
+		t.Fatalf("the others have not come either, and %d of %d are called", called, 2*most)
+	}
+}
