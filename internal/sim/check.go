@@ -106,6 +106,8 @@ func (s *Site) checkRcpt(token, to string, e *Entry, end *End, t *Tally) error {
 		switch {
 		case s.reportsDestroyed() && (fate != fateSure && fate != fateHeld || bounced):
 			return nil
+		case s.reportsDestroyed() && fate == fateHeld && s.unheld && s.reported[to]: // it could leave, and was too old
+			return nil
 		case s.risk[token] && (s.damaged() || s.unnamed > 0):
 			t.Lost++
 			return nil

@@ -32,6 +32,7 @@ type Ledger struct {
 	alarms     []string
 	failed     map[string]bool // addresses for which a machine said that it gave mail of the null sender up
 	expired    map[string]bool // the same, for its age
+	reported   map[string]bool // addresses for which a machine said that mail of a sender had expired, and told him
 	risk       map[string]bool // tokens that lay on a disk when a bit of it turned
 	down       map[string]bool // peers that are off
 	unheld     bool            // a reload has let held.example go, somewhere, for a while
@@ -62,7 +63,7 @@ type Entry struct {
 func (g *Ledger) init() {
 	g.entries, g.dropped, g.bounced, g.held = map[string]*Entry{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	g.risk, g.down = map[string]bool{}, map[string]bool{}
-	g.failed, g.expired = map[string]bool{}, map[string]bool{}
+	g.failed, g.expired, g.reported = map[string]bool{}, map[string]bool{}, map[string]bool{}
 }
 
 // letter opens the entry of a letter.
@@ -121,23 +122,26 @@ func (s *Site) alarm(boot, text string) {
 }
 
 // recipient takes what a machine says of a recipient. Nobody else is told when mail
-// of the null sender has failed.
+// of the null sender has failed, or where the report of other mail has been dropped.
 func (s *Site) recipient(r slog.Record) {
 	said := map[string]string{}
 	r.Attrs(func(a slog.Attr) bool {
 		said[a.Key] = a.Value.String()
 		return true
 	})
-	if said["from"] != "<>" || said["status"] != "failed" {
+	if said["status"] != "failed" {
 		return
 	}
 	to := strings.Trim(said["to"], "<>")
+	old := strings.HasSuffix(said["dsn"], ".4.7") // RFC 3463 3.5: delivery time expired
 	s.Ledger.mu.Lock()
 	defer s.Ledger.mu.Unlock()
-	s.failed[to] = true
-	if strings.HasSuffix(said["dsn"], ".4.7") { // RFC 3463 3.5: delivery time expired
-		s.expired[to] = true
+	if said["from"] != "<>" {
+		s.reported[to] = s.reported[to] || old
+		return
 	}
+	s.failed[to] = true
+	s.expired[to] = s.expired[to] || old
 }
 
 // atRisk notes what lies on the disk of a machine that is off.
