@@ -54,6 +54,7 @@ type item struct {
 	body   []byte
 	size   int64
 	add    *accepted
+	draft  *draft // of add
 	state  *state
 	amend  *amendment
 	rcpts  []int // that amend is asked for; nil: all
@@ -155,7 +156,7 @@ func (s *Spool) prepareAdd(req *request, add *postrider.Addition) error {
 		a = &accepted{}
 	}
 	*a = accepted{msg: add.Message, head: add.Head, wake: nanos(add.Wake), big: d.file != nil, size: d.size, sums: d.sums}
-	*it = item{kind: kindAccept, add: a, meta: a.encode(), body: d.buf}
+	*it = item{kind: kindAccept, add: a, meta: a.encode(), body: d.buf, draft: d}
 	return nil
 }
 
@@ -449,6 +450,7 @@ func (s *Spool) applyItem(it *item) {
 	switch it.kind {
 	case kindAccept:
 		e := s.insert(it.add, it.at, it.size)
+		s.fresh.keep(it)
 		if s.keyOf != nil {
 			var few [4]smtp.Path
 			s.key(e, appendTos(few[:0], it.add.msg))

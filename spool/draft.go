@@ -29,6 +29,7 @@ type draft struct {
 	fill  int
 	err   error
 	state draftState
+	lent  bool // buf is kept by Spool.fresh
 }
 
 type draftState uint8
@@ -119,7 +120,7 @@ func (d *draft) spill() error {
 
 func (d *draft) freeBuf() {
 	d.s.draftBytes.Add(int64(-len(d.buf)))
-	if c := cap(d.buf); c >= draftLeast && c <= draftMost {
+	if c := cap(d.buf); c >= draftLeast && c <= draftMost && !d.lent {
 		b := d.buf[:0]
 		d.s.bufs.Put(&b)
 	}

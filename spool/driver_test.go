@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -36,14 +37,14 @@ type driver struct {
 	told    []string       // events that the feed has told, ever
 	stand   int            // where its reader stands
 	opened  uint64
-	rot     []string // segments with an octet that has rotted: the spool says so
-	badSnap int      // the snapshots there had been when the newest one rotted, and two: the next is durable for sure when another comes; 0: none did
-	err     error    // the first thing that was wrong
-	full    bool     // the disk takes no new files
-	wrote   bool     // the last life of the spool has written something
-	calm    bool     // no operation of the disk is made to fail
-	bare    bool     // the disk asks no hook
-	slow    bool     // what only reads sleeps too, and one batch is committed at a time
+	rot     []string    // segments with an octet that has rotted: the spool says so
+	badSnap int         // the snapshots there had been when the newest one rotted, and two: the next is durable for sure when another comes; 0: none did
+	err     error       // the first thing that was wrong
+	full    atomic.Bool // the disk takes no new files
+	wrote   bool        // the last life of the spool has written something
+	calm    bool        // no operation of the disk is made to fail
+	bare    bool        // the disk asks no hook
+	slow    bool        // what only reads sleeps too, and one batch is committed at a time
 
 	fresh  map[postrider.ID]bool  // accepted in this life of the spool
 	places map[postrider.ID]int64 // where records were seen last
@@ -83,7 +84,7 @@ func (d *driver) hook(op vfs.Op) error {
 		d.lastOp = op
 		d.seen[op.Kind.String()+" "+kindOfName(op.Name)]++
 	}
-	if d.full && (op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate) {
+	if d.full.Load() && (op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate) {
 		return errFull
 	}
 	if d.fault != nil {
@@ -312,7 +313,7 @@ func (d *driver) learn(before, chain []*world, acts []*act, errs []error) {
 		if err == nil && !acts[i].batch.Lazy {
 			sure = i
 		}
-		if err != nil && d.calm && !d.full && !errors.Is(err, postrider.ErrLeaseLost) {
+		if err != nil && d.calm && !d.full.Load() && !errors.Is(err, postrider.ErrLeaseLost) {
 			d.wrong("commit: %w", err)
 		}
 	}
@@ -367,7 +368,7 @@ func (d *driver) draft(size int, from smtp.Path, to ...string) *act {
 	for rest := body; len(rest) > 0; {
 		n := min(len(rest), 1500)
 		if _, err := dr.Write(rest[:n]); err != nil {
-			if !d.fs.Dead() && d.calm && !d.full {
+			if !d.fs.Dead() && d.calm && !d.full.Load() {
 				d.wrong("write of a draft: %w", err)
 			}
 			dr.Discard()
@@ -399,7 +400,7 @@ func (d *driver) sleep(t time.Duration) { time.Sleep(t) }
 
 // settled is called when more time has gone by than anything may stay lazy.
 func (d *driver) settled() {
-	if d.tick(); d.calm && !d.full && !d.over() {
+	if d.tick(); d.calm && !d.full.Load() && !d.over() {
 		d.worlds = []*world{d.now}
 	}
 }

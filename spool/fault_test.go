@@ -86,6 +86,7 @@ func TestDamagedBodyIsAReadError(t *testing.T) {
 		id := b.add(bytes.Repeat([]byte("0123456789"), 50), "a@x.example")
 		at := b.s.placeOf(id)
 		at.seg.f.WriteAt([]byte("X"), at.off+int64(b.s.entryOf(id).recLen)<<3-20)
+		b.s.fresh.forget(at)
 		c, err := b.s.Open(context.Background(), id)
 		if err != nil {
 			t.Fatal(err)

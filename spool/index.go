@@ -391,6 +391,7 @@ func (s *Spool) forget(e *entry) {
 	}
 	s.setWake(e, never)
 	if e.at.seg != 0 {
+		s.fresh.forget(s.location(e.at))
 		s.unlink(e)
 	}
 	all := s.rcpts(e)

@@ -61,9 +61,10 @@ func readRecord(at location, want int, buf []byte) (h header, meta, body []byte,
 // A reading is what the records of a message say, with their segments held.
 type reading struct {
 	*accepted
-	body  location // where the body begins, of a message in the log
-	whole []byte   // the body, where it was read with the record
-	buf   []byte   // for the record; nil: its own
+	body  location  // where the body begins, of a message in the log
+	whole []byte    // the body, where it was read with the record
+	fresh *freshOne // the record; nil: it is read
+	buf   []byte    // for that; nil: its own
 	held  []*segment
 	one   [1]*segment // what held is of, mostly; that of the body is the first
 	lost  []lost      // recipients whose newest record is damaged
@@ -188,7 +189,7 @@ func (s *Spool) recall(r *reading, p *plan, id postrider.ID) {
 // readEntry reads the record of a message and what its later records say.
 func (r *reading) readEntry(p *plan, want int) error {
 	at, rcpts, lasts := p.at, p.rcpts, p.lasts
-	h, meta, body, err := readRecord(at, min(want, p.size), r.buf)
+	meta, body, whole, err := r.record(at, min(want, p.size))
 	if err != nil {
 		return err
 	}
@@ -196,8 +197,8 @@ func (r *reading) readEntry(p *plan, want int) error {
 	if err != nil || len(a.msg.Recipients) != len(rcpts) {
 		return fmt.Errorf("%w: %s at octet %d", ErrDamaged, segmentName(at.seg.n), at.off)
 	}
-	r.accepted, r.body = a, location{at.seg, at.off + headerLen + int64(h.metaLen)}
-	if len(body) == h.bodyLen {
+	r.accepted, r.body = a, location{at.seg, at.off + headerLen + int64(len(meta))}
+	if whole {
 		r.whole = body
 	}
 	for i := range rcpts {
@@ -234,6 +235,16 @@ func (r *reading) readEntry(p *plan, want int) error {
 		lasts[i] = location{}
 	}
 	return nil
+}
+
+// record returns the meta and the body of the record of the message, and whether that
+// is all of the body.
+func (r *reading) record(at location, want int) (meta, body []byte, whole bool, err error) {
+	if r.fresh != nil {
+		return r.fresh.meta, r.fresh.body, true, nil
+	}
+	h, meta, body, err := readRecord(at, want, r.buf)
+	return meta, body, err == nil && len(body) == h.bodyLen, err
 }
 
 // readChanges reads what a later record says of recipients.
@@ -280,15 +291,19 @@ func (s *Spool) Open(ctx context.Context, id postrider.ID) (postrider.Content, e
 	if want > readWhole {
 		want = readFirst
 	}
-	buf := s.records.Get().(*[]byte)
-	if *buf == nil && want <= readOften { // a buffer that is used again has room for most
-		*buf = make([]byte, readOften)
+	var buf *[]byte
+	if r.fresh = s.fresh.open(p.at); r.fresh == nil {
+		buf = s.records.Get().(*[]byte)
+		if *buf == nil && want <= readOften { // a buffer that is used again has room for most
+			*buf = make([]byte, readOften)
+		}
+		r.buf = *buf
 	}
-	r.buf = *buf
 	if err := s.carryOut(r, p, id, want); err != nil {
+		s.fresh.close(r.fresh)
 		return nil, err
 	}
-	c := &content{s: s, a: r.accepted, seg: r.held[0], file: r.body.seg.f, off: r.body.off, whole: r.whole, buf: buf}
+	c := &content{s: s, a: r.accepted, seg: r.held[0], file: r.body.seg.f, off: r.body.off, whole: r.whole, fresh: r.fresh, buf: buf}
 	if r.big {
 		f, err := s.fs.OpenFile(path.Join(s.dir, "big", string(id)), os.O_RDONLY, 0)
 		switch {
@@ -320,8 +335,9 @@ type content struct {
 	off   int64    // and where in it
 	own   bool     // file is its own, to be closed
 	whole []byte   // the body of a message in the log, if it was read with its record
-	buf   *[]byte  // where that was read to; goes back to Spool.records
-	gone  error    // why there is no file
+	fresh *freshOne
+	buf   *[]byte // where whole was read to, without fresh; goes back to Spool.records
+	gone  error   // why there is no file
 }
 
 // Message implements postrider.Content.
@@ -347,9 +363,11 @@ func (c *content) Close() error {
 	}
 	if c.seg != nil {
 		c.s.dropSegments([]*segment{c.seg})
-		c.s.records.Put(c.buf)
+		if c.s.fresh.close(c.fresh); c.buf != nil {
+			c.s.records.Put(c.buf)
+		}
 	}
-	c.seg, c.own, c.whole, c.buf = nil, false, nil, nil
+	c.seg, c.own, c.whole, c.fresh, c.buf = nil, false, nil, nil, nil
 	return err
 }
 

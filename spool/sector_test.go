@@ -25,6 +25,7 @@ func (b *bench) spoil(id postrider.ID, fromEnd int64) location {
 	if err := b.fs.Spoil(path.Join("data/spool/seg", segmentName(at.seg.n)), at.off+size-fromEnd, 8); err != nil {
 		b.t.Fatal(err)
 	}
+	b.s.fresh.forget(at)
 	return at
 }
 

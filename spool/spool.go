@@ -92,6 +92,7 @@ type Spool struct {
 	bigs    *vfs.Folder // big/
 	remover remover     // of recovery, and then of runRemovals
 	recent  recent      // for the readers of the feed
+	fresh   fresh       // for those who deliver
 	known   known       // of the room that is left
 
 	snapping  atomic.Bool    // a snapshot is being written
@@ -197,6 +198,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s.bufs.New = func() any { b := make([]byte, 0, draftLeast); return &b }
 	s.records.New = func() any { return new([]byte) }
 	s.answers.New = func() any { return make(chan error, 1) }
+	s.fresh.begin(&s.bufs)
 	s.fitSegments()
 	if err := s.openFiles(ctx); err != nil {
 		s.closeFiles()

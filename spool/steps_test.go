@@ -390,7 +390,7 @@ func (d *driver) die(next *vfs.Mem) {
 // that there is room again.
 func (d *driver) stepFull() {
 	d.fs.SetSpace(vfs.Space{Total: 1 << 30, Free: 0, Inodes: 5000})
-	d.full = true
+	d.full.Store(true)
 	for range 6 {
 		d.stepAdd()
 	}
@@ -404,7 +404,7 @@ func (d *driver) stepFull() {
 			d.wrong("a full disk cannot be emptied, though there was a spare")
 		}
 	}
-	if d.full = false; !d.over() {
+	if d.full.Store(false); !d.over() {
 		d.fs.SetSpace(vfs.Space{})
 		d.sleep(time.Second)
 	}
