@@ -1,11 +1,16 @@
 package spool
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // A fresh is what was accepted a moment ago, as it went into the log, so that who
 // delivers it at once reads nothing from there. It is for messages that are durable:
-// nothing is kept before its 250. The oldest goes first where there are too many, and
-// each with the end of its message; what is not there is read from the log.
+// nothing is kept before its 250. Each goes with the end of its message. Where there is
+// no room the newest are not kept, for those before them are delivered first; but what
+// has been there for long, as nobody wants it yet, goes. What is not there is read from
+// the log.
 type fresh struct {
 	mu   sync.Mutex // never held across anything else
 	size int        // octets that are kept
@@ -18,6 +23,7 @@ type fresh struct {
 type freshOne struct {
 	at         location // of its record; it is there only once
 	meta, body []byte
+	since      time.Time
 	users      int  // open contents
 	kept       bool // it is in fresh.all
 }
@@ -26,6 +32,7 @@ type freshOne struct {
 const (
 	freshMost = 1 << 20 // octets, of their buffers
 	freshMany = 1024    // messages
+	freshFor  = time.Second
 )
 
 func (f *fresh) begin(pool *sync.Pool) {
@@ -38,18 +45,21 @@ func (f *fresh) keep(it *item) {
 	if d == nil || cap(d.buf) == 0 || cap(d.buf) > draftMost || len(it.meta) > draftMost {
 		return // it has a file, or is empty, or is too large to be one of many
 	}
-	one := &freshOne{at: it.at, meta: it.meta, body: d.buf, kept: true}
-	d.lent = true
+	one := &freshOne{at: it.at, meta: it.meta, body: d.buf, since: time.Now(), kept: true}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.all[one.at] = one
-	f.line = append(f.line, one)
-	f.size += one.size()
-	for f.size > freshMost || len(f.line) > freshMany || !f.line[0].kept {
+	for len(f.line) > 0 && (!f.line[0].kept || one.since.Sub(f.line[0].since) >= freshFor) {
 		f.drop(f.line[0])
 		f.line[0] = nil
 		f.line = f.line[1:]
 	}
+	if f.size+one.size() > freshMost || len(f.line) == freshMany {
+		return
+	}
+	d.lent = true
+	f.all[one.at] = one
+	f.line = append(f.line, one)
+	f.size += one.size()
 }
 
 func (one *freshOne) size() int { return len(one.meta) + cap(one.body) }

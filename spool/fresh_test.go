@@ -96,7 +96,8 @@ func TestFreshStaysWhileOpen(t *testing.T) {
 	})
 }
 
-// What is kept has a bound, in octets and in messages, and what is beyond it is read.
+// What is kept has a bound, in octets and in messages, and what is beyond it is read. The
+// next to be delivered are kept, and not for ever.
 func TestFreshHasABound(t *testing.T) {
 	for _, size := range []int{1, 1900} {
 		synctest.Test(t, func(t *testing.T) {
@@ -113,6 +114,12 @@ func TestFreshHasABound(t *testing.T) {
 				if f.size > freshMost || f.size != sum || len(f.line) > freshMany || len(f.all) != len(f.line) {
 					t.Fatalf("after %d: %d octets, %d in all, %d messages, %d in line", i, f.size, sum, len(f.all), len(f.line))
 				}
+			}
+			first := len(b.s.fresh.all)
+			time.Sleep(freshFor)
+			last := b.add([]byte("x"), "a@held.example")
+			if f := &b.s.fresh; first < 100 || len(f.all) != 1 || f.all[b.s.placeOf(last)] == nil {
+				t.Errorf("%d were kept, and after a while %d", first, len(f.all))
 			}
 			for id, body := range ids {
 				if _, got := readBody(t, b.s, id); !bytes.Equal(got, body) {
