@@ -180,9 +180,11 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 		d.fails++
 		d.good = false
 		d.pace.Slower(d.taken+1, f.reason, now)
-		t.lanes.move(d, laneSuspect)
+		if !own(name) {
+			t.lanes.move(d, laneSuspect)
+		}
 		fallthrough
-	case probe:
+	case probe && !f.crowded: // else nobody was called, and it rests
 		d.until = now.Add(min(t.plan.Wait(d.fails, jitter), probeMax))
 	}
 	d.letOthers(f, now, jitter)
@@ -203,7 +205,8 @@ func (d *dest) letOthers(f finding, now time.Time, jitter float64) {
 		}
 		return
 	}
-	if d.rests++; !d.rest.After(now) {
+	if !d.rest.After(now) { // those that were under way together begin one rest
+		d.rests++
 		wait := float64(min(restMin<<min(d.rests-1, 8), restMax))
 		d.rest = now.Add(time.Duration(wait * (1 + jitterShare*jitter)))
 	}

@@ -213,6 +213,12 @@ func TestRestKeepsItsRate(t *testing.T) {
 				{dest: "slow", next: time.Now().Add(-time.Hour), left: 1000},
 			}
 		}, minute},
+		{"thirty that take 10 s, with much that is older", func() (all []*crowdDest) {
+			for i := range 30 {
+				all = append(all, &crowdDest{dest: postrider.Dest(fmt.Sprint("slow", i)), next: time.Now().Add(-time.Hour), left: 10_000})
+			}
+			return all
+		}, minute},
 		{"100,000 at one with a rate", func() []*crowdDest {
 			return []*crowdDest{{dest: "rated", next: time.Now().Add(-time.Hour), left: 100_000}}
 		}, minute},

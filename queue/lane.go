@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider"
@@ -10,13 +11,16 @@ import (
 // times as long as one that does. Thousands of them would take every slot; so
 // those that are not known to answer have lanes, narrower than the road, and what
 // finds no room in its lane waits in line there. Those that answer are never
-// behind them.
+// behind them, and nor are those that the operator named: they are few.
+//
+// Those that answer, slowly, hold slots as well. So each has only so many as leave
+// some to the others, however many of them there are.
 
 // A laneKind is what is known of a destination.
 type laneKind uint8
 
 const (
-	laneOpen    laneKind = iota // it answers: no bound but that of all attempts
+	laneOpen    laneKind = iota // it answers, or the operator named it: as many as crowds says
 	laneFresh                   // nobody has tried it yet
 	laneSuspect                 // it is dead, or its mail was tried before and nobody knows how that went
 	laneKinds
@@ -25,7 +29,9 @@ const (
 // lanes are the two lanes that have a bound. Their destinations are those of
 // dests, whose lock guards them.
 type lanes struct {
+	all   int // attempts at a time
 	both  int // attempts in both lanes at a time
+	open  int // attempts under way in none of the two
 	looks int // calls of recall so far, and one
 	lane  [laneKinds]lane
 }
@@ -44,7 +50,7 @@ type lane struct {
 // quarter of the rest at least to those that nobody has tried.
 func newLanes(all int) lanes {
 	both := max(1, all-all/4)
-	l := lanes{both: both, looks: 1}
+	l := lanes{all: all, both: both, looks: 1}
 	l.lane[laneFresh].most = both
 	l.lane[laneSuspect].most = max(1, both-both/4)
 	return l
@@ -59,6 +65,8 @@ func (l *lanes) room(k laneKind) int {
 func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 	if d.taken == 0 {
 		switch {
+		case own(name):
+			d.lane = laneOpen
 		case d.fails > 0:
 			d.lane = laneSuspect
 		case d.good:
@@ -69,7 +77,12 @@ func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 			d.lane = laneFresh
 		}
 	}
+	if l.crowds(d) {
+		l.park(name, d)
+		return false
+	}
 	if d.lane == laneOpen {
+		l.open++
 		return true
 	}
 	in := &l.lane[d.lane]
@@ -83,6 +96,26 @@ func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 	}
 	in.used++
 	return true
+}
+
+// own reports whether the operator named the destination: folders of this machine, or a
+// host of a route. One that does not answer holds no more slots than each may have, and
+// nobody's mail for it waits behind a thousand strangers that do not.
+func own(name postrider.Dest) bool {
+	kind, _, _ := strings.Cut(string(name), ":")
+	return kind == "local" || kind == "lmtp" || kind == "smtp" || kind == "smtps"
+}
+
+// crowds reports whether another attempt at a destination, of which some are under way,
+// would leave too few to others: it has three times as many as are left but for an
+// eighth of all. So a few have what they want, many have the same, and however many
+// there are, an eighth is for those that have none.
+func (l *lanes) crowds(d *dest) bool {
+	left := l.all - l.open - l.lane[laneFresh].used - l.lane[laneSuspect].used
+	if d.lane != laneOpen {
+		left = min(left, l.room(d.lane))
+	}
+	return d.taken > 0 && d.taken >= 3*(left-l.all/8)
 }
 
 // came counts a called destination as one that has come.
@@ -107,19 +140,23 @@ func (l *lanes) park(name postrider.Dest, d *dest) {
 
 // leave ends an attempt.
 func (l *lanes) leave(d *dest) {
-	if d.parked = false; d.lane != laneOpen {
-		l.lane[d.lane].used--
-	}
+	d.parked = false
+	*l.count(d.lane)--
 }
 
 // move takes the attempts of d that go on to another lane, after one has left.
 func (l *lanes) move(d *dest, to laneKind) {
-	if d.lane != laneOpen {
-		l.lane[d.lane].used -= d.taken
+	*l.count(d.lane) -= d.taken
+	d.lane = to
+	*l.count(to) += d.taken
+}
+
+// count is where the attempts in a lane are counted.
+func (l *lanes) count(k laneKind) *int {
+	if k == laneOpen {
+		return &l.open
 	}
-	if d.lane = to; to != laneOpen {
-		l.lane[to].used += d.taken
-	}
+	return &l.lane[k].used
 }
 
 // waiting reports whether some destination waits for a lane.

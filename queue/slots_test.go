@@ -59,8 +59,8 @@ func TestLanesCountWhatIsUnderWay(t *testing.T) {
 			for _, e := range d.m {
 				used[e.lane] += e.taken
 			}
-			for k := laneFresh; k < laneKinds; k++ {
-				if got := d.lanes.lane[k].used; got != used[k] {
+			for k := range laneKinds {
+				if got := *d.lanes.count(k); got != used[k] {
 					t.Fatalf("seed %d, step %d: lane %d counts %d attempts, and %d are under way", seed, step, k, got, used[k])
 				}
 			}
@@ -86,7 +86,7 @@ func TestLanesCountWhatIsUnderWay(t *testing.T) {
 // A host that is found to answer leaves its lane with all that is under way to it: after
 // a thousand such there is as much room for a new one as before.
 func TestLaneOfThoseThatAnswer(t *testing.T) {
-	for _, at := range []int{1, 2, 5} { // a time
+	for _, at := range []int{1, 2, 4} { // a time
 		d := newDests(5, 8, Plan{}.withDefaults())
 		for i := range 1000 {
 			name := postrider.Dest(fmt.Sprint(i))
@@ -133,5 +133,107 @@ func TestLaneCallsNobodyTwice(t *testing.T) {
 	}
 	if call(d.recall(t0)); called != 2*most {
 		t.Fatalf("the others have not come either, and %d of %d are called", called, 2*most)
+	}
+}
+
+// However many destinations take what they get, an eighth of all attempts is left to
+// those that have none, and few of them have all that each may.
+func TestSomeIsLeft(t *testing.T) {
+	for _, c := range []struct{ many, least, most int }{{1, 20, 20}, {5, 20, 20}, {10, 10, 20}, {30, 4, 20}, {100, 1, 20}, {174, 1, 20}} {
+		d := newDests(20, 200, Plan{}.withDefaults())
+		taken := make([]int, c.many)
+		begin := func(i int) bool {
+			_, ok, _ := d.take(postrider.Dest(fmt.Sprint("mx:", i)), false, t0)
+			if ok {
+				taken[i]++
+			}
+			return ok
+		}
+		for i := range c.many { // it is found to answer, again and again, and has one more
+			for range 200 {
+				begin(i)
+				d.release(postrider.Dest(fmt.Sprint("mx:", i)), false, finding{verdict: verdictAlive}, t0, 0)
+			}
+			if taken[i] = 0; !begin(i) {
+				t.Fatalf("%d: no room for the first of destination %d", c.many, i)
+			}
+		}
+		for more := true; more; {
+			more = false
+			for i := range c.many {
+				more = taken[i] < 20 && begin(i) || more
+			}
+		}
+		all := 0
+		for i, n := range taken {
+			if all += n; n < c.least || n > c.most {
+				t.Errorf("%d: destination %d has %d, want %d to %d", c.many, i, n, c.least, c.most)
+			}
+		}
+		for i := range 200/8 + 1 {
+			if all+i == 200 {
+				break
+			}
+			if _, ok, _ := d.take(postrider.Dest(fmt.Sprint("local:", i)), true, t0); !ok || all > 175 {
+				t.Fatalf("%d have %d, and the %d. of others none", c.many, all, i)
+			}
+		}
+		// One that had to wait may come as soon as one of its own is through.
+		if ps := d.release("mx:0", false, finding{verdict: verdictAlive}, t0, 0); c.most != c.least && (len(ps) != 1 || !ps[0].until.IsZero()) {
+			t.Errorf("%d: one is through, and the spool is told %v", c.many, ps)
+		}
+	}
+}
+
+// What the operator named waits behind nobody who does not answer.
+func TestOwnAreNoStrangers(t *testing.T) {
+	d := newDests(20, 200, Plan{}.withDefaults())
+	for i := range 1000 {
+		d.take(postrider.Dest(fmt.Sprint("mx:", i)), true, t0)
+	}
+	for _, name := range []postrider.Dest{"local:example.org", "lmtp:/run/lmtp", "smtp:192.0.2.1:25", "smtps:192.0.2.1:465"} {
+		if _, ok, _ := d.take(name, true, t0); !ok {
+			t.Errorf("%s waits", name)
+		}
+		d.release(name, false, finding{verdict: verdictDead}, t0, 0)
+		if probe, ok, _ := d.take(name, true, t0.Add(time.Hour)); !ok || !probe {
+			t.Errorf("%s, which was away, is not asked again", name)
+		}
+	}
+	if _, ok, _ := d.take("mx:new", true, t0); ok {
+		t.Error("a stranger has not waited")
+	}
+}
+
+// Attempts that were under way together and were not made begin one rest; that a dead
+// destination could not be called puts its next call off by no more than that.
+func TestRestOfMany(t *testing.T) {
+	d := newDests(5, 200, Plan{}.withDefaults())
+	crowded := finding{crowded: true}
+	for n, want := range []int{1, 2, 4} {
+		now := t0.Add(time.Duration(n) * time.Minute)
+		for range 5 {
+			d.take("d", false, now)
+		}
+		for range 5 {
+			d.release("d", false, crowded, now, 0)
+		}
+		if got := d.m["d"].rest.Sub(now); got != time.Duration(want)*time.Second {
+			t.Errorf("rest %d of five is %v, want %d s", n, got, want)
+		}
+	}
+	d = newDests(5, 200, Plan{}.withDefaults())
+	d.take("d", false, t0)
+	d.release("d", false, finding{verdict: verdictDead}, t0, 0)
+	now := d.m["d"].until
+	if probe, ok, _ := d.take("d", false, now); !probe || !ok {
+		t.Fatal("it is not probed")
+	}
+	ps := d.release("d", true, finding{crowded: true, rest: 3 * time.Second}, now, 0)
+	if len(ps) != 1 || !ps[0].until.Equal(now.Add(3*time.Second)) {
+		t.Errorf("a call that could not be made: %v, want one in 3 s", ps)
+	}
+	if probe, ok, _ := d.take("d", false, now.Add(3*time.Second)); !probe || !ok {
+		t.Error("it is not probed then")
 	}
 }

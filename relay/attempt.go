@@ -26,6 +26,8 @@ type attempt struct {
 	later map[int]postrider.Outcome // what a host said that put them off, and has asked for another
 	asked int                       // hosts before the present one that have put off somebody
 	tries int                       // connections tried
+	took  int                       // recipients that the site took when it put off those behind them; 0: it did not
+	heard bool                      // some peer has answered a call of ours
 	end   time.Time                 // when it must be over
 	slow  context.Context           // that ends then, once a wait was found that has no other bound
 	done  context.CancelFunc        // of slow
@@ -51,7 +53,7 @@ type next uint8
 
 const (
 	nextAddress next = iota // with the next address
-	nextHost                // with the next host: other addresses of this one would say the same
+	nextHost                // with the next host: nobody asks other addresses of this one
 	nextBatch               // with the next recipients on this connection
 	nextFresh               // with a new connection to the same address
 	nextNothing             // every recipient has its outcome
@@ -200,6 +202,8 @@ func (a *attempt) address(ctx context.Context, t target) next {
 		return nextNothing
 	}
 	defer a.r.pool.leave(k.site)
+	a.took = 0 // of another site
+	a.heard = a.heard || l != nil
 	for ; ; l = nil {
 		if l == nil {
 			var n next
@@ -232,14 +236,15 @@ func (a *attempt) try(ctx context.Context, l *link, t target) next {
 }
 
 // crowded is the outcome where too many wait for a host already, or its rate is used
-// up: nothing was tried.
+// up. Unless another host has answered before, nothing was tried: an address that
+// cannot be reached from here, as one of IPv6 often, is no attempt at the message.
 func (a *attempt) crowded(t target, err error) {
 	o := deferred(3, 2, "as many deliveries to %s wait as may", t)
 	if c, ok := errors.AsType[crowd](err); ok {
 		o = deferred(3, 2, "%s gets no more in a time than it is to have", t)
 		o.Rest = c.rest
 	}
-	o.Scope, o.Untried = postrider.ScopeMessage, a.tries == 1
+	o.Scope, o.Untried = postrider.ScopeMessage, !a.heard
 	a.rest(o)
 }
 
@@ -250,7 +255,7 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	if f == nil {
 		return n
 	}
-	f.plain = a.plain != "" && a.plain == t.String()
+	f.plain = a.isPlain(t)
 	for len(a.left) > 0 {
 		if !a.anyTaken(f) {
 			a.blocked(rankLacks, f.lacks)
@@ -276,6 +281,9 @@ func (a *attempt) transact(ctx context.Context, l *link, t target) next {
 	}
 	return a.through()
 }
+
+// isPlain reports whether MAIL is said to a target without what only informs.
+func (a *attempt) isPlain(t target) bool { return a.plain != "" && a.plain == t.String() }
 
 // through is how it goes on where nobody is left for a host.
 func (a *attempt) through() next {

@@ -85,6 +85,7 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 		return nil, nextAddress
 	}
 	a.r.pool.reached(s)
+	a.heard = true
 	o := smtpc.Options{Hello: helloName(a.r.o.Hello), LMTP: a.lmtp(), Timeouts: a.r.o.Timeouts}
 	if a.d.Route.Implicit {
 		o.TLS = a.config(t)
@@ -129,9 +130,12 @@ func (a *attempt) unopened(t target, err error) next {
 		return nextHost
 	case e.Reply.Permanent():
 		// RFC 7504 3: 521 says "that the host never accepts mail"; 554 that it takes
-		// none from us. Another host may.
+		// none from us, of which another address, of IPv4 where this is of IPv6, may
+		// think otherwise. Another host may as well.
 		a.blocked(rankRefused, said(t, e.Reply, postrider.ScopeMessage))
-		return nextHost
+		if e.Reply.Code == 521 {
+			return nextHost
+		}
 	default:
 		a.broken(t, e)
 	}

@@ -198,7 +198,7 @@ func (p *pool) slower(s site, reason string) {
 func (p *pool) heard(l *link, res *smtpc.Result) {
 	e, broke := errors.AsType[*smtpc.Error](res.Err)
 	switch {
-	case broke && l.kept && unheard(res): // a connection that lay there for too long
+	case broke && (l.kept || l.mailed) && unheard(res): // a session that lasted for too long
 	case broke && wantsLess(e):
 		p.slower(l.key.site, why(e))
 	case res.Err == nil && res.Mail.Positive() && res.Accepted() > 0:

@@ -63,7 +63,7 @@ func (p *pool) worn(l *link) bool { return l.uses >= cmp.Or(l.key.uses, p.o.UseM
 type pool struct {
 	o    Options
 	stop chan struct{}
-	wake chan struct{} // a connection came to lie in the pool; one element
+	wake chan struct{} // a connection came to lie in the pool, and nobody waits for its time; one element
 	wg   sync.WaitGroup
 	// quits ends when Close waits no longer.
 	quits  context.Context
@@ -71,6 +71,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	idle   []*link // the longest idle first
+	timed  bool    // the reaper has a timer for the first of them, or for one before it
 	rcpts  map[site]capacity
 	gates  map[site]*gate
 	sweep  int // size of gates at which to look for what may go
@@ -135,9 +136,11 @@ func (p *pool) keep(l *link) bool {
 		p.quit(p.idle[0])
 		p.idle = slices.Delete(p.idle, 0, 1)
 	}
-	select {
-	case p.wake <- struct{}{}:
-	default:
+	if !p.timed {
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
 	}
 	return true
 }
@@ -206,11 +209,13 @@ func (p *pool) expire(now time.Time) (wait time.Duration, ok bool) {
 	defer p.mu.Unlock()
 	for len(p.idle) > 0 && !p.closed {
 		if wait := p.idle[0].idle.Add(p.o.IdleTimeout).Sub(now); wait > 0 {
+			p.timed = true
 			return wait, true
 		}
 		p.quit(p.idle[0])
 		p.idle = slices.Delete(p.idle, 0, 1)
 	}
+	p.timed = false
 	return 0, false
 }
 

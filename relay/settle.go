@@ -14,7 +14,8 @@ import (
 // What the peer said of one recipient is for that one, and what it said of the message
 // for everybody who is left. Where it said 4yz the next host is asked.
 func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, res *smtpc.Result) next {
-	if l.kept && unheard(res) && !a.over(ctx) {
+	again := (l.kept || l.mailed) && !a.over(ctx) // the session may have had enough: a new one says
+	if again && unheard(res) {
 		return nextFresh
 	}
 	if refused := res.Mail; refused.Permanent() {
@@ -22,8 +23,8 @@ func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, re
 			a.blocked(rankOurs, unwelcome(t, refused))
 			return nextHost
 		}
-		if (l.kept || l.mailed) && !a.over(ctx) {
-			return nextFresh // it may be the session that it has had enough of: a new one says
+		if again {
+			return nextFresh
 		}
 		a.rest(said(t, refused, postrider.ScopeMessage))
 		return nextNothing
@@ -36,9 +37,13 @@ func (a *attempt) settle(ctx context.Context, l *link, t target, batch []int, re
 		return a.ended(t, batch, res)
 	}
 	if res.Mail.Temporary() {
-		// Another host may have room or patience for the message.
+		if again {
+			return nextFresh
+		}
+		// Another host may have room or patience for the message, or think otherwise of
+		// the address that we call another of its own from.
 		a.blocked(rankPeer, said(t, res.Mail, postrider.ScopeMessage))
-		return nextHost
+		return nextAddress
 	}
 	if reply, at := res.Decides(firstAccepted(res)); len(a.left) > 0 && res.Accepted() > 0 && !reply.Positive() &&
 		!(a.lmtp() && at == smtpc.StageFinal) {
@@ -65,7 +70,12 @@ func unheard(res *smtpc.Result) bool {
 // RCPT, delivered, or over LMTP refused after the final dot.
 func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) {
 	_, dsn := l.conn.Ext("DSN")
-	by := a.takesBy(l.conn, a.plain == t.String())
+	by := a.m.By.Mode != 0 && a.takesBy(l.conn, a.isPlain(t))
+	if a.took > 0 && res.Accepted() > 0 {
+		a.r.pool.learn(l.key.site, a.took)
+	}
+	full := 0
+	defer func() { a.took = full }()
 	moved := false // some of the batch are dealt with at its end, so that others may follow
 	for k := range batch {
 		moved = moved || a.settles(res, k)
@@ -79,15 +89,16 @@ func (a *attempt) recipients(l *link, t target, batch []int, res *smtpc.Result) 
 			o := said(t, final, postrider.ScopeRecipient)
 			o.Final = final.Positive() && a.lmtp()
 			o.PeerHasDSN = final.Positive() && dsn && a.rcpt(i).Notify != 0
-			o.PeerHasBy = final.Positive() && by && a.m.By.Mode != 0
+			o.PeerHasBy = final.Positive() && by
 			a.put(i, o)
 		case reply.Positive():
 		case moved && tooMany(reply) && !slices.ContainsFunc(res.Rcpts[k+1:], smtp.Reply.Positive):
 			// Who takes one of those behind has room. RFC 5321 4.5.3.1.10: "Each
 			// retransmission attempt that is able to deliver anything will be able to dispose
-			// of at least 100 of these recipients." The next transaction takes them, and later
-			// ones have no more from the start.
-			a.r.pool.learn(l.key.site, res.Accepted())
+			// of at least 100 of these recipients." The next transaction has them; where one
+			// is taken then, it was not for its own sake, and later ones have no more from
+			// the start.
+			full = res.Accepted()
 		case reply.Temporary():
 			a.putOff(said(t, reply, postrider.ScopeRecipient), i)
 		default:
