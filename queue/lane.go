@@ -63,6 +63,10 @@ func (l *lanes) room(k laneKind) int {
 
 // enter begins an attempt, or puts the destination in line.
 func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
+	called := d.called > 0
+	if called {
+		l.came(d) // to the lane that it was called to
+	}
 	if d.taken == 0 {
 		switch {
 		case own(name):
@@ -86,10 +90,6 @@ func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 		return true
 	}
 	in := &l.lane[d.lane]
-	called := d.called > 0
-	if called {
-		l.came(d)
-	}
 	if !called && len(in.parked) > 0 || l.room(d.lane) <= 0 {
 		l.park(name, d)
 		return false

@@ -237,3 +237,21 @@ func TestRestOfMany(t *testing.T) {
 		t.Error("it is not probed then")
 	}
 }
+
+// A destination that was called in one lane and comes in another, as its first mail was
+// tried before, leaves its place in the lane that it was called to.
+func TestCalledComesInAnotherLane(t *testing.T) {
+	d := newDests(1, 8, Plan{}.withDefaults())
+	for i := range d.lanes.both + 1 {
+		d.take(postrider.Dest(fmt.Sprint("mx:", i)), false, t0)
+	}
+	last := postrider.Dest(fmt.Sprint("mx:", d.lanes.both))
+	ps := d.release("mx:0", false, finding{verdict: verdictAlive}, t0, 0)
+	if n := d.lanes.lane[laneFresh].calls; n != 1 || d.m[last].called == 0 {
+		t.Fatalf("%s is not called: %v", last, ps)
+	}
+	d.take(last, true, t0)
+	if n := d.lanes.lane[laneFresh].calls; n != 0 {
+		t.Errorf("it has come, and %d are still on their way", n)
+	}
+}

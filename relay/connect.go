@@ -69,7 +69,8 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 	dialCtx, cancel := context.WithTimeout(ctx, a.r.o.DialTimeout)
 	defer cancel()
 	s := t.site()
-	if cause, ok := a.r.pool.knock(s); !ok {
+	cause, probe, ok := a.r.pool.knock(s)
+	if !ok {
 		a.blocked(rankOurs, unreached(t, cause))
 		return nil, nextAddress
 	}
@@ -77,9 +78,9 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 	nc, err := a.r.o.Network.DialContext(dialCtx, network, addr)
 	if err != nil {
 		if t, ok := errors.AsType[net.Error](err); ctx.Err() == nil && ok && t.Timeout() {
-			a.r.pool.silent(s, err)
+			a.r.pool.silent(s, probe, err)
 		} else {
-			a.r.pool.unknown(s) // to be refused costs no time, and what we have cut short says nothing
+			a.r.pool.unknown(s, probe) // to be refused costs no time, and what we have cut short says nothing
 		}
 		a.blocked(rankOurs, unreached(t, err))
 		return nil, nextAddress

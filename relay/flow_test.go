@@ -190,7 +190,7 @@ func TestKeptSaysNothingOfNew(t *testing.T) {
 	defer p.close(t.Context())
 	p.enter(t.Context, keyA, postrider.Limits{})
 	p.slower(siteA, "421")
-	p.silent(siteA, context.DeadlineExceeded)
+	p.silent(siteA, false, context.DeadlineExceeded)
 	for range 1000 {
 		p.faster(siteA)
 	}

@@ -123,6 +123,7 @@ func (p *pool) enter(ctx func() context.Context, k key, l postrider.Limits) (*li
 	i := slices.Index(g.waiters, w)
 	if i >= 0 {
 		g.waiters = slices.Delete(g.waiters, i, i+1)
+		p.next(g) // those behind may have room that there was not for this one
 	}
 	p.mu.Unlock()
 	if i < 0 { // its turn came at that moment
@@ -236,21 +237,22 @@ func (p *pool) faster(s site) {
 }
 
 // knock asks whether to dial a site; if not, cause is why it was found dead. Who
-// dials tells what came of it with reached. RFC 5321 4.5.4.1: "A client SHOULD
+// dials tells what came of it with reached, silent or unknown, and whether he was to
+// find out. RFC 5321 4.5.4.1: "A client SHOULD
 // keep a list of hosts it cannot reach and corresponding connection timeouts,
 // rather than just retrying queued mail items."
-func (p *pool) knock(s site) (cause error, ok bool) {
+func (p *pool) knock(s site) (cause error, probe, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.gate(s)
 	switch {
 	case g.fails == 0:
-		return nil, true
+		return nil, false, true
 	case g.probe, time.Now().Before(g.down):
-		return g.cause, false
+		return g.cause, false, false
 	}
 	g.probe = true
-	return nil, true
+	return nil, true, true
 }
 
 // reached takes down that a site could be connected to.
@@ -262,24 +264,26 @@ func (p *pool) reached(s site) {
 }
 
 // silent takes down that a site let us wait for a connection until we gave up.
-func (p *pool) silent(s site, err error) {
+func (p *pool) silent(s site, probe bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.gate(s)
-	g.probe = false
-	now := time.Now()
-	if now.Before(g.down) {
+	if g.fails > 0 && !probe {
 		return // it began before that was known
 	}
+	g.probe = false
+	now := time.Now()
 	g.fails++
 	g.down = now.Add(min(downMin<<min(g.fails-1, 8), downMax))
 	g.cause = err
 	g.pace.Reason, g.pace.Since = "no connection: "+cause(err), p.o.Now()
 }
 
-// unknown ends a knock of which nothing came, as we have cut it short.
-func (p *pool) unknown(s site) {
+// unknown ends a knock of which nothing came, as we have cut it short, or were refused.
+func (p *pool) unknown(s site, probe bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gate(s).probe = false
+	if probe {
+		p.gate(s).probe = false
+	}
 }

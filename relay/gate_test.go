@@ -308,3 +308,58 @@ func TestTurnTooLate(t *testing.T) {
 		})
 	}
 }
+
+// Who began to call a host before it was found dead neither ends the call of the one
+// who finds out, nor counts as a call of his.
+func TestStragglerIsNoProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(Options{}.orDefaults())
+		defer p.close(t.Context())
+		knock := func() (probe, ok bool) { _, probe, ok = p.knock(siteA); return probe, ok }
+		for range 3 {
+			if probe, ok := knock(); probe || !ok {
+				t.Fatal("a host of which nothing is known is not called")
+			}
+		}
+		p.silent(siteA, false, context.DeadlineExceeded) // the first of three
+		time.Sleep(downMin + time.Second)
+		if probe, ok := knock(); !probe || !ok {
+			t.Fatal("nobody finds out")
+		}
+		p.silent(siteA, false, context.DeadlineExceeded) // the second
+		p.unknown(siteA, false)                          // and the third
+		if _, ok := knock(); ok {
+			t.Error("a second one finds out at the same time")
+		}
+		if g := p.gates[siteA]; g.fails != 1 {
+			t.Errorf("%d calls in a row have failed, want 1", g.fails)
+		}
+		p.unknown(siteA, true)
+		if probe, ok := knock(); !probe || !ok {
+			t.Error("the one who was to find out was cut short, and nobody does")
+		}
+	})
+}
+
+// Where one who wants few connections stood before one who wants more and gives up, the
+// other enters.
+func TestWhoGivesUpMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(Options{}.orDefaults())
+		defer p.close(t.Context())
+		if _, err := p.enter(t.Context, keyA, postrider.Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go p.enter(func() context.Context { return soon }, keyA, postrider.Limits{Connections: 1})
+		synctest.Wait()
+		late, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if _, err := p.enter(func() context.Context { return late }, keyA, postrider.Limits{}); err != nil {
+			t.Errorf("there was room for a second: %v", err)
+		}
+		p.leave(siteA)
+		p.leave(siteA)
+	})
+}

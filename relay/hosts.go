@@ -239,8 +239,37 @@ func (a *attempt) usable(addr netip.Addr) bool {
 	if a.d.Route.Private || a.fixed() {
 		return true
 	}
-	zero := addr.Is4() && addr.As4()[0] == 0 // "this network" (RFC 1122 3.2.1.3)
-	return !zero && !addr.IsLoopback() && !addr.IsPrivate() && !addr.IsLinkLocalUnicast()
+	if v4, ok := translated(addr); ok {
+		addr = v4
+	}
+	return !addr.IsLoopback() && !addr.IsPrivate() && !addr.IsLinkLocalUnicast() &&
+		!slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// notPublic are networks that nobody's mail host is in, beside those that package netip
+// has a word for (RFC 6890 2.2, and RFC 1122 3.2.1.3 of the first).
+var notPublic = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),     // "this network"
+	netip.MustParsePrefix("100.64.0.0/10"), // between a provider and its customers, and in many an overlay (RFC 6598)
+	netip.MustParsePrefix("192.0.0.0/24"),  // of protocols
+	netip.MustParsePrefix("198.18.0.0/15"), // of benchmarks
+	netip.MustParsePrefix("240.0.0.0/4"),   // reserved
+	netip.MustParsePrefix("::/96"),         // IPv4 in IPv6, as it once was (RFC 4291 2.5.5.1)
+	netip.MustParsePrefix("fec0::/10"),     // site-local, as it once was (RFC 3879)
+}
+
+// translated is the IPv4 address that an address of IPv6 leads to: through a gateway
+// (NAT64, RFC 6052 2.1) or a tunnel (6to4, RFC 3056 2).
+func translated(addr netip.Addr) (netip.Addr, bool) {
+	b := addr.As16()
+	switch {
+	case addr.Is4():
+	case netip.MustParsePrefix("64:ff9b::/96").Contains(addr):
+		return netip.AddrFrom4([4]byte(b[12:])), true
+	case netip.MustParsePrefix("2002::/16").Contains(addr):
+		return netip.AddrFrom4([4]byte(b[2:6])), true
+	}
+	return netip.Addr{}, false
 }
 
 // limit keeps at most addrsMax addresses in their order, and of either family

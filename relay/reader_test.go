@@ -82,14 +82,14 @@ func TestUncertainAmongMany(t *testing.T) {
 			name := fmt.Sprintf("mx%02d.example", host)
 			w.zone.MX("example.org", uint16(host), name)
 			for i := range 8 {
-				addr := fmt.Sprintf("192.0.%d.%d", host, i+1)
+				addr := fmt.Sprintf("193.0.%d.%d", host, i+1)
 				w.zone.A(name, addr)
 				w.peers[addr+":25"] = &peer{}
 			}
 		}
 	}
 	var stories []story
-	for _, at := range []struct{ name, addr string }{{"mx00.example", "192.0.0.1:25"}, {"mx00.example", "192.0.0.8:25"}, {"mx29.example", "192.0.29.7:25"}} {
+	for _, at := range []struct{ name, addr string }{{"mx00.example", "193.0.0.1:25"}, {"mx00.example", "193.0.0.8:25"}, {"mx29.example", "193.0.29.7:25"}} {
 		stories = append(stories, story{
 			name: at.addr, world: many,
 			set: func(d *postrider.Delivery) {

@@ -206,6 +206,12 @@ func TestUnusable(t *testing.T) {
 		{name: "this network", world: at("0.1.2.3"), want: []string{hidden}},
 		{name: "private", world: at("10.1.2.3", "192.168.0.1", "172.16.0.1", "fd00::1"), want: []string{hidden}},
 		{name: "link-local", world: at("169.254.0.1", "fe80::1"), want: []string{hidden}},
+		{name: "of providers, protocols and benchmarks", world: at("100.64.0.1", "192.0.0.8", "198.19.255.255", "240.0.0.1", "fec0::1"), want: []string{hidden}},
+		{name: "private in an address of IPv6", world: at("64:ff9b::10.1.2.3", "2002:c0a8:1::1", "::10.1.2.3"), want: []string{hidden}},
+		{name: "public in an address of IPv6", world: func(w *world) {
+			w.zone.A("example.org", "64:ff9b::192.0.2.1")
+			w.peers["[64:ff9b::c000:201]:25"] = &peer{}
+		}, want: []string{delivered + " (example.org)"}, dials: []string{"[64:ff9b::c000:201]:25"}},
 		{name: "multicast and broadcast", world: at("224.0.0.1", "ff02::1", "255.255.255.255"), set: private, want: []string{hidden}},
 		{name: "a literal", world: at("10.1.2.3"), to: []string{"b@[127.0.0.1]"},
 			want: []string{"failed/message 550 5.4.6 mail host [127.0.0.1] has an address that leads back to the sender's own machine"}},

@@ -152,7 +152,7 @@ func TestMoreHostsThanAreTried(t *testing.T) {
 				w.zone.MX("example.org", uint16(i), name)
 				w.zone.TXT(name, "x")
 				for j := range c.perHost {
-					addr := fmt.Sprintf("192.0.%d.%d", i, j)
+					addr := fmt.Sprintf("193.0.%d.%d", i, j)
 					w.zone.A(name, addr)
 					w.peers[addr+":25"] = no
 					w.own[addr+":25"] = c.own

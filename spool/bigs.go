@@ -10,13 +10,21 @@ import (
 )
 
 // keepCopy sees to it that what a segment holds is kept when it goes.
-func (s *Spool) keepCopy(segment string) error {
-	err := s.fs.Link(path.Join(s.dir, "seg", segment), path.Join(s.dir, "damaged", segment))
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+func (s *Spool) keepCopy(segment string) error { return s.setAside("seg", segment) }
+
+// setAside gives a file a second name in damaged/, where it stays. A name that is there
+// already may come from a start that did not live to see it durable; one of which the
+// disk does not say whether it is, is taken back, so that it can be given anew.
+func (s *Spool) setAside(folder, name string) error {
+	damaged := path.Join(s.dir, "damaged")
+	to := path.Join(damaged, name)
+	err := s.fs.Link(path.Join(s.dir, folder, name), to)
+	linked := err == nil
+	if linked || errors.Is(err, fs.ErrExist) {
+		err = s.fs.SyncDir(damaged)
 	}
-	if err == nil {
-		err = s.fs.SyncDir(path.Join(s.dir, "damaged"))
+	if err != nil && linked {
+		s.fs.Remove(to)
 	}
 	return err
 }
@@ -25,14 +33,12 @@ func (s *Spool) keepCopy(segment string) error {
 // the record that named it may be among what is damaged.
 func (r *recovery) orphan(name string) error {
 	s := r.s
-	from := path.Join(s.dir, "big", name)
-	if len(r.damage) == 0 {
-		return s.fs.Remove(from)
+	if len(r.damage) > 0 {
+		if err := s.setAside("big", name); err != nil {
+			return err
+		}
 	}
-	if err := s.fs.Rename(from, path.Join(s.dir, "damaged", name)); err != nil {
-		return err
-	}
-	return s.fs.SyncDir(path.Join(s.dir, "damaged"))
+	return s.fs.Remove(path.Join(s.dir, "big", name))
 }
 
 // checkBig removes files that no message names, and misses those that are gone.

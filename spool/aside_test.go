@@ -1,0 +1,72 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"path"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider/vfs"
+)
+
+// What a start sets aside for the operator stays, whatever befell that start: a name
+// that it did not live to see durable is made so by the next one, and one of which the
+// disk did not say whether it is, is given anew.
+func TestSetAsideStays(t *testing.T) {
+	const folder = "data/spool/"
+	for _, c := range []struct {
+		name string
+		body []byte // of the message whose record is damaged
+		eio  bool   // the sync of the folder fails, once; else the start was killed before it
+	}{
+		{"segment, killed", []byte("x"), false}, {"segment, EIO", []byte("x"), true},
+		{"content, killed", large, false}, {"content, EIO", large, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, vfs.NewMem())
+				id := b.add(c.body, "a@x.example")
+				b.add([]byte("another"), "a@x.example")
+				at := b.s.placeOf(id)
+				segment := path.Join("seg", segmentName(at.seg.n))
+				from := segment
+				if len(c.body) > 1 {
+					from = path.Join("big", string(id))
+				}
+				b.s.Close(context.Background())
+				b.flip(folder+segment, at.off+headerLen+5)
+				want, err := vfs.ReadFile(b.fs, folder+from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				to := folder + path.Join("damaged", path.Base(from))
+				if c.eio {
+					named := false
+					b.fs.SetHook(func(op vfs.Op) error {
+						named = named || op.Kind == vfs.OpLink || op.Kind == vfs.OpRename
+						if named && op.Kind == vfs.OpSyncDir && op.Name == folder+"damaged" {
+							return syscall.EIO
+						}
+						return nil
+					})
+					if s, err := Open(context.Background(), testOptions(b.fs)); err == nil {
+						s.Close(context.Background())
+					}
+					b.fs.SetHook(nil)
+				} else if err := b.fs.Link(folder+from, to); err != nil {
+					t.Fatal(err)
+				}
+				b.open()
+				disk := b.fs.Crash(vfs.KeepNone)
+				b.s.Close(context.Background())
+				if got, err := vfs.ReadFile(disk, to); err != nil || !bytes.Equal(bytes.TrimRight(got, "\x00"), bytes.TrimRight(want, "\x00")) {
+					t.Errorf("after the power cut there are %d octets of %d in damaged/: %v", len(got), len(want), err)
+				}
+				time.Sleep(time.Second)
+			})
+		})
+	}
+}
