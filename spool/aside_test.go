@@ -70,3 +70,23 @@ func TestSetAsideStays(t *testing.T) {
 		})
 	}
 }
+
+// What cannot be removed from the folder of the contents, and belongs to no message, is
+// told of, and stops no start.
+func TestForeignBesideContents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add(large, "a@x.example")
+		if err := vfs.MakeDir(b.fs, "data/spool/big/lost+found/of-another"); err != nil {
+			t.Fatal(err)
+		}
+		b.reopen()
+		if !b.alarmed("lost+found") {
+			t.Errorf("nobody is told: %q", b.alarms)
+		}
+		if m, err := b.content(id); err != nil || len(m.Recipients) != 1 {
+			t.Errorf("the message: %v, %v", m, err)
+		}
+		b.s.Close(context.Background())
+	})
+}

@@ -53,8 +53,8 @@ func (s *Spool) checkBig(r *recovery) error {
 		id := postrider.ID(de.Name())
 		there[id] = true
 		if e := s.slab.find(id); (e == nil || !e.big) && !s.opt.ReadOnly {
-			if err := r.orphan(de.Name()); err != nil {
-				return fmt.Errorf("spool: remove a content without message: %w", err)
+			if err := r.orphan(de.Name()); err != nil { // it stands in nobody's way
+				s.alarm("spool: remove a content without message: %v", err)
 			}
 		}
 	}
