@@ -216,3 +216,30 @@ func TestCacheForgetsWhatHasExpired(t *testing.T) {
 		check(round, 2)
 	}
 }
+
+// Name servers that fail are asked once for all who want the same answer at that time:
+// nobody waits for one lookup behind another. Who comes later has it asked again.
+func TestCacheFailsOnceForMany(t *testing.T) {
+	for _, reason := range []error{ErrServFail, ErrTimeout} {
+		synctest.Test(t, func(t *testing.T) {
+			const slow = 20 * time.Second
+			z := NewZone().Fail("a.test", reason).Delay("a.test", slow)
+			c := NewCache(z, CacheOptions{})
+			for round := range 2 {
+				begin := time.Now()
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() {
+						if a, err := c.Lookup(t.Context(), "a.test", TypeA); !errors.Is(err, reason) {
+							t.Errorf("%+v, %v, want %v", a, err, reason)
+						}
+					})
+				}
+				wg.Wait()
+				if waited := time.Since(begin); waited != slow || z.Asked("a.test") != round+1 {
+					t.Errorf("%v, round %d: the last one waited for %v, and it was asked %d times", reason, round, waited, z.Asked("a.test"))
+				}
+			}
+		})
+	}
+}

@@ -60,3 +60,35 @@ func TestRulesOfRFC3461(t *testing.T) {
 		}
 	}
 }
+
+// RFC 3464 2.3.4: the first sub-field of a status says "whether the delivery attempt was
+// successful (2= success, 4 = persistent temporary failure, 5 = permanent failure)". What
+// the queue has decided is told, and not what the other side said last: of a message that
+// was given up for its age nobody reads that it is still being tried. What was said is in
+// the Diagnostic-Code all the same. Where nothing was decided the answer has the status.
+func TestDecidedStatus(t *testing.T) {
+	busy := smtp.Reply{Code: 451, Status: smtp.Status{Class: 4, Subject: 7, Detail: 1}, Text: "come again"}
+	const diagnostic = "\r\nDiagnostic-Code: smtp; 451 4.7.1 come again\r\n"
+	for _, tt := range []struct {
+		action  Action
+		decided smtp.Status
+		want    string
+		advice  string
+	}{
+		{Failed, smtp.Status{Class: 5, Subject: 4, Detail: 7}, "5.4.7", "It was tried until its time was over."},
+		{Delayed, smtp.Status{Class: 4, Subject: 4, Detail: 7}, "4.4.7", ""},
+		{Delayed, smtp.Status{}, "4.7.1", ""},
+		{Relayed, smtp.Status{Class: 2, Subject: 1, Detail: 9}, "2.1.9", ""},
+	} {
+		r := failure()
+		r.Recipients[0].Action, r.Recipients[0].Status, r.Recipients[0].Diagnostic = tt.action, tt.decided, busy
+		part := "\r\n" + string(statusPart(&r).body)
+		if want := "\r\nStatus: " + tt.want + "\r\n"; !strings.Contains(part, want) || !strings.Contains(part, diagnostic) {
+			t.Errorf("%s, %v: %q or %q is not in\n%s", tt.action, tt.decided, want, diagnostic, part)
+		}
+		words := strings.Join(strings.Fields(string(wordsPart(&r).body)), " ")
+		if !strings.Contains(words, tt.advice) || strings.Contains(words, "rules of the receiving side") {
+			t.Errorf("%s, %v: the words are %s", tt.action, tt.decided, words)
+		}
+	}
+}

@@ -127,3 +127,18 @@ func TestLoop(t *testing.T) {
 		t.Error("Max is not held to")
 	}
 }
+
+// RFC 5321 6.3: "Whatever mechanisms are used, servers MUST contain provisions for
+// detecting and stopping trivial loops." Mail may go round through whichever listener we
+// have, and comes to an end through each.
+func TestLoopOfEachRole(t *testing.T) {
+	for _, role := range []Role{"", RoleMX, RoleSubmission, RoleLMTP} {
+		data := Standard(Options{Role: role}).Data
+		for hops, refuse := range map[int]bool{0: false, 99: false, 100: true, 101: true} {
+			v := data.Check(t.Context(), &postrider.Transaction{Submitter: alice, Hops: hops})
+			if v.Refuse != refuse || refuse && !strings.HasPrefix(v.Reply.String(), "554 5.4.6") {
+				t.Errorf("role %q, %d hops: %+v", role, hops, v)
+			}
+		}
+	}
+}

@@ -172,3 +172,31 @@ func (r lateRouter) Resolve(ctx context.Context, to smtp.Path, from postrider.So
 	}
 	return r.mapRouter.Resolve(ctx, to, from)
 }
+
+// Who is named again costs nothing that stays: a client that names a mailbox, or a list,
+// over and over takes no room from others, and when it has gone all is given back.
+func TestNamedAgainTakesNoRoom(t *testing.T) {
+	team := smtp.Path{Local: "team", Domain: "our.example"}
+	o := options(&memSpool{})
+	o.Rcpt, o.Envelopes = takesAll, &Envelopes{Max: 10 * rcptCost}
+	s, other := start(t, o), start(t, o)
+	s.Mail(t.Context(), from, smtp.MailParams{})
+	for i := range 100 {
+		for _, to := range []smtp.Path{alice, {Local: "ALICE", Domain: "OUR.example"}, team} {
+			if r := s.Rcpt(t.Context(), to, smtp.RcptParams{}); r.Code != 250 {
+				t.Fatalf("%s, time %d: %v", to, i, r)
+			}
+		}
+	}
+	other.Mail(t.Context(), from, smtp.MailParams{})
+	for _, to := range numbered(5) {
+		if r := other.Rcpt(t.Context(), to, smtp.RcptParams{}); r.Code != 250 {
+			t.Errorf("%s of another client: %v", to, r)
+		}
+	}
+	s.Close()
+	other.Close()
+	if n := o.Envelopes.used.Load(); n != 0 {
+		t.Errorf("%d octets are not given back", n)
+	}
+}

@@ -290,3 +290,33 @@ func BenchmarkDotWriter(b *testing.B) {
 		}
 	}
 }
+
+// RFC 5321 4.5.3.1.6: "The maximum total length of a text line including the <CRLF> is
+// 1000 octets (not counting the leading dot duplicated for transparency)." What is counted
+// is each line by itself, however it begins and in whatever pieces it comes: short lines
+// are no long one, as many as there may be, and behind them one that is too long is.
+func TestLinesAreCountedOneByOne(t *testing.T) {
+	x := strings.Repeat
+	for _, line := range []string{"Some words, and a stop.\r\n", "..\r\n", "..a dot\r\n", ".no dot\r\n", "..\r\nNo dot, and then\r\n\r\n"} {
+		many := x(line, 2*DefaultLineMax/len(line))
+		plain := strings.ReplaceAll(strings.TrimPrefix("\r\n"+many, "\r\n."), "\r\n.", "\r\n")
+		plain = strings.TrimPrefix(plain, "\r\n")
+		for _, end := range []struct {
+			octets int // of the last line
+			err    error
+		}{{1000, nil}, {DefaultLineMax, nil}, {DefaultLineMax + 1, ErrLineTooLong}} {
+			last := x("x", end.octets-2) + "\r\n"
+			in, want := many+last+".\r\nQ", plain+last
+			for _, n := range []int{7, 16, 1000, 4096} { // octets of a piece
+				got, rest, err := readDots(strings.NewReader(in), n, 0)
+				if err != end.err || rest != "Q" || err == nil && got != want {
+					t.Errorf("many of %q and a line of %d, %d at a time: %d octets, %v, rest %.20q", line, end.octets, n, len(got), err, rest)
+				}
+				got, rest, err = nextDots([]byte(in), n)
+				if err != end.err || rest != "Q" || err == nil && got != want {
+					t.Errorf("many of %q and a line of %d, in blocks of %d: %d octets, %v, rest %.20q", line, end.octets, n, len(got), err, rest)
+				}
+			}
+		}
+	}
+}
