@@ -28,6 +28,7 @@ type site struct {
 	alarms   []string
 	attempts []string // "1m0s x.example"
 	answer   func(to smtp.Path) postrider.Outcome
+	rotten   postrider.ID // what cannot be read; empty: all can
 }
 
 func (s *site) now() time.Time {
@@ -52,7 +53,7 @@ func onSpool(t *testing.T, limits Limits, test func(s *site)) {
 			t.Fatal(err)
 		}
 		s.queue = New(Options{
-			Spool: s.spool, Router: func() postrider.Router { return table{} }, Plan: testPlan, Limits: limits, Now: s.now,
+			Spool: rotSpool{s.spool, s}, Router: func() postrider.Router { return table{} }, Plan: testPlan, Limits: limits, Now: s.now,
 			Transports: map[postrider.Via]postrider.Transport{postrider.ViaMX: transport(s.deliver)}, Hostname: "mx1.example.org",
 			Alarm: func(what string, err error) {
 				s.mu.Lock()
