@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +223,43 @@ func TestOneOfManyGoneMeanwhile(t *testing.T) {
 		}
 		if len(held) != n-1 || strings.Join(held, "\n") != told {
 			t.Errorf("of %d messages, one gone, %d were held, and told is %.200q", n, len(held), told)
+		}
+	}
+}
+
+// A failingShelf is a shelf whose disk takes some amendments and fails from then on.
+type failingShelf struct {
+	*shelf
+	takes int
+}
+
+var errDisk = errors.New("no space left on the disk")
+
+func (s *failingShelf) Commit(ctx context.Context, b postrider.Batch) error {
+	if len(s.amended)+len(b.Amend) > s.takes && !slices.ContainsFunc(b.Amend, func(a postrider.Amendment) bool { return a.ID == s.gone }) {
+		return errDisk
+	}
+	return s.shelf.Commit(ctx, b)
+}
+
+// A disk that fails amid an order is told to who gave it, also where a message of the order
+// was settled meanwhile; nobody is told that a message was touched that was not.
+func TestDiskFailsAmidAnOrder(t *testing.T) {
+	for _, verb := range []Verb{VerbHold, VerbDrop, VerbBounce} {
+		for _, gone := range []postrider.ID{"", "m0000", "m0003", "m0009"} {
+			s := &failingShelf{many(10), 5}
+			s.gone = gone
+			o := options(s.shelf)
+			o.Spool = s
+			var last error
+			for touched, err := range (Client{serve{Control(o)}}).Do(t.Context(), Order{Verb: verb, Filter: Filter{To: "*"}}) {
+				if last = err; err == nil && !slices.ContainsFunc(s.amended, func(a postrider.Amendment) bool { return a.ID == touched.ID }) {
+					t.Errorf("%s, %q is gone: %s is told, and was not touched", verb, gone, touched.ID)
+				}
+			}
+			if last == nil || last.Error() != errDisk.Error() {
+				t.Errorf("%s, %q is gone: the answer ends with %v", verb, gone, last)
+			}
 		}
 	}
 }

@@ -36,9 +36,12 @@ func (p *piped) Addr() net.Addr { return &net.UnixAddr{Name: "piped", Net: "unix
 
 // overWire serves the control socket with the times that it has, and returns a client
 // of it.
-func overWire(t *testing.T, o Options) Client {
+func overWire(t *testing.T, o Options) Client { return wired(t, Control(o)) }
+
+// wired serves h as the control socket is served.
+func wired(t *testing.T, h http.Handler) Client {
 	l := &piped{conns: make(chan net.Conn), over: make(chan struct{})}
-	s := NewServer(Control(o))
+	s := NewServer(h)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -23,10 +23,11 @@ import (
 	"github.com/postrider/postrider/vfs"
 )
 
-// pipes are the network of a bubble: listeners by their address, and nothing beyond.
+// pipes are the network of a bubble: listeners by their address, and one host beyond, if any.
 type pipes struct {
-	mu  sync.Mutex
-	all map[string]*pipeDoor
+	mu     sync.Mutex
+	all    map[string]*pipeDoor
+	beyond func(net.Conn) // serves a connection to wherever; nil: there is nothing
 }
 
 // A pipeDoor is a listener whose connections are in memory.
@@ -45,7 +46,14 @@ func (p *pipes) Listen(_ context.Context, _, addr string) (net.Listener, error) 
 }
 
 func (p *pipes) DialContext(context.Context, string, string) (net.Conn, error) {
-	return nil, errors.New("there is nothing beyond")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.beyond == nil {
+		return nil, errors.New("there is nothing beyond")
+	}
+	ours, theirs := net.Pipe()
+	go p.beyond(theirs)
+	return ours, nil
 }
 
 // dial connects to one of the listeners.
