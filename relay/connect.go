@@ -69,7 +69,7 @@ func (a *attempt) open(ctx context.Context, t target) (*smtpc.Conn, next) {
 	dialCtx, cancel := context.WithTimeout(ctx, a.r.o.DialTimeout)
 	defer cancel()
 	s := t.site()
-	cause, probe, ok := a.r.pool.knock(s)
+	probe, ok, cause := a.r.pool.knock(s)
 	if !ok {
 		a.blocked(rankOurs, unreached(t, cause))
 		return nil, nextAddress

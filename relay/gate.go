@@ -241,18 +241,18 @@ func (p *pool) faster(s site) {
 // find out. RFC 5321 4.5.4.1: "A client SHOULD
 // keep a list of hosts it cannot reach and corresponding connection timeouts,
 // rather than just retrying queued mail items."
-func (p *pool) knock(s site) (cause error, probe, ok bool) {
+func (p *pool) knock(s site) (probe, ok bool, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.gate(s)
 	switch {
 	case g.fails == 0:
-		return nil, false, true
+		return false, true, nil
 	case g.probe, time.Now().Before(g.down):
-		return g.cause, false, false
+		return false, false, g.cause
 	}
 	g.probe = true
-	return nil, true, true
+	return true, true, nil
 }
 
 // reached takes down that a site could be connected to.

@@ -315,7 +315,7 @@ func TestStragglerIsNoProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(Options{}.orDefaults())
 		defer p.close(t.Context())
-		knock := func() (probe, ok bool) { _, probe, ok = p.knock(siteA); return probe, ok }
+		knock := func() (probe, ok bool) { probe, ok, _ = p.knock(siteA); return probe, ok }
 		for range 3 {
 			if probe, ok := knock(); probe || !ok {
 				t.Fatal("a host of which nothing is known is not called")
