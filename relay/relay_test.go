@@ -118,6 +118,10 @@ func TestHosts(t *testing.T) {
 			world: func(w *world) { w.zone.Fail("example.org", dns.ErrServFail) },
 			want:  []string{"deferred/dest 451 4.4.3 MX of example.org: dns: MX example.org from the zone: server failure"},
 		}, {
+			name:  "no answer in time is not that there is no MX",
+			world: func(w *world) { w.zone.FailType("example.org", dns.TypeMX, dns.ErrTimeout) },
+			want:  []string{"deferred/dest 451 4.4.3 MX of example.org: dns: MX example.org from the zone: " + dns.ErrTimeout.Error()},
+		}, {
 			name: "one host whose address nobody knows now, and one without",
 			world: func(w *world) {
 				two(w)
