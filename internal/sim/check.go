@@ -226,7 +226,10 @@ func (s *Site) idle() error {
 		if n := s.Machines[name].Disk().Opened(); n > filesIdle {
 			return fmt.Errorf("bounded: %s has nothing to do and %d files open", name, n)
 		}
-		// A message that has rotted may be looked at in this very moment.
+		// One that is held, or has rotted, may be looked at in this very moment.
+		if s.Machines[name].holds().Leases > 0 {
+			time.Sleep(time.Minute)
+		}
 		if st := s.Machines[name].holds(); st.Leases > 0 && !s.flipped || st.Drafts > 0 {
 			return fmt.Errorf("bounded: %s has nothing to do, %d leases out and %d octets of drafts in memory", name, st.Leases, st.Drafts)
 		}
