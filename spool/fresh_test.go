@@ -7,6 +7,8 @@ import (
 	"io"
 	"path"
 	"reflect"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -152,4 +154,39 @@ func TestFreshIsDurable(t *testing.T) {
 		b.fs.SetHook(nil)
 		b.s.Close(context.Background())
 	})
+}
+
+// Two who read one message that was just accepted close it at once, after its end: one
+// after the other is counted, and the buffer is given to other drafts once.
+func TestFreshIsClosedOneByOne(t *testing.T) {
+	var f fresh
+	f.begin(&sync.Pool{})
+	at := location{&segment{}, 64}
+	f.keep(&item{draft: &draft{buf: make([]byte, 1, draftLeast)}, at: at})
+	one, same := f.open(at), f.open(at)
+	if one == nil || one != same {
+		t.Fatal("it is not kept")
+	}
+	f.forget(at)
+	var begun, ended sync.WaitGroup
+	f.mu.Lock()
+	for range 2 {
+		begun.Add(1)
+		ended.Go(func() {
+			begun.Done()
+			f.close(one)
+		})
+	}
+	begun.Wait()
+	for range 10_000 { // both have time enough for what they must not do now
+		runtime.Gosched()
+	}
+	if one.users != 2 || one.body == nil {
+		t.Errorf("while another has the lock %d readers are counted", one.users)
+	}
+	f.mu.Unlock()
+	ended.Wait()
+	if one.users != 0 || one.body != nil {
+		t.Errorf("nobody reads, and %d are counted; the buffer is given back: %v", one.users, one.body == nil)
+	}
 }
