@@ -125,11 +125,18 @@ func TestStopLeavesWhatHangs(t *testing.T) {
 		if n := s.said("an attempt does not end"); n != 1 {
 			t.Errorf("%d attempts are told", n)
 		}
-		disk.SetHook(nil)
+		looked := make(chan struct{})
+		disk.SetHook(func(op vfs.Op) error {
+			if strings.Contains(op.Name, "mail/") && op.Kind.Changes() {
+				<-looked // else it may be delivered before we look
+			}
+			return nil
+		})
 		next := startStill(t, disk, nil)
 		if st := next.store.Stat(); st.Recipients != 2 {
 			t.Errorf("after the start %+v", st)
 		}
+		close(looked)
 		time.Sleep(10 * time.Minute)
 		if n := mailsIn(t, disk); n != 2 {
 			t.Errorf("%d files in the mailbox", n)

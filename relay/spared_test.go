@@ -63,12 +63,13 @@ func TestTurnedAwayAfterSilence(t *testing.T) {
 				}
 				time.Sleep(downMin)
 				delete(w.hung, mx1)
-				p.replies = map[string]string{"": greeting}
+				p.replies = map[string]string{"": greeting} // nobody has asked yet
 				for i := range 2 {
 					if got := try(); !strings.HasPrefix(got, "deferred/") || len(w.dials) != i+2 {
 						t.Errorf("call %d after that: %s; %d calls in all", i, got, len(w.dials))
 					}
 				}
+				synctest.Wait()
 				p.replies = nil
 				wantDelivered(t, []string{try()})
 				w.done(t, r)
