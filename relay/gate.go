@@ -238,9 +238,9 @@ func (p *pool) faster(s site) {
 
 // knock asks whether to dial a site; if not, cause is why it was found dead. Who
 // dials tells what came of it with reached, silent or unknown, and whether he was to
-// find out. RFC 5321 4.5.4.1: "A client SHOULD
-// keep a list of hosts it cannot reach and corresponding connection timeouts,
-// rather than just retrying queued mail items."
+// find out (probe). RFC 5321 4.5.4.1: "A client SHOULD keep a list of hosts it cannot
+// reach and corresponding connection timeouts, rather than just retrying queued mail
+// items."
 func (p *pool) knock(s site) (probe, ok bool, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -233,14 +233,14 @@ func (a *attempt) loops() {
 // usable reports whether mail may go to an address. Where names come from a
 // stranger's DNS, they must not lead into our own networks.
 func (a *attempt) usable(addr netip.Addr) bool {
+	if v4, ok := translated(addr); ok {
+		addr = v4
+	}
 	if addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return false
 	}
 	if a.d.Route.Private || a.fixed() {
 		return true
-	}
-	if v4, ok := translated(addr); ok {
-		addr = v4
 	}
 	return !addr.IsLoopback() && !addr.IsPrivate() && !addr.IsLinkLocalUnicast() &&
 		!slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(addr) })
@@ -258,15 +258,21 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"),     // site-local, as it once was (RFC 3879)
 }
 
+// Networks of IPv6 whose addresses lead to one of IPv4.
+var (
+	nat64  = netip.MustParsePrefix("64:ff9b::/96")
+	sixTo4 = netip.MustParsePrefix("2002::/16")
+)
+
 // translated is the IPv4 address that an address of IPv6 leads to: through a gateway
 // (NAT64, RFC 6052 2.1) or a tunnel (6to4, RFC 3056 2).
 func translated(addr netip.Addr) (netip.Addr, bool) {
 	b := addr.As16()
 	switch {
 	case addr.Is4():
-	case netip.MustParsePrefix("64:ff9b::/96").Contains(addr):
+	case nat64.Contains(addr):
 		return netip.AddrFrom4([4]byte(b[12:])), true
-	case netip.MustParsePrefix("2002::/16").Contains(addr):
+	case sixTo4.Contains(addr):
 		return netip.AddrFrom4([4]byte(b[2:6])), true
 	}
 	return netip.Addr{}, false

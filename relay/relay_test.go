@@ -212,6 +212,7 @@ func TestUnusable(t *testing.T) {
 		{name: "link-local", world: at("169.254.0.1", "fe80::1"), want: []string{hidden}},
 		{name: "of providers, protocols and benchmarks", world: at("100.64.0.1", "192.0.0.8", "198.19.255.255", "240.0.0.1", "fec0::1"), want: []string{hidden}},
 		{name: "private in an address of IPv6", world: at("64:ff9b::10.1.2.3", "2002:c0a8:1::1", "::10.1.2.3"), want: []string{hidden}},
+		{name: "multicast in an address of IPv6", world: at("64:ff9b::224.0.0.1"), set: private, want: []string{hidden}},
 		{name: "public in an address of IPv6", world: func(w *world) {
 			w.zone.A("example.org", "64:ff9b::192.0.2.1")
 			w.peers["[64:ff9b::c000:201]:25"] = &peer{}
