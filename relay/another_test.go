@@ -55,3 +55,32 @@ func TestAnotherHost(t *testing.T) {
 		},
 	})
 }
+
+// RFC 5321 5.1: "the SMTP client MUST be able to try (and retry) each of the relevant
+// addresses in this list in order, until a delivery attempt succeeds." One of IPv4 may
+// think of us otherwise than one of IPv6.
+func TestOtherAddressOfTheHost(t *testing.T) {
+	const six, four = "[2001:db8::1]:25", "192.0.2.1:25"
+	at := func(first, second map[string]string) func(w *world) {
+		return func(w *world) {
+			w.zone.MX("example.org", 10, "mx1.example").A("mx1.example", "2001:db8::1").A("mx1.example", "192.0.2.1")
+			w.peers[six], w.peers[four] = &peer{replies: first}, &peer{replies: second}
+		}
+	}
+	both, took := []string{six, four}, []string{delivered + " (mx1.example)"}
+	play(t, []story{
+		{name: "554 in the greeting", world: at(map[string]string{"": "554 5.7.1 not from there"}, nil), want: took, dials: both},
+		{name: "550 to EHLO and HELO", world: at(map[string]string{"EHLO": "550 5.7.1 no", "HELO": "550 5.7.1 no"}, nil), want: took, dials: both},
+		{name: "451 to MAIL", world: at(map[string]string{"MAIL": "451 4.7.1 who are you"}, nil), want: took, dials: both},
+		{name: "521 is of the host", world: at(map[string]string{"": "521 5.3.2 no mail here"}, nil), dials: both[:1],
+			want: []string{"failed/message 521 5.3.2 no mail here (mx1.example)"}},
+		{name: "554 by both", world: at(map[string]string{"": "554 5.7.1 not from there"}, map[string]string{"": "554 5.7.1 nor from here"}), dials: both,
+			want: []string{"failed/message 554 5.7.1 nor from here (mx1.example)"}},
+		{name: "554, and the other cannot be reached", dials: both,
+			world: func(w *world) {
+				at(map[string]string{"": "554 5.7.1 not from there"}, nil)(w)
+				delete(w.peers, four)
+			},
+			want: []string{"deferred/dest 451 4.4.1 connect to mx1.example[192.0.2.1]:25: connection refused"}},
+	})
+}

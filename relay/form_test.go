@@ -415,3 +415,20 @@ func TestSomeGoToTheNext(t *testing.T) {
 		})
 	}
 }
+
+// One full mailbox, the last of a message, says nothing of how many recipients its host
+// takes.
+func TestFullMailboxIsNoLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, p := single()
+		p.replies = map[string]string{"RCPT TO:<d@example.org>": "452 full"}
+		r := w.relay(Options{})
+		deliver(t, r, "b@example.org", "c@example.org", "d@example.org")
+		before := len(p.said("MAIL"))
+		wantDelivered(t, deliver(t, r, "a@example.org", "b@example.org", "c@example.org"))
+		w.done(t, r)
+		if got := len(p.said("MAIL")) - before; got != 1 {
+			t.Errorf("%d transactions for three recipients, want 1", got)
+		}
+	})
+}

@@ -98,24 +98,43 @@ func TestGateWaits(t *testing.T) {
 	})
 }
 
-// A message that finds a crowd at its only host was not tried.
+// A message that finds a crowd was not tried, unless another host has answered before: an
+// address that cannot be reached from here is no attempt either.
 func TestCrowded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, p := single()
-		p.replies = map[string]string{"MAIL": "<silence>"}
-		r := w.relay(Options{ConnMax: 1})
-		var wg sync.WaitGroup
-		for range 1 + waitersMax {
-			wg.Go(func() { deliver(t, r, "b@example.org") })
-		}
-		synctest.Wait()
-		o := r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org"))[0]
-		if !o.Untried || o.Result != postrider.ResultDeferred || o.Scope != postrider.ScopeMessage {
-			t.Errorf("%+v", o)
-		}
-		wg.Wait()
-		w.done(t, r)
-	})
+	const four = "192.0.2.1:25"
+	for _, c := range []struct {
+		name  string
+		world func(w *world) // of example.org, beside the crowded host
+		tried bool
+	}{
+		{"the only host", func(w *world) { w.zone.A("example.org", "192.0.2.1") }, false},
+		{"behind an address where nobody is", func(w *world) { w.zone.A("example.org", "2001:db8::1", "192.0.2.1") }, false},
+		{"behind a host that puts it off", func(w *world) {
+			w.zone.MX("example.org", 10, "first.example").A("first.example", "192.0.2.2").MX("example.org", 20, "crowd.example")
+			w.peers[mx2] = &peer{replies: map[string]string{"MAIL": "451 4.3.2 not now"}}
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.zone.A("crowd.example", "192.0.2.1")
+				w.peers[four] = &peer{replies: map[string]string{"MAIL": "<silence>"}}
+				c.world(w)
+				r := w.relay(Options{ConnMax: 1})
+				var wg sync.WaitGroup
+				for range 1 + waitersMax {
+					wg.Go(func() { deliver(t, r, "b@crowd.example") })
+				}
+				synctest.Wait()
+				o := r.Deliver(t.Context(), delivery(t, postrider.ViaMX, "b@example.org"))[0]
+				if o.Untried == c.tried || o.Result != postrider.ResultDeferred || o.Scope != postrider.ScopeMessage {
+					t.Errorf("%+v", o)
+				}
+				wg.Wait()
+				w.done(t, r)
+			})
+		})
+	}
 }
 
 // A host that lets us wait until we give up is called by one at a time from then on,

@@ -415,3 +415,61 @@ func TestLimit(t *testing.T) {
 		}
 	}
 }
+
+// A session that has lasted for too long says so at MAIL in one way or another, and a
+// new one takes the message.
+func TestSessionHasEnough(t *testing.T) {
+	for _, worn := range []string{"452 4.3.2 enough for one session", "450 enough", "550 5.7.0 enough", "421 4.7.0 enough", "<close>"} {
+		synctest.Test(t, func(t *testing.T) {
+			w, p := single()
+			p.worn, p.rcptMax = worn, 2
+			r := w.relay(Options{})
+			wantDelivered(t, deliver(t, r, "b@example.org")) // a kept connection
+			wantDelivered(t, deliver(t, r, "b@example.org"))
+			five := []string{"a@example.org", "b@example.org", "c@example.org", "d@example.org", "e@example.org"}
+			wantDelivered(t, deliver(t, r, five...)) // and one of this attempt
+			if n := p.dials; n != 5 {
+				t.Errorf("%q: %d connections, want 5", worn, n)
+			}
+			w.done(t, r)
+			if g := r.pool.gates; len(g) != 0 {
+				t.Errorf("%q: the host has to be spared: %+v", worn, g)
+			}
+		})
+	}
+}
+
+// A connection that comes to lie in the pool beside others ends in its time.
+func TestReaperKnowsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, p := single()
+		w.zone.A("example.com", "192.0.2.2")
+		other := &peer{}
+		w.peers[mx2] = other
+		r := w.relay(Options{})
+		ends := func(p *peer) bool { return len(p.said("QUIT")) == 1 }
+		want := func(when string, one, two bool) {
+			t.Helper()
+			synctest.Wait()
+			if got := []bool{ends(p), ends(other)}; !slices.Equal(got, []bool{one, two}) {
+				t.Errorf("%s: ended %v, want %v", when, got, []bool{one, two})
+			}
+		}
+		deliver(t, r, "b@example.org")
+		time.Sleep(6 * time.Second)
+		deliver(t, r, "b@example.com")
+		want("at once", false, false)
+		time.Sleep(5 * time.Second)
+		want("after 11 and 5 s", true, false)
+		time.Sleep(6 * time.Second)
+		want("after 17 and 11 s", true, true)
+		time.Sleep(time.Minute)
+		p.mu.Lock()
+		p.commands = nil
+		p.mu.Unlock()
+		deliver(t, r, "b@example.org")
+		time.Sleep(11 * time.Second)
+		want("again, from nothing", true, true)
+		w.done(t, r)
+	})
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -106,15 +105,7 @@ func TestFullDiskPartsAGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		batches = append(batches, postrider.Batch{Add: []postrider.Addition{a}})
-		errs := make([]error, len(batches))
-		var wg sync.WaitGroup
-		for i := range batches {
-			wg.Go(func() {
-				time.Sleep(time.Duration(i) * time.Millisecond)
-				errs[i] = b.s.Commit(context.Background(), batches[i])
-			})
-		}
-		wg.Wait()
+		errs := b.inTurn(batches...)
 		if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.ENOSPC) {
 			t.Errorf("%v", errs)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,21 @@ import (
 	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/vfs"
 )
+
+// inTurn commits batches a millisecond after each other, in a bubble, whether those
+// before have been answered or not.
+func (b *bench) inTurn(batches ...postrider.Batch) []error {
+	errs := make([]error, len(batches))
+	var wg sync.WaitGroup
+	for i := range batches {
+		wg.Go(func() {
+			time.Sleep(time.Duration(i) * time.Millisecond)
+			errs[i] = b.s.Commit(context.Background(), batches[i])
+		})
+	}
+	wg.Wait()
+	return errs
+}
 
 // together commits batches in one group, in their order, and returns what each
 // came to.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"path"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -54,15 +53,7 @@ func TestRefusedOnAFullDiskIsNotThere(t *testing.T) {
 					{Settle: []postrider.Settlement{{Lease: l2, Changes: []postrider.Change{late}}}},
 					{Add: []postrider.Addition{a}},
 				}
-				errs := make([]error, len(batches))
-				var wg sync.WaitGroup
-				for i := range batches {
-					wg.Go(func() {
-						time.Sleep(time.Duration(i) * time.Millisecond)
-						errs[i] = b.s.Commit(context.Background(), batches[i])
-					})
-				}
-				wg.Wait()
+				errs := b.inTurn(batches...)
 				if errs[0] != nil || errs[1] != nil || errs[2] != nil || !errors.Is(errs[3], syscall.ENOSPC) {
 					t.Fatalf("%v", errs)
 				}
@@ -216,18 +207,7 @@ func TestNewSegmentBesideAFailedSync(t *testing.T) {
 			}
 			return nil
 		})
-		var kept []postrider.ID
-		for len(kept) < 8 {
-			a, err := addition(b.s, "", make([]byte, 1500), time.Now(), "a@held.example")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}}) == nil {
-				kept = append(kept, a.Message.ID)
-			} else {
-				a.Draft.Discard()
-			}
-		}
+		kept := b.addUntil(8)
 		if !struck {
 			t.Fatal("the test has lost its sense")
 		}

@@ -35,18 +35,7 @@ func TestSegmentNameNotTakenBack(t *testing.T) {
 			}
 			return nil
 		})
-		var kept []postrider.ID
-		for len(kept) < 12 {
-			a, err := addition(b.s, "", make([]byte, 1500), time.Now(), "a@held.example")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}}) == nil {
-				kept = append(kept, a.Message.ID)
-			} else {
-				a.Draft.Discard()
-			}
-		}
+		kept := b.addUntil(12)
 		if !removed {
 			t.Fatal("the test has lost its sense")
 		}

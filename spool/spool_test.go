@@ -111,6 +111,23 @@ func (b *bench) add(body []byte, rcpts ...string) postrider.ID {
 	return a.Message.ID
 }
 
+// addUntil offers held messages until so many are taken, and returns those.
+func (b *bench) addUntil(many int) (kept []postrider.ID) {
+	b.t.Helper()
+	for len(kept) < many {
+		a, err := addition(b.s, "", make([]byte, 1500), time.Now(), "a@held.example")
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if b.s.Commit(context.Background(), postrider.Batch{Add: []postrider.Addition{a}}) == nil {
+			kept = append(kept, a.Message.ID)
+		} else {
+			a.Draft.Discard()
+		}
+	}
+	return kept
+}
+
 // claim returns the lease that is due now, and false when none is.
 func (b *bench) claim() (postrider.Lease, bool) {
 	b.t.Helper()
