@@ -56,6 +56,7 @@ type dest struct {
 	asked  int         // the turn that most and rate are of
 	fails  int         // probes that failed in a row, the first failure included; 0: alive
 	good   bool        // the last that was heard of it is that it answers
+	slow   bool        // the last attempt that it answered took long
 	probe  bool        // the one taken slot is the probe
 	until  time.Time   // of a dead one: the next probe
 	seen   time.Time   // when the last attempt ended
@@ -147,6 +148,7 @@ type finding struct {
 	reason  string        // in the words of the peer, or ours
 	crowded bool          // others hold what the attempt needed, and it was not made
 	rest    time.Duration // of crowded: how long they hold it; 0: nobody knows
+	took    time.Duration // how long it held its slot
 }
 
 // release takes the slot back. Jitter, from -1 to 1, moves the next probe.
@@ -170,11 +172,11 @@ func (t *dests) release(name postrider.Dest, probe bool, f finding, now time.Tim
 	}
 	switch {
 	case v == verdictAlive:
-		d.fails, d.good = 0, true
+		d.fails, d.good, d.slow = 0, true, f.took >= slowAfter
 		if !f.less {
 			d.pace.Faster(d.most)
 		}
-		t.lanes.move(d, laneOpen)
+		t.lanes.move(d, d.answers(name))
 	case v == verdictDead && (probe || d.fails == 0):
 		// What began before the destination was found dead says nothing new.
 		d.fails++

@@ -14,7 +14,8 @@ import (
 // behind them, and nor are those that the operator named: they are few.
 //
 // Those that answer, slowly, hold slots as well. So each has only so many as leave
-// some to the others, however many of them there are.
+// some to the others, and they have a lane of their own, which is nearly as wide as
+// the road: however many there are, an eighth of all is for those that are quick.
 
 // A laneKind is what is known of a destination.
 type laneKind uint8
@@ -23,15 +24,20 @@ const (
 	laneOpen    laneKind = iota // it answers, or the operator named it: as many as crowds says
 	laneFresh                   // nobody has tried it yet
 	laneSuspect                 // it is dead, or its mail was tried before and nobody knows how that went
+	laneSlow                    // it answers, and its attempts take long
 	laneKinds
 )
 
-// lanes are the two lanes that have a bound. Their destinations are those of
-// dests, whose lock guards them.
+// slowAfter is how long an attempt takes that is slow.
+const slowAfter = 5 * time.Second
+
+// lanes are the lanes that have a bound. Their destinations are those of dests, whose
+// lock guards them.
 type lanes struct {
 	all   int // attempts at a time
-	both  int // attempts in both lanes at a time
-	open  int // attempts under way in none of the two
+	most  int // attempts in the lanes at a time
+	both  int // attempts in laneFresh and laneSuspect at a time
+	open  int // attempts under way in none of the lanes
 	looks int // calls of recall so far, and one
 	lane  [laneKinds]lane
 }
@@ -46,19 +52,34 @@ type lane struct {
 	parked []postrider.Dest // who waits; some may not wait any more
 }
 
-// newLanes leaves a quarter of all attempts to the destinations that answer, and a
-// quarter of the rest at least to those that nobody has tried.
+// newLanes leaves a quarter of all attempts to the destinations that answer, half of
+// that to those of them that are quick, and a quarter of the rest at least to those
+// that nobody has tried.
 func newLanes(all int) lanes {
-	both := max(1, all-all/4)
-	l := lanes{all: all, both: both, looks: 1}
+	most, both := max(1, all-all/8), max(1, all-all/4)
+	l := lanes{all: all, most: most, both: both, looks: 1}
 	l.lane[laneFresh].most = both
 	l.lane[laneSuspect].most = max(1, both-both/4)
+	l.lane[laneSlow].most = most
 	return l
 }
 
-// room is how many more attempts may begin in a lane.
-func (l *lanes) room(k laneKind) int {
-	return min(l.lane[k].most-l.lane[k].used, l.both-l.lane[laneFresh].used-l.lane[laneSuspect].used)
+// room is how many more attempts may begin in a lane; where those who were called are
+// counted as if they had come, how many more may be called.
+func (l *lanes) room(k laneKind, called bool) int {
+	used := func(k laneKind) int {
+		in := &l.lane[k]
+		if called {
+			return in.used + in.calls + in.late
+		}
+		return in.used
+	}
+	both := used(laneFresh) + used(laneSuspect)
+	n := min(l.lane[k].most-used(k), l.most-both-used(laneSlow))
+	if k == laneSlow {
+		return n
+	}
+	return min(n, l.both-both)
 }
 
 // enter begins an attempt, or puts the destination in line.
@@ -74,7 +95,7 @@ func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 		case d.fails > 0:
 			d.lane = laneSuspect
 		case d.good:
-			d.lane = laneOpen
+			d.lane = d.answers(name)
 		case again:
 			d.lane = laneSuspect
 		default:
@@ -90,12 +111,20 @@ func (l *lanes) enter(name postrider.Dest, d *dest, again bool) bool {
 		return true
 	}
 	in := &l.lane[d.lane]
-	if !called && len(in.parked) > 0 || l.room(d.lane) <= 0 {
+	if !called && len(in.parked) > 0 || l.room(d.lane, false) <= 0 {
 		l.park(name, d)
 		return false
 	}
 	in.used++
 	return true
+}
+
+// answers is the lane of a destination that is known to answer.
+func (d *dest) answers(name postrider.Dest) laneKind {
+	if d.slow && !own(name) {
+		return laneSlow
+	}
+	return laneOpen
 }
 
 // own reports whether the operator named the destination: folders of this machine, or a
@@ -113,7 +142,7 @@ func own(name postrider.Dest) bool {
 func (l *lanes) crowds(d *dest) bool {
 	left := l.all - l.open - l.lane[laneFresh].used - l.lane[laneSuspect].used
 	if d.lane != laneOpen {
-		left = min(left, l.room(d.lane))
+		left = min(left, l.room(d.lane, false))
 	}
 	return d.taken > 0 && d.taken >= 3*(left-l.all/8)
 }
@@ -163,7 +192,12 @@ func (l *lanes) count(k laneKind) *int {
 func (t *dests) waiting() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.lanes.lane[laneFresh].parked)+len(t.lanes.lane[laneSuspect].parked) > 0
+	for k := range t.lanes.lane {
+		if len(t.lanes.lane[k].parked) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // recall calls others in the place of those that were called before the last look and
@@ -198,7 +232,7 @@ func (in *lane) pop(k laneKind) postrider.Dest {
 func (t *dests) call(ps []pause, now time.Time) []pause {
 	for k := laneFresh; k < laneKinds; k++ {
 		in := &t.lanes.lane[k]
-		for len(in.parked) > 0 && t.lanes.room(k) > in.calls+in.late {
+		for len(in.parked) > 0 && t.lanes.room(k, true) > 0 {
 			name := in.pop(k)
 			d := t.m[name]
 			if d == nil || !d.parked || d.lane != k {

@@ -195,6 +195,7 @@ type job struct {
 	lease postrider.Lease
 	probe bool
 	back  bool // not now: there is no room in the lane of its destination
+	began time.Time
 }
 
 // finished is what a worker has come to the end of: with an attempt the slot of the
@@ -310,11 +311,11 @@ func (q *Queue) claim(ctx context.Context, next <-chan struct{}, out chan<- clai
 // start begins the work for a lease. The pause of a full destination comes
 // before the next Claim, as the token for that comes after this.
 func (q *Queue) start(c *crew, l postrider.Lease) {
-	j := job{lease: l}
+	j := job{lease: l, began: q.opt.Now()}
 	if l.Why == postrider.Attempt {
 		var ps []pause
 		var ok bool
-		j.probe, ok, ps = q.dests.take(l.Dest, l.Again, q.opt.Now())
+		j.probe, ok, ps = q.dests.take(l.Dest, l.Again, j.began)
 		q.pause(ps)
 		if j.back = !ok; ok {
 			q.begin(l)
@@ -330,6 +331,7 @@ func (q *Queue) finish(c *crew, f finished) {
 		if f.probe || f.finding.crowded || f.finding.verdict == verdictDead {
 			jitter = q.jitter(string(f.lease.Dest), now)
 		}
+		f.finding.took = now.Sub(f.began)
 		q.pause(q.dests.release(f.lease.Dest, f.probe, f.finding, now, jitter))
 		if f.told != nil {
 			close(f.told)

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -182,6 +183,67 @@ func TestSomeIsLeft(t *testing.T) {
 		if ps := d.release("mx:0", false, finding{verdict: verdictAlive}, t0, 0); c.most != c.least && (len(ps) != 1 || !ps[0].until.IsZero()) {
 			t.Errorf("%d: one is through, and the spool is told %v", c.many, ps)
 		}
+	}
+}
+
+// However many destinations are slow, and have one attempt each, an eighth of all is left
+// to those that are quick. Those that nobody has tried have the next slot that is free, and
+// the slow ones then have theirs in their order.
+func TestSlowLeaveSomeToQuick(t *testing.T) {
+	d := newDests(20, 200, Plan{}.withDefaults())
+	took := map[string]time.Duration{"slow": slowAfter, "quick": slowAfter - 1, "smtp:": slowAfter}
+	begin := func(kind string, i int) bool {
+		_, ok, _ := d.take(postrider.Dest(fmt.Sprint(kind, i)), false, t0)
+		return ok
+	}
+	end := func(kind string, i int) []pause {
+		return d.release(postrider.Dest(fmt.Sprint(kind, i)), false, finding{verdict: verdictAlive, took: took[kind]}, t0, 0)
+	}
+	for _, kind := range []string{"slow", "quick", "smtp:"} {
+		for i := range 300 {
+			begin(kind, i)
+			end(kind, i)
+		}
+	}
+	for i := range 300 {
+		if ok := begin("slow", i); ok != (i < 175) {
+			t.Fatalf("slow destination %d of 300: begins %v", i, ok)
+		}
+	}
+	for i := range 24 {
+		if !begin("quick", i) {
+			t.Fatalf("quick destination %d waits for the slow ones", i)
+		}
+	}
+	if !begin("smtp:", 0) {
+		t.Fatal("a slow host that the operator named waits for the slow ones")
+	}
+	if begin("new", 0) {
+		t.Fatal("one that nobody has tried takes what is left to the quick ones")
+	}
+	var called []postrider.Dest
+	for i := range 3 {
+		for _, p := range end("slow", i) {
+			if p.until.IsZero() {
+				called = append(called, p.dest)
+			}
+		}
+	}
+	if want := []postrider.Dest{"new0", "slow175", "slow176"}; !slices.Equal(called, want) {
+		t.Errorf("three have ended, and %v are called, want %v", called, want)
+	}
+	for _, name := range called {
+		if _, ok, _ := d.take(name, false, t0); !ok {
+			t.Errorf("%s was called, and cannot begin", name)
+		}
+	}
+	if end("slow", 100); !begin("quick", 24) {
+		t.Error("it waits, and a slot is free")
+	}
+	took["slow"] = 0
+	end("slow", 110)
+	if began := begin("slow", 110); !began || d.m["slow110"].lane != laneOpen {
+		t.Errorf("slow110 was quick: begins %v, in lane %d", began, d.m["slow110"].lane)
 	}
 }
 
