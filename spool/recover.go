@@ -37,6 +37,7 @@ type recovery struct {
 	// headless has no header that can be read, and no group of it is whole yet.
 	headless *segment
 	damage   []string
+	buf      []byte // of the scanners, one after another
 }
 
 // A group is records that were written at once.
@@ -271,6 +272,8 @@ func (r *recovery) records(g *segment, lost bool) error {
 
 // scan reads the records that sc meets.
 func (r *recovery) scan(g *segment, sc *scanner, lost bool) error {
+	sc.buf = r.buf[:0]
+	defer func() { r.buf = sc.buf }()
 	for first := true; ; first = false {
 		rec, err := sc.next()
 		if err == io.EOF {

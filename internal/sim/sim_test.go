@@ -26,19 +26,19 @@ var (
 	shrinkFlag = flag.Int("shrink", 80, "runs that may be spent to make the story of a seed that fails short; 0: none")
 )
 
-// Worlds come and go, and memory is there for many: the collector may wait, but not
-// for ever.
+// Worlds come and go, and memory is there for many: the collector may wait, but not so
+// long that fresh memory costs more than to collect.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	debug.SetGCPercent(800)
+	debug.SetGCPercent(500)
 	debug.SetMemoryLimit(2 << 30)
 	os.Exit(m.Run())
 }
 
-// letters is how many there are in a world, and faultsMin how many faults have to
-// strike in each for its end to mean anything.
+// letters is how many there are in a world beside some forty that nobody's client would
+// send, and faultsMin how many faults have to strike in each for its end to mean anything.
 const (
-	letters   = 200
+	letters   = 165
 	faultsMin = 20
 )
 
