@@ -88,7 +88,7 @@ func put[K comparable, V any](m *map[K]V, k K, v V) {
 }
 
 // beginAmend writes down which recipients wait now, and which of them are under
-// way.
+// way. Those that are not, and are to wait no more, nobody may have until that is done.
 func (s *Spool) beginAmend(it *item, f *forecast) {
 	a := it.amend
 	asked := make(map[int]bool, len(it.rcpts))
@@ -118,11 +118,16 @@ func (s *Spool) beginAmend(it *item, f *forecast) {
 			put(&f.wants, r, a)
 		default:
 			put(&f.freed, r, postrider.Failed)
+			s.detach(e, int32(i))
+			r.is.set(isOrdered, true)
 			if a.do == postrider.AmendDrop {
 				f.close(e)
 				a.last = true
 			}
 		}
+	}
+	if a.ends() {
+		s.enqueueAll(e) // who was of one parcel with those
 	}
 	a.last = a.last && int(e.open) == f.closes[e.self]
 	if a.releases() && len(a.rcpts) > 0 && s.waking(e) {
@@ -130,6 +135,19 @@ func (s *Spool) beginAmend(it *item, f *forecast) {
 		o.later = min(o.later, a.at) // for askWake, as applyAmend comes after it
 	}
 	it.meta = a.encode()
+}
+
+// failAmend lets those wait on of whom an amendment could not be written down.
+func (s *Spool) failAmend(e *entry, a *amendment) {
+	if !a.ends() {
+		return
+	}
+	all := s.rcpts(e)
+	for _, n := range a.rcpts {
+		all[n].is.set(isOrdered, false)
+	}
+	s.enqueueAll(e)
+	s.wakeBy(e, a.at) // a look that came meanwhile did not see them
 }
 
 // fulfil says what a settlement does, at the end of its lease, for an operator:
@@ -194,6 +212,7 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 	all := s.rcpts(e)
 	for i, n := range a.rcpts {
 		r := &all[n]
+		r.is.set(isOrdered, false)
 		if recovery && a.ends() && r.last.seg == 0 && r.state != postrider.Waiting {
 			// A snapshot that was taken after the record of its mark knows the end of
 			// what waited here, and not which record said so.
@@ -231,13 +250,19 @@ func (s *Spool) applyAmend(e *entry, a *amendment, at location, recovery bool) {
 	if a.releases() && len(a.rcpts) > 0 {
 		s.wakeBy(e, a.at) // what was put off while it was held: word of its delay, and its end
 	}
-	if s.keyOf != nil {
-		every := make([]int32, len(all))
-		for i := range every {
-			every[i] = int32(i)
-		}
-		s.enqueue(e, every)
+	s.enqueueAll(e)
+}
+
+// enqueueAll gives all recipients of e their place that wait and have none.
+func (s *Spool) enqueueAll(e *entry) {
+	if s.keyOf == nil {
+		return
 	}
+	every := make([]int32, len(s.rcpts(e)))
+	for i := range every {
+		every[i] = int32(i)
+	}
+	s.enqueue(e, every)
 }
 
 // want keeps what is wanted of a recipient until its lease ends.

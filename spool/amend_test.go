@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -333,6 +335,77 @@ func TestOrderedAsTheAttemptEnds(t *testing.T) {
 			}
 			b.s.Close(context.Background())
 		})
+	}
+}
+
+// Who is to be bounced or dropped is had by nobody while that is written down; others of
+// the message are. Where it cannot be written they wait on as before.
+func TestNobodyHasWhatIsBeingDropped(t *testing.T) {
+	for _, do := range []postrider.Amend{postrider.AmendDrop, postrider.AmendBounce} {
+		for _, fails := range []bool{false, true} {
+			for _, look := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t, vfs.NewMem())
+					id := b.add([]byte("x"), "a@x.example", "b@x.example")
+					if look {
+						l := b.mustClaim(postrider.Attempt, 0, 1)
+						later := time.Now().Add(time.Minute)
+						set := postrider.Settlement{Lease: l, Changes: []postrider.Change{deferred(0, later), deferred(1, later)}, Wake: time.Now()}
+						if err := b.s.Commit(context.Background(), postrider.Batch{Settle: []postrider.Settlement{set}}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					b.fs.SetDelay(func(op vfs.Op) time.Duration {
+						if op.Kind == vfs.OpSync {
+							return 10 * time.Second
+						}
+						return 0
+					})
+					if fails {
+						b.fs.SetHook(func(op vfs.Op) error {
+							if op.Kind == vfs.OpSync {
+								return syscall.EIO
+							}
+							return nil
+						})
+					}
+					done := make(chan error, 1)
+					go func() {
+						done <- b.s.Commit(context.Background(), postrider.Batch{Amend: []postrider.Amendment{{ID: id, Do: do, Rcpts: []int{0}, Reply: bounceReply}}})
+					}()
+					time.Sleep(time.Second)
+					synctest.Wait()
+					if look {
+						l := b.mustClaim(postrider.Wake, 1)
+						go b.s.Commit(context.Background(), postrider.Batch{Settle: []postrider.Settlement{{Lease: l}}, Lazy: true})
+					} else {
+						b.mustClaim(postrider.Attempt, 1)
+					}
+					b.noClaim()
+					if err := <-done; (err != nil) != fails {
+						t.Fatalf("the order: %v", err)
+					}
+					b.fs.SetHook(nil)
+					time.Sleep(time.Minute)
+					if m, _ := readBody(t, b.s, id); fails != (m.Recipients[0].State == postrider.Waiting) {
+						t.Errorf("%v, fails %v: %+v", do, fails, m.Recipients[0])
+					}
+					claimed := map[postrider.Why][]int{}
+					for {
+						ctx, stop := context.WithTimeout(context.Background(), time.Second)
+						l, err := b.s.Claim(ctx, 10)
+						if stop(); err != nil {
+							break
+						}
+						claimed[l.Why] = append(claimed[l.Why], l.Rcpts...)
+					}
+					if got := slices.Contains(claimed[postrider.Attempt], 0) || slices.Contains(claimed[postrider.Wake], 0); got != (fails || do == postrider.AmendBounce) {
+						t.Errorf("%v, fails %v: then %v is claimed", do, fails, claimed)
+					}
+					b.s.Close(context.Background())
+				})
+			}
+		}
 	}
 }
 

@@ -146,7 +146,7 @@ func (s *Spool) takeWake() postrider.Lease {
 	all := s.rcpts(e)
 	for i := range all {
 		r := &all[i]
-		if r.is.has(isLeased) || r.closed() {
+		if r.is.has(isLeased|isOrdered) || r.closed() {
 			continue
 		}
 		s.detach(e, int32(i))

@@ -316,6 +316,9 @@ func (s *Spool) finish(group []*request, moved []*item, err error) {
 			if l := s.leases[it.token]; l != nil {
 				l.settling = false
 			}
+			if it.kind == kindAmend {
+				s.failAmend(s.slab.at(it.e), it.amend)
+			}
 			if req.wrote {
 				s.discardVoid(it)
 			}

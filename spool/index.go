@@ -134,6 +134,7 @@ const (
 	isPassed
 	isRipe    // first of a parcel in destQueue.ripe
 	isDelayed // its sender was told that it is late
+	isOrdered // a bounce or a drop of it is being written down: nobody may have it
 )
 
 func (t traits) has(what traits) bool { return t&what != 0 }

@@ -188,7 +188,7 @@ func (s *Spool) enqueue(e *entry, rcpts []int32) {
 next:
 	for _, i := range rcpts {
 		r := &all[i]
-		if r.state != postrider.Waiting || r.is.has(isLeased|isHeld) || r.pos != posNone {
+		if r.state != postrider.Waiting || r.is.has(isLeased|isHeld|isOrdered) || r.pos != posNone {
 			continue
 		}
 		k := parcelKey{r.dest, r.due}
