@@ -99,3 +99,25 @@ func TestRekeyEnds(t *testing.T) {
 		}
 	}
 }
+
+// One message that cannot be read keeps its old queue, of which an operator hears, and
+// all that came after it have the new ones.
+func TestRekeyGoesPastWhatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add([]byte("x"), "a@x.example")
+		b.spoil(b.add([]byte("x"), "b@x.example"), 100)
+		for range 3 {
+			b.add([]byte("x"), "c@x.example")
+		}
+		b.s.Rekey(func(smtp.Path) postrider.Dest { return "moved" })
+		all := b.s.Tally()
+		if len(all) != 2 || all[0].Dest != "moved" || all[0].waiting() != 4 || all[1].Dest != "mx:x.example" || all[1].waiting() != 1 {
+			t.Errorf("%+v", all)
+		}
+		if len(b.alarms) != 1 || !b.alarmed("keeps its old queues") {
+			t.Errorf("alarms %q", b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}

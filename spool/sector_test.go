@@ -197,3 +197,31 @@ func TestStartReadsPastABadSector(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// What the disk did not give for a while, and then did, is believed the next time too:
+// tries of long ago do not count against it, and it moves again and again, whole.
+func TestContentThatCannotBeReadNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		body := bytes.Repeat([]byte("x"), 1700)
+		id := b.add(body, "a@held.example")
+		for round := range 3 {
+			at := b.s.placeOf(id)
+			until := time.Now().Add((moveTries - 2) * moveWait)
+			b.fs.SetHook(func(op vfs.Op) error {
+				if op.Kind == vfs.OpRead && path.Base(op.Name) == segmentName(at.seg.n) && op.Off <= at.off && time.Now().Before(until) {
+					return syscall.EIO
+				}
+				return nil
+			})
+			b.traffic(2 * moveTries * moveWait)
+			if b.s.placeOf(id).seg == at.seg {
+				t.Fatalf("round %d: it was not moved", round)
+			}
+			if _, got := readBody(t, b.s, id); !bytes.Equal(got, body) || b.alarmed("is left behind") || b.alarmed("cannot be read") {
+				t.Errorf("round %d: %d octets, alarms %q", round, len(got), b.alarms)
+			}
+		}
+		b.s.Close(context.Background())
+	})
+}

@@ -277,3 +277,75 @@ func TestNoSnapshotSparesTheReading(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A snapshot may turn out to be wrong when some of it is in the index already. Nothing
+// of that stays: each message has what the log says, and its own queues.
+func TestSnapshotIsLeftHalfway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add([]byte("x"), "gone@a.example")
+		for i := range 20 {
+			b.add(bytes.Repeat([]byte("x"), 600), fmt.Sprintf("a@d%d.example", i), fmt.Sprintf("b@e%d.example", i))
+			b.add(bytes.Repeat([]byte("x"), 600), fmt.Sprintf("c@f%d.example", i))
+			if i == 0 { // so that the log gives other numbers to those that are left
+				b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+			}
+			synctest.Wait()
+		}
+		want := b.dump()
+		b.s.Close(context.Background())
+		f, err := b.fs.OpenFile("data/spool/index.snap", os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, _ := f.Stat()
+		sc := &scanner{f: f, epoch: snapshotEpoch, size: st.Size(), lsn: 1}
+		for {
+			rec, err := sc.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rec.kind == kindSnapEnd { // says that there are more
+				f.WriteAt(appendRecord(nil, kindSnapEnd, snapshotEpoch, rec.lsn, []byte{rec.meta[0] + 1}, nil), rec.off)
+				break
+			}
+		}
+		f.Close()
+		b.open()
+		if got := b.dump(); got != want {
+			t.Errorf("the index is not what it was:\n%s", different(want, got))
+		}
+		if len(b.alarms) != 1 || !b.alarmed("the whole log is read") {
+			t.Errorf("alarms %q", b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// A segment that was removed before a snapshot was taken may be there again after a
+// power cut. It is removed once more, and takes no room for ever.
+func TestSegmentOfBeforeTheSnapshotIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const name = "data/spool/seg/0000000001.seg"
+		b := newBench(t, vfs.NewMem())
+		b.add([]byte("x"), "a@x.example")
+		b.settle(b.mustClaim(postrider.Attempt, 0), delivered(0))
+		if err := b.fs.Link(name, "data/kept"); err != nil {
+			t.Fatal(err)
+		}
+		b.traffic(time.Minute)
+		if _, err := b.fs.Stat(name); err == nil {
+			t.Fatal("the first segment was not removed")
+		}
+		b.s.Close(context.Background())
+		if err := b.fs.Rename("data/kept", name); err != nil {
+			t.Fatal(err)
+		}
+		b.open()
+		synctest.Wait()
+		if _, err := b.fs.Stat(name); err == nil || len(b.alarms) > 0 {
+			t.Errorf("the segment is there: %v, alarms %q", err == nil, b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}
