@@ -440,3 +440,42 @@ func (b *bench) told(id postrider.ID) string {
 	}
 	return strings.Join(all, ", ")
 }
+
+// An order cannot be written down, and while it was tried a look came at the message that
+// left out whom it was of: they are looked at when it has failed, or nobody would ever
+// tell their sender of a delay, or give them up.
+func TestLookBesideAnOrderThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		id := b.add([]byte("x"), "a@held.example")
+		time.Sleep(time.Hour - time.Second)
+		b.fs.SetDelay(func(op vfs.Op) time.Duration {
+			if op.Kind == vfs.OpSync {
+				return 10 * time.Second
+			}
+			return 0
+		})
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync {
+				return syscall.EIO
+			}
+			return nil
+		})
+		order := make(chan error, 1)
+		go func() {
+			order <- b.s.Commit(context.Background(), postrider.Batch{Amend: []postrider.Amendment{{ID: id, Do: postrider.AmendDrop}}})
+		}()
+		time.Sleep(5 * time.Second)
+		l := b.mustClaim(postrider.Wake)
+		if err := <-order; !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+		b.fs.SetDelay(nil)
+		b.fs.SetHook(nil)
+		b.settle(l)
+		if l := b.mustClaim(postrider.Wake, 0); l.ID != id {
+			t.Errorf("another is looked at: %+v", l)
+		}
+		b.s.Close(context.Background())
+	})
+}

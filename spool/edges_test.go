@@ -312,3 +312,46 @@ func TestFullDiskLetsGoUnproven(t *testing.T) {
 		d.s.Close(context.Background())
 	})
 }
+
+// A spare for which there was no room leaves nothing behind, and a start gives back what
+// the last segment had not used: what little is left on a disk is for mail.
+func TestRoomIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.s.Close(context.Background())
+		b.fs.Remove(b.s.sparePath())
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpAllocate && op.Name == b.s.sparePath() {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		b.open()
+		b.add([]byte("x"), "a@held.example")
+		if _, err := b.fs.Stat(b.s.sparePath()); err == nil {
+			t.Error("a spare without room is there")
+		}
+		b.next(b.fs.Kill())
+		last := b.s.segments[len(b.s.segments)-1]
+		if st, err := last.f.Stat(); err != nil || st.Size() != last.end || last.end >= b.s.opt.SegmentSize {
+			t.Errorf("%v: the last segment has %d octets, and %d count", err, st.Size(), last.end)
+		}
+		b.s.Close(context.Background())
+	})
+}
+
+// No ID is given twice, though the clock is set back and runs over the same time again.
+func TestIDsThoughTheClockIsSetBack(t *testing.T) {
+	s := &Spool{bootID: "0000000"}
+	at := time.Unix(1_700_000_000, 0)
+	s.now = func() time.Time { return at }
+	seen := map[postrider.ID]bool{}
+	for _, step := range []time.Duration{0, 0, time.Millisecond, -time.Millisecond, -time.Hour, 0, time.Hour, time.Millisecond} {
+		at = at.Add(step)
+		if id := s.newID(); seen[id] {
+			t.Errorf("%s is given twice", id)
+		} else {
+			seen[id] = true
+		}
+	}
+}

@@ -180,3 +180,24 @@ func TestFutures(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// A message that cannot be read ends no listing: it is told by its ID with the error, and
+// those after it follow.
+func TestScanGoesPastWhatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		want := []postrider.ID{b.add([]byte("x"), "a@held.example"), b.add([]byte("y"), "b@held.example"), b.add([]byte("z"), "c@held.example")}
+		b.spoil(want[1], 100)
+		var all []postrider.ID
+		for m, err := range b.s.Scan(context.Background()) {
+			if m == nil || (err != nil) != (m.ID == want[1]) {
+				t.Fatalf("%+v, %v", m, err)
+			}
+			all = append(all, m.ID)
+		}
+		if !slices.Equal(all, want) {
+			t.Errorf("%v are listed of %v", all, want)
+		}
+		b.s.Close(context.Background())
+	})
+}

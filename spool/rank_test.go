@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/vfs"
 )
 
 // ranked is a spool of memory alone, of which the index is used.
@@ -200,4 +202,35 @@ func TestSinceIsStored(t *testing.T) {
 			t.Errorf("%s comes back as %v, and none as %v", stamp, got, a.msg.Recipients[1].RRVS)
 		}
 	}
+}
+
+// What is more important goes first as it was accepted, and also when a start has read it
+// from the log, or from a snapshot.
+func TestPriorityOfWhatIsAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.add([]byte("first"), "a@x.example")
+		a, err := addition(b.s, "", []byte("important"), time.Now(), "b@x.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Message.Priority = 5
+		if err := b.s.Commit(t.Context(), postrider.Batch{Add: []postrider.Addition{a}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, when := range []string{"as it was accepted", "after a start", "after one that read the log"} {
+			if l := b.mustClaim(postrider.Attempt, 0); l.ID != a.Message.ID {
+				t.Errorf("%s another goes first", when)
+			}
+			for range 20 {
+				b.add(make([]byte, 600), "c@held.example")
+				synctest.Wait()
+			}
+			if b.s.Close(t.Context()); when != "as it was accepted" {
+				b.fs.Remove("data/spool/index.snap")
+			}
+			b.open()
+		}
+		b.s.Close(t.Context())
+	})
 }

@@ -36,7 +36,7 @@ func (b *bench) dump() string {
 				where = fmt.Sprintf("%d/%d", last.seg.n, last.off)
 			}
 			line += fmt.Sprintf(" [%s due %d tries %d reported %v held %v queued %v last %s]", r.state, r.due, r.tries, r.is.has(isReported), r.is.has(isHeld), r.pos != posNone, where)
-			line += fmt.Sprintf("%v in %s, heard %q", r.is.has(isPassed), b.s.domains.text(r.domain), b.s.replies.text(r.why))
+			line += fmt.Sprintf("%v, late %v, in %s, heard %q", r.is.has(isPassed), r.is.has(isDelayed), b.s.domains.text(r.domain), b.s.replies.text(r.why))
 		}
 		lines = append(lines, line)
 	})
@@ -66,6 +66,7 @@ func (b *bench) mix(rng *rand.Rand) {
 		var changes []postrider.Change
 		for _, i := range l.Rcpts {
 			c := []postrider.Change{delivered(i), failed(i), deferred(i, time.Now().Add(time.Duration(rng.IntN(5))*time.Second))}[rng.IntN(3)]
+			c.Delayed = len(l.Rcpts) > 1
 			c.Reported = c.State != postrider.Waiting && (l.Why == postrider.Wake || rng.IntN(2) == 0)
 			changes = append(changes, c)
 		}
