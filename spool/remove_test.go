@@ -163,3 +163,37 @@ func TestSegmentIsFreedInPieces(t *testing.T) {
 		b.s.Close(context.Background())
 	})
 }
+
+// The sync after the removal of the first segment fails, and the process is killed over it.
+// The next one does not know of that, and makes sure of it all the same before the second
+// goes: after a power cut the log has no hole.
+func TestDoubtOutlivesTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		var mu sync.Mutex
+		removed, failed := false, false
+		b.fs.SetHook(func(op vfs.Op) error {
+			mu.Lock()
+			defer mu.Unlock()
+			removed = removed || op.Kind == vfs.OpRemove && path.Base(op.Name) == segmentName(1)
+			if removed && op.Kind == vfs.OpSyncDir && path.Base(op.Name) == "seg" {
+				failed = true
+				return syscall.EIO
+			}
+			return nil
+		})
+		b.fill(1)
+		if !failed || b.s.segments[0].n != 2 {
+			t.Fatalf("the log begins with segment %d: the test has lost its sense", b.s.segments[0].n)
+		}
+		b.next(b.fs.Kill())
+		b.fill(2)
+		disk := b.fs.Crash(vfs.KeepNone)
+		disk.Remove("data/spool/index.snap") // which would know better
+		b.next(disk)
+		if n := b.s.segments[0].n; len(b.alarms) > 0 || n < 3 {
+			t.Errorf("the log begins with segment %d, alarms %q", n, b.alarms)
+		}
+		b.s.Close(context.Background())
+	})
+}

@@ -109,3 +109,37 @@ func TestVolume(t *testing.T) {
 		}
 	})
 }
+
+// A volume is slow for a while after a sync that took long, and no longer; and it knows how
+// many are there, when some have left too.
+func TestVolumeIsSlowForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		dev, err := m.OpenDevice("/")
+		must(t, err)
+		v := vfs.NewVolume(dev)
+		for _, c := range []struct {
+			takes time.Duration
+			slow  bool
+		}{{time.Millisecond, false}, {time.Second, true}} {
+			m.SetDelay(func(op vfs.Op) time.Duration {
+				if op.Kind == vfs.OpSyncFS {
+					return c.takes
+				}
+				return 0
+			})
+			for range 3 {
+				since, inside := v.Enter()
+				must(t, v.Sync(since))
+				if inside != 1 || v.Slow() != c.slow {
+					t.Errorf("%d inside, slow %v after a sync that took %v", inside, v.Slow(), c.takes)
+				}
+				v.Leave()
+			}
+			time.Sleep(10 * time.Second)
+			if v.Slow() {
+				t.Errorf("it is slow a while after a sync that took %v", c.takes)
+			}
+		}
+	})
+}
