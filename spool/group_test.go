@@ -174,22 +174,26 @@ func TestFullQueue(t *testing.T) {
 }
 
 // Those that come at once share what room the queue has: not each of them has it alone.
+// Who is refused leaves nothing behind, though the others of the group were written.
 func TestFullQueueWithinAGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
 		b.s.opt.MaxRecipients = 5 // one of them holds the committer up
 		var batches []postrider.Batch
-		for range 3 {
-			a, err := addition(b.s, "", []byte("y"), time.Now(), "a@x.example", "b@x.example")
+		for _, body := range [][]byte{[]byte("x"), []byte("y"), large} {
+			a, err := addition(b.s, "", body, time.Now(), "a@x.example", "b@x.example")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer a.Draft.Discard()
 			batches = append(batches, postrider.Batch{Add: []postrider.Addition{a}})
 		}
 		errs := b.together(batches...)
 		if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], postrider.ErrFull) || b.s.Waiting() != 5 {
 			t.Errorf("%v, and %d wait", errs, b.s.Waiting())
+		}
+		batches[2].Add[0].Draft.Discard()
+		if list, err := b.fs.ReadDir("data/spool/big"); err != nil || len(list) > 0 {
+			t.Errorf("big holds %v, %v", list, err)
 		}
 		b.s.Close(context.Background())
 	})

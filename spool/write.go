@@ -27,7 +27,9 @@ func (s *Spool) write(items []*item, sync bool, group []*request) error {
 		items = append(items, s.cursorItems(cursorLag)...)
 	}
 	for _, req := range group {
-		req.wrote = true
+		if req.items != nil { // else it was refused, and has its answer
+			req.wrote = true
+		}
 	}
 	unsynced, rewrite := s.unsynced, s.rewrite // now, for room may have synced
 	s.rewrite = nil
