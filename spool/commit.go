@@ -270,7 +270,7 @@ func octetsOf(items []*item) int64 {
 // writeGroup makes the batches of a group true, each whole or not at all.
 func (s *Spool) writeGroup(group []*request) {
 	defer clear(group)
-	items, lazy := s.admit(group)
+	group, items, lazy := s.admit(group)
 	if len(items) == 0 {
 		return
 	}
@@ -327,16 +327,14 @@ func (s *Spool) finish(group []*request, moved []*item, err error) {
 	s.kick()
 	s.mu.Unlock()
 	for _, req := range group {
-		if req.items != nil {
-			req.done <- err
-		}
+		req.done <- err
 	}
 }
 
 // admit checks each batch against the index as it is now, answers those that
-// cannot be, and returns the records of the rest.
-func (s *Spool) admit(group []*request) (items []*item, lazy bool) {
-	lazy, items = true, make([]*item, 0, len(group)+cursorsMost)
+// cannot be, and returns the rest, in the place of group, with its records.
+func (s *Spool) admit(group []*request) (rest []*request, items []*item, lazy bool) {
+	rest, lazy, items = group[:0], true, make([]*item, 0, len(group)+cursorsMost)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &forecast{}
@@ -344,10 +342,10 @@ func (s *Spool) admit(group []*request) (items []*item, lazy bool) {
 	for _, req := range group {
 		n, err := s.check(req, f.adding, rcpts)
 		if err != nil {
-			req.items = nil
-			req.done <- err
+			req.done <- err // from here on it is no longer ours
 			continue
 		}
+		rest = append(rest, req)
 		rcpts += n
 		for _, it := range req.items {
 			s.begin(it, f)
@@ -355,7 +353,7 @@ func (s *Spool) admit(group []*request) (items []*item, lazy bool) {
 		items = append(items, req.items...)
 		lazy = lazy && req.batch.Lazy
 	}
-	return items, lazy
+	return rest, items, lazy
 }
 
 // check says whether a batch can be done, and how many recipients it adds.

@@ -132,11 +132,9 @@ func (req *request) mail() bool { return len(req.batch.Add) > 0 && len(req.batch
 // A report comes with the settlement of what it is about.
 func splitMail(group []*request) (mail, rest []*request) {
 	for _, req := range group {
-		switch {
-		case req.items == nil:
-		case req.mail():
+		if req.mail() {
 			mail = append(mail, req)
-		default:
+		} else {
 			rest = append(rest, req)
 		}
 	}

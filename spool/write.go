@@ -27,9 +27,7 @@ func (s *Spool) write(items []*item, sync bool, group []*request) error {
 		items = append(items, s.cursorItems(cursorLag)...)
 	}
 	for _, req := range group {
-		if req.items != nil { // else it was refused, and has its answer
-			req.wrote = true
-		}
+		req.wrote = true
 	}
 	unsynced, rewrite := s.unsynced, s.rewrite // now, for room may have synced
 	s.rewrite = nil
