@@ -117,6 +117,7 @@ func TestLogin(t *testing.T) {
 		{every, cert, smtp.External + " ", "ok"},
 		{"PLAIN", cert, "", "NeedError: AUTH EXTERNAL"},
 		{every, all, smtp.External + " user", "ok"},
+		{"PLAIN", Credentials{Username: "user", Password: "pencil", Certificate: true}, "PLAIN ", "ok"}, // no word of the certificate
 		{"OAUTHBEARER PLAIN SCRAM-SHA-256", all, smtp.OAuthBearer + " ", "ok"},
 		{every, Credentials{}, "", "smtp: a name or password is empty"},
 		// Somebody has taken PLUS out of the list, and the server says so.
