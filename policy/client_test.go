@@ -34,6 +34,7 @@ func TestRefuse(t *testing.T) {
 		{prefixes("192.0.2.0/24"), "::ffff:192.0.2.1", "554 5.7.1 No SMTP service here for 192.0.2.1"},
 		{prefixes("192.0.2.0/24"), "198.51.100.1", ""},
 		{prefixes("192.0.2.0/24", "0.0.0.0/0"), "192.0.2.1", "521 5.3.2 Host does not accept mail"},
+		{prefixes("192.0.2.0/24", "::/0"), "192.0.2.1", "554 5.7.1 No SMTP service here for 192.0.2.1"},
 		{prefixes("0.0.0.0/0"), "2001:db8::1", ""},
 		{prefixes("0.0.0.0/0", "::/0"), "2001:db8::1%eth0", "521 5.3.2 Host does not accept mail"},
 	} {

@@ -113,6 +113,20 @@ func TestMail(t *testing.T) {
 	}
 }
 
+// The bound of what waits in the spool holds for mail by whichever listener it comes, also
+// for that of users and of the server before us: both can hold it back and come again.
+func TestFullOfEachRole(t *testing.T) {
+	for _, role := range []Role{"", RoleMX, RoleSubmission, RoleLMTP} {
+		for waiting, refuse := range map[int]bool{9: false, 10: true, 11: true} {
+			mail := Standard(Options{Role: role, Waiting: func() int { return waiting }, MaxWaiting: 10}).Mail
+			v := mail.Check(t.Context(), &postrider.Transaction{Submitter: alice, From: parse(t, "alice@our.example")})
+			if v.Refuse != refuse || refuse && v.Reply.Code != 452 {
+				t.Errorf("role %q, %d waiting: %+v", role, waiting, v)
+			}
+		}
+	}
+}
+
 // RFC 5321 6.3: "SHOULD use a large rejection threshold, normally at least 100
 // Received entries."
 func TestLoop(t *testing.T) {

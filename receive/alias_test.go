@@ -77,3 +77,32 @@ func TestNotifyOfMembers(t *testing.T) {
 		}
 	}
 }
+
+// RFC 3461 5.2.1: an ORCPT that we add "MUST contain the recipient address from the RCPT
+// command", and it goes to servers that look at it: what the type rfc822 cannot say, an
+// address beyond ASCII or a name without a domain, is left out, or they would refuse the
+// recipient.
+func TestAddedORcptCanBeSaid(t *testing.T) {
+	became := smtp.Path{Local: "ops", Domain: "our.example"}
+	for _, c := range []struct {
+		to   smtp.Path
+		p    smtp.RcptParams
+		want string
+	}{
+		{smtp.Path{Local: "a=b", Domain: "our.example"}, smtp.RcptParams{}, "rfc822;a+3Db@our.example"},
+		{smtp.Path{Local: "a", Domain: "our.example"}, smtp.RcptParams{ORcpt: "rfc822;x@y"}, "rfc822;x@y"},
+		{became, smtp.RcptParams{}, ""},
+		{smtp.Path{Local: "postmaster"}, smtp.RcptParams{}, ""},
+		{smtp.Path{Local: "j\u00f6rg", Domain: "our.example"}, smtp.RcptParams{}, ""},
+		{smtp.Path{Local: "a", Domain: "b\u00fccher.example"}, smtp.RcptParams{}, ""},
+		{smtp.Path{Local: "j\u00f6rg", Domain: "our.example"}, smtp.RcptParams{ORcpt: "utf-8;j\\x{F6}rg@our.example"}, "utf-8;j\\x{F6}rg@our.example"},
+	} {
+		got := original(c.to, became, c.p)
+		if got != c.want {
+			t.Errorf("%s with ORCPT %q: %q, want %q", c.to, c.p.ORcpt, got, c.want)
+		}
+		if _, _, no := smtp.ParseRcpt("TO:<a@b> ORCPT="+got, smtp.ExtDSN|smtp.ExtSMTPUTF8); got != "" && no != nil {
+			t.Errorf("%s: the next server refuses %q: %v", c.to, got, no)
+		}
+	}
+}

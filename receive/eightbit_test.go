@@ -3,6 +3,7 @@ package receive
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/postrider/postrider/smtp"
@@ -35,6 +36,25 @@ func TestEightBitsAreSeen(t *testing.T) {
 					clear(spool.kept)
 				}
 			}
+		}
+	}
+}
+
+// What we put on top of a message counts as the rest of it does: a From that we add for a
+// sender beyond ASCII makes the message one that needs 8BITMIME.
+func TestEightBitsOfOurOwn(t *testing.T) {
+	for local, want := range map[string]bool{"jurgen": false, "j\u00fcrgen": true} {
+		spool := &memSpool{}
+		o := options(spool)
+		o.Submission = true
+		s := start(t, o)
+		s.Mail(t.Context(), smtp.Path{Local: local, Domain: "our.example"}, smtp.MailParams{UTF8: true})
+		s.Rcpt(t.Context(), alice, smtp.RcptParams{})
+		if r := s.Data(t.Context(), strings.NewReader("Subject: x\r\n\r\nx\r\n"))[0]; !r.Positive() {
+			t.Fatal(r)
+		}
+		if k, _ := spool.last(); k.message.EightBit != want {
+			t.Errorf("%s: EightBit %v below %q", local, k.message.EightBit, k.head)
 		}
 	}
 }

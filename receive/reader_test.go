@@ -39,6 +39,14 @@ func TestTraceFieldIsASCII(t *testing.T) {
 	}
 }
 
+// A path in the trace field has a domain: the bare postmaster is named there as the mailbox
+// that it is here, for whoever reads the field elsewhere has a postmaster too.
+func TestTraceFieldNamesAMailbox(t *testing.T) {
+	if k := keptOf(t, from, smtp.Path{Local: "Postmaster"}); !strings.Contains(string(k.head), "\tfor <ops@our.example>;") {
+		t.Errorf("%q", k.head)
+	}
+}
+
 // folders is a Router with one domain, whose mailboxes are folders.
 type folders struct{ via postrider.Via }
 

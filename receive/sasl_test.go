@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/netip"
@@ -331,6 +332,22 @@ func TestExternal(t *testing.T) {
 	}
 	if c := s.dial(t, tls.VersionTLS13); c.OffersAuth("EXTERNAL") {
 		t.Error("EXTERNAL without a certificate")
+	}
+}
+
+// However many names a certificate has, few are looked at: who has one signed chooses them.
+func TestCertificateNamesAreBounded(t *testing.T) {
+	a := newAuthority(t)
+	for _, n := range []int{1, certificateNamesMax, certificateNamesMax + 1, 100} {
+		template := x509.Certificate{}
+		for i := range n {
+			template.EmailAddresses = append(template.EmailAddresses, fmt.Sprintf("u%d@our.example", i))
+		}
+		state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{a.client(t, template).Leaf}}
+		names := certificateNames(state, a.pool, time.Now())
+		if want := template.EmailAddresses[:min(n, certificateNamesMax)]; !slices.Equal(names, want) {
+			t.Errorf("of %d names: %q", n, names)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"github.com/postrider/postrider"
 	"github.com/postrider/postrider/smtp"
@@ -137,6 +138,41 @@ func TestAuth(t *testing.T) {
 	s, _ = New(o).Open(t.Context(), client(true, false))
 	if exchange, r := s.(smtpd.Authenticator).Auth(t.Context(), "NTLM"); exchange != nil || r.Code != 504 {
 		t.Error(r)
+	}
+}
+
+// A yes of the accounts that says of nobody who it is is none: the client is put off, and
+// is nobody.
+func TestYesOfNobody(t *testing.T) {
+	o := options(&memSpool{})
+	o.Accounts = yes{}
+	s, _ := New(o).Open(t.Context(), client(true, false))
+	s.Hello(t.Context(), "h", true)
+	login(t, s, "\x00alice@our.example\x00right", 451) // which AUTH answers 454
+	if who := s.(*session).submitter; who != nil || s.(*session).source.Account != "" {
+		t.Errorf("it is %v", who)
+	}
+}
+
+// yes says yes, and not to whom.
+type yes struct{}
+
+func (yes) Verify(context.Context, netip.Addr, string, string) (postrider.Submitter, smtp.Reply) {
+	return nil, smtp.Reply{Code: 235}
+}
+
+// A program of this machine is told of as who hands in, and has not authenticated: RFC 3848
+// has the "A" of ESMTPA "when the SMTP AUTH extension is also used".
+func TestProgramHasNotAuthenticated(t *testing.T) {
+	spool := &memSpool{}
+	o := options(spool)
+	o.Local = "uid 1000"
+	if r := send(t, start(t, o), smtp.MailParams{}, strings.NewReader("x")); !r.Positive() {
+		t.Fatal(r)
+	}
+	k, _ := spool.last()
+	if src := k.message.Source; src.Account != "uid 1000" || src.Protocol != "ESMTP" || !bytes.Contains(k.head, []byte(" with ESMTP id ")) {
+		t.Errorf("%+v, %q", src, k.head)
 	}
 }
 
@@ -281,6 +317,23 @@ func TestRefused(t *testing.T) {
 	}
 	if e := told[2]; e.Reply.Code != 451 || e.HeaderID != "m@far" || e.Size != int64(len(body)) || len(e.Tos) != 1 || e.Tos[0] != alice {
 		t.Errorf("%+v", e)
+	}
+}
+
+// What is told of a long reply ends with a whole character, wherever it is cut: journals
+// and logs are read by programs that take valid UTF-8 alone.
+func TestToldReplyIsText(t *testing.T) {
+	for before := range 4 {
+		o := options(&memSpool{})
+		var told []postrider.Event
+		o.Refused = func(e postrider.Event) { told = append(told, e) }
+		o.Mail = checkFunc(func(*postrider.Transaction) postrider.Verdict {
+			return postrider.Verdict{Refuse: true, Reply: smtp.Reply{Code: 550, Text: strings.Repeat("x", before) + strings.Repeat("\u20ac", 1000)}}
+		})
+		start(t, o).Mail(t.Context(), from, smtp.MailParams{})
+		if len(told) != 1 || !utf8.ValidString(told[0].Reply.Text) || len(told[0].Reply.Text) < refusedTextMax-3 {
+			t.Errorf("%d octets before: %+v", before, told)
+		}
 	}
 }
 
