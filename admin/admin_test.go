@@ -324,6 +324,22 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// The beginning and the end of a pattern are two parts of what it matches, and never the
+// same octets twice.
+func TestGlobDoesNotOverlap(t *testing.T) {
+	for _, c := range []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"a*a", "a", false}, {"a*a", "aa", true}, {"a*a", "aba", true}, {"ab*ba", "aba", false}, {"ab*ba", "abba", true},
+		{"bob@*@bob", "bob@bob", false}, {"*a*a*", "a", false}, {"*a*a*", "aa", true}, {"**", "", true}, {"a**a", "a", false},
+	} {
+		if got := glob(c.pattern, c.s); got != c.want {
+			t.Errorf("glob(%q, %q) is %v", c.pattern, c.s, got)
+		}
+	}
+}
+
 func FuzzGlob(f *testing.F) {
 	f.Add("*@example.org", "alice@example.org")
 	f.Add("a*b*c", "abc")

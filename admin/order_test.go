@@ -125,6 +125,40 @@ func TestWrongOrders(t *testing.T) {
 	}
 }
 
+// The text for the sender may have as many octets as it is said to.
+func TestLongestText(t *testing.T) {
+	for n, ok := range map[int]bool{textMax: true, textMax + 1: false} {
+		o := Order{Verb: VerbBounce, Filter: Filter{ID: "a"}, Text: strings.Repeat("x", n)}
+		if err := o.Check(); (err == nil) != ok {
+			t.Errorf("%d octets: %v", n, err)
+		}
+	}
+}
+
+// An operator is told when an order holds: of what is under way a hold does after the
+// attempt, and a release takes the hold away at once.
+func TestOrdersOfWhatIsUnderWay(t *testing.T) {
+	for _, tt := range []struct {
+		verb Verb
+		held bool
+		want string
+	}{
+		{VerbHold, false, "bbb3 gina@near.example active after_attempt"},
+		{VerbHold, true, ""}, // it is ordered already
+		{VerbRelease, true, "bbb3 gina@near.example active now"},
+		{VerbRelease, false, ""},
+		{VerbRetry, false, ""},
+		{VerbBounce, true, "bbb3 gina@near.example active after_attempt"},
+		{VerbDrop, true, "bbb3 gina@near.example active after_attempt"},
+	} {
+		s := queue()
+		s.messages[2].Recipients[1].Held = tt.held
+		if got := carry(t, options(s), Order{Verb: tt.verb, Filter: Filter{To: "gina@*"}}); got != tt.want {
+			t.Errorf("%s, held %v: %q, want %q", tt.verb, tt.held, got, tt.want)
+		}
+	}
+}
+
 func TestStat(t *testing.T) {
 	s := queue()
 	s.messages = append(s.messages, &postrider.Message{ID: "bbb4", Arrived: now.Add(-3 * time.Hour), Recipients: []postrider.Recipient{

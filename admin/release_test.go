@@ -8,6 +8,21 @@ import (
 	"github.com/postrider/postrider/smtp"
 )
 
+// What was released past a route that holds it is held no longer: it is shown where it
+// goes, and a retry is for it too, and a release is not.
+func TestReleasedPastItsRoute(t *testing.T) {
+	for verb, want := range map[Verb]string{VerbRetry: "aaa2 dora@held.example queued now", VerbHold: "aaa2 dora@held.example queued now", VerbRelease: ""} {
+		s := queue()
+		s.messages[1].Recipients[0].Passed = true
+		if r := View(s.messages[1], dest, nil, now).Recipients[0]; r.Dest != "mx:held.example" || r.State != StateQueued || r.Next == nil {
+			t.Errorf("%+v", r)
+		}
+		if got := carry(t, options(s), Order{Verb: verb, Filter: Filter{ID: "aaa2"}}); got != want {
+			t.Errorf("%s touches %q, want %q", verb, got, want)
+		}
+	}
+}
+
 // What waits by order of its sender (RFC 4865) says so, until it is tried, and until its
 // time has come.
 func TestSendersOrder(t *testing.T) {

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"context"
 	"errors"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,5 +114,47 @@ func TestUnreadMessageEndsNothing(t *testing.T) {
 	touched, err := do(Order{Verb: VerbDrop, Filter: Filter{ID: "aaa1"}})
 	if len(touched) != 1 || touched[0] != "aaa1" || err != nil || len(s.amended) != 1 || s.amended[0].Do != postrider.AmendDrop || s.amended[0].Rcpts != nil {
 		t.Errorf("drop: %q, %v, %+v", touched, err, s.amended)
+	}
+}
+
+// A lending is a shelf that counts what was opened and not closed.
+type lending struct {
+	*shelf
+	opened, open int
+}
+
+func (s *lending) Open(ctx context.Context, id postrider.ID) (postrider.Content, error) {
+	c, err := s.shelf.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s.opened++
+	s.open++
+	return lent{c, s}, nil
+}
+
+type lent struct {
+	postrider.Content
+	s *lending
+}
+
+func (l lent) Close() error { l.s.open--; return nil }
+
+// Whoever looks at a message, or orders something of it, gives it back: each that is kept
+// open is a descriptor, and room in the spool, for as long as the server runs.
+func TestWhatIsOpenedIsClosed(t *testing.T) {
+	for _, ask := range []string{
+		"GET /api/v1/queue/aaa1", "GET /api/v1/queue?id=aaa1", "GET /api/v1/queue?id=aaa1&to=nobody@x",
+		"POST /api/v1/queue/hold?id=aaa1", "POST /api/v1/queue/drop?id=aaa1&dry_run=true", "GET /api/v1/where?q=aaa1",
+	} {
+		s := &lending{shelf: queue()}
+		o := options(s.shelf)
+		o.Spool, o.Journal = s, stories()
+		method, target, _ := strings.Cut(ask, " ")
+		w := httptest.NewRecorder()
+		Control(o).ServeHTTP(w, httptest.NewRequest(method, target, nil))
+		if w.Code != 200 || s.opened == 0 || s.open != 0 {
+			t.Errorf("%s: %d, of %d messages that were opened %d stay open", ask, w.Code, s.opened, s.open)
+		}
 	}
 }

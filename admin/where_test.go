@@ -67,6 +67,30 @@ func asked(t *testing.T, o Options, query string) (lines []string, code int) {
 	return strings.Split(strings.TrimSuffix(w.Body.String(), "\n"), "\n"), w.Code
 }
 
+// Nothing more happens to who has the message, or was given up: what is next is told of
+// those that wait.
+func TestNothingIsNextOfTheSettled(t *testing.T) {
+	s := queue()
+	s.messages[2].Recipients[0].State = postrider.Failed
+	o := options(s)
+	for query, want := range map[string]string{"q=aaa1": "bob@Far.example", "q=bbb3": "gina@near.example"} {
+		lines, _ := asked(t, o, query)
+		var next []string
+		for _, line := range lines {
+			var step Step
+			if err := json.Unmarshal([]byte(line), &step); err != nil {
+				t.Fatal(err)
+			}
+			if step.Event == StepNext {
+				next = append(next, step.To)
+			}
+		}
+		if !slices.Equal(next, []string{want}) {
+			t.Errorf("%s: next is told of %q, want %q", query, next, want)
+		}
+	}
+}
+
 // Each step, the report, and what happens next to what is in the queue.
 func TestWhere(t *testing.T) {
 	o, d := options(queue()), stories()
@@ -157,6 +181,23 @@ func TestWhereBehindADeadDestination(t *testing.T) {
 	}
 	if s.Next == nil || !s.Next.Equal(at) {
 		t.Errorf("next is %v, want %v", s.Next, at)
+	}
+}
+
+// A destination that is looked at again before a message is due, or that nobody is to look
+// at, hurries nothing: next is when the message is due.
+func TestWhereBeforeTheMessageIsDue(t *testing.T) {
+	for _, at := range []time.Time{{}, now.Add(-time.Hour), now.Add(time.Second)} {
+		o := options(queue())
+		o.Probed = func(postrider.Dest) time.Time { return at }
+		lines, _ := asked(t, o, "q=aaa1")
+		var last Step
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
+			t.Fatal(err)
+		}
+		if due := now.Add(time.Minute); last.Event != StepNext || last.Next == nil || !last.Next.Equal(due) {
+			t.Errorf("looked at again %v: next is %+v, want %v", at, last, due)
+		}
 	}
 }
 
