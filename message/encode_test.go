@@ -205,6 +205,21 @@ func TestSurveyOfMany(t *testing.T) {
 	}
 }
 
+// A body that ends amid the end of a line, in a CR that no LF follows, goes over no DATA as
+// it is: RFC 5321 2.3.8 lets CR and LF stand only together. So it is encoded, and the CR comes
+// out of that as it was.
+func TestBodyThatEndsInCR(t *testing.T) {
+	for body, want := range map[string]Shape{"x": Shape7Bit, "x\r\n": Shape7Bit, "x\r": ShapeBinary, "\r": ShapeBinary, "x\r\n\r": ShapeBinary} {
+		s, err := Survey(strings.NewReader("Subject: x\r\n\r\n" + body))
+		if err != nil || len(s.entities) != 1 || s.entities[0].shape != want {
+			t.Errorf("%q: %+v, %v; want %v", body, s.entities, err, want)
+		}
+	}
+	if got := encodeAll(t, "Subject: x\r\n\r\nx\r", Shape7Bit); !strings.HasSuffix(got, "\r\n\r\nx=0D=\r\n") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestSurveyFails(t *testing.T) {
 	want := errors.New("x")
 	if _, err := Survey(iotest.ErrReader(want)); !errors.Is(err, want) {

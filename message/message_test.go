@@ -182,6 +182,28 @@ func TestReceived(t *testing.T) {
 	}
 }
 
+// However long the names are that a client gives, no line of the field is longer than RFC 5322
+// 2.1.1 lets lines be, and no path with control characters, those beyond ASCII among them,
+// stands in it.
+func TestReceivedIsBounded(t *testing.T) {
+	long := strings.Repeat("n", 4*LineMax)
+	full := Received{Hello: long, PTR: long, Addr: netip.MustParseAddr("2001:db8::1"), By: long, Protocol: long, ID: long, For: long, TLS: long, Time: when}
+	local := Received{Hello: "a", Local: "uid " + long, By: "mx", Protocol: "ESMTP", Time: when}
+	for _, r := range []Received{full, local} {
+		for line := range strings.SplitSeq(string(r.Append(nil)), "\r\n") {
+			if len(line)+len("\r\n") > LineMax {
+				t.Errorf("a line of %d octets: %.30q", len(line), line)
+			}
+		}
+	}
+	for _, c := range []string{"\x00", "\r\n\t", "\x1b", "\x7f", "\u0080", "\u0085", "\u009f", "\xff"} {
+		r := Received{Hello: "a", By: "mx", Protocol: "UTF8SMTP", For: "b" + c + "@example.org", Time: when}
+		if got := string(r.Append(nil)); strings.Contains(got, "for <") {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
 func FuzzReceived(f *testing.F) {
 	f.Add("a.example", "", []byte{192, 0, 2, 1}, "mx", "ESMTP", "0", "bob@example.org", int64(0))
 	f.Add(strings.Repeat("h", 500), strings.Repeat("p.", 300), make([]byte, 16), "mx", "UTF8SMTP", "0", strings.Repeat("x ", 120), int64(1<<40))
