@@ -2,9 +2,12 @@ package smtpd
 
 import (
 	"bytes"
+	"crypto/tls"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Connections hand their buffers to each other, and never what is in them: what one has
@@ -45,6 +48,30 @@ func TestBuffersKeepConnectionsApart(t *testing.T) {
 			if got := c.buf[c.r:c.w]; !bytes.Equal(got, mine) {
 				t.Fatalf("round %d: in a buffer of %d there is %.20q to %q", round, size, got, got[len(got)-1])
 			}
+		}
+	}
+}
+
+// A desk goes from one connection to the next with nothing on it: no reply that one did not
+// take is read by another, and nothing that one has said is remembered of another. It keeps
+// no more room for replies than most need.
+func TestDesksKeepConnectionsApart(t *testing.T) {
+	for _, size := range []int{1, gatherMax, 2 * gatherMax, 2*gatherMax + 1, 100 * gatherMax} {
+		c := &conn{server: &Server{}}
+		c.sit()
+		d := c.desk
+		d.out = make([]byte, size)
+		d.again, d.chunks, d.upgrade = []byte("QUIT"), &chunks{}, &tls.Config{}
+		d.content, d.away, d.utf8, d.hopeless, d.chunky = true, true, true, true, true
+		d.began, d.due, d.writeBy = time.Unix(1, 0), time.Unix(1, 0), time.Unix(1, 0)
+		d.pace.left = time.Hour
+		d.r, d.w = 1, 2
+		c.stand()
+		if room := cap(d.out); len(d.out) > 0 || room > 2*gatherMax {
+			t.Errorf("of %d octets of replies %d are left, in room for %d", size, len(d.out), room)
+		}
+		if d.out = nil; !reflect.DeepEqual(*d, desk{}) || c.desk != nil {
+			t.Errorf("what is left is %+v", *d)
 		}
 	}
 }

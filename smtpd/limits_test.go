@@ -125,3 +125,20 @@ func TestEveryEndIsCounted(t *testing.T) {
 		})
 	}
 }
+
+// However fast a client has sent, it may fall behind by as much as any: what it has sent
+// quickly buys it no time to hold the connection with an octet now and then.
+func TestHasteBuysNoTime(t *testing.T) {
+	s := &Server{Timeouts: Timeouts{Data: time.Minute}, MinRate: 100}
+	for _, n := range []int{1, 100, 1 << 20, 1 << 30} {
+		p := s.pace()
+		p.read(n, time.Millisecond)
+		slow := 0
+		for ; p.patience(time.Minute) > 30*time.Second && slow < 1000; slow++ {
+			p.read(1, 30*time.Second)
+		}
+		if slow > 4 {
+			t.Errorf("after %d octets it sends %d more in half a minute each", n, slow)
+		}
+	}
+}

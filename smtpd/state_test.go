@@ -199,6 +199,18 @@ func (c *remembered) step(t *testing.T, s *state, verb string, reply smtp.Reply)
 	}
 }
 
+// A session that begins again, behind STARTTLS or XCLIENT, gives nobody more faults, names to
+// guess and idle commands than a connection has, and forgets all that the client has said.
+func TestSecuredKeepsWhatWeHaveNoticed(t *testing.T) {
+	said := smtp.Reply{Code: 554}
+	s := state{lmtp: true, phase: ready, ext: always, utf8: true, binary: true, rcpts: 1, authed: true, excused: 5,
+		faults: 2, refusals: 3, idle: 4, refusal: &said, spoilt: &said}
+	s.secured()
+	if want := (state{lmtp: true, phase: greeted, faults: 2, refusals: 3, idle: 4}); s != want {
+		t.Errorf("%+v, want %+v", s, want)
+	}
+}
+
 func TestAnswered(t *testing.T) {
 	s := state{phase: ready}
 	for _, c := range []struct {

@@ -110,6 +110,36 @@ func TestNoSessionIsResumed(t *testing.T) {
 	}
 }
 
+// What a session offers adds nothing that is the server's to offer: neither a handshake nor
+// AUTH in the clear, nor the right to speak for others, nor their parameters.
+func TestOffersOfTheServerAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, t.Context(), &Server{Handler: &recorder{offer: Offer{Extensions: ^smtp.Extensions(0)}}})
+		defer r.stop()
+		p := r.dial("192.0.2.1:1")
+		p.expect("220")
+		p.say("EHLO x")
+		got, err := smtp.ReadReply(p.in)
+		if err != nil || got.Code != 250 || !strings.Contains(got.Text, "\nDSN") {
+			t.Fatal(got, err)
+		}
+		for line := range strings.SplitSeq(got.Text, "\n") {
+			switch word, _, _ := strings.Cut(line, " "); word {
+			case "STARTTLS", "AUTH", "XCLIENT", "VRFY", "EXPN":
+				t.Errorf("EHLO lists %s", word)
+			}
+		}
+		p.say("MAIL FROM:<a@b> AUTH=<>")
+		p.expect("555")
+		p.say("STARTTLS")
+		p.expect("502")
+		p.say("XCLIENT ADDR=192.0.2.9")
+		p.expect("502")
+		p.say("QUIT")
+		p.expect("221")
+	})
+}
+
 // Each handshake asks for the configuration, so that a new certificate is used
 // from then on; and when there is none, the connection ends with an alarm.
 func TestConfigIsAskedAnew(t *testing.T) {
