@@ -85,3 +85,15 @@ func TestEveryHoldIsKept(t *testing.T) {
 		}
 	}
 }
+
+// RFC 7293 5.1: "Ignore the parameter if the named mailbox is known to be a role account".
+// Such names are the same without case, and quotes change no name.
+func TestRolesHaveNoOwner(t *testing.T) {
+	p := smtp.RcptParams{RRVS: smtp.RRVS{Since: clock}}
+	s := &session{o: &New(Options{}).o}
+	for local, want := range map[string]int{"abuse": 0, "Abuse": 0, "POSTMASTER": 0, `"webmaster"`: 0, "alice": 550, "abuser": 550} {
+		if r := s.owned(smtp.Path{Local: local, Domain: "our.example"}, p); r.Code != want {
+			t.Errorf("%s: %v, want %d", local, r, want)
+		}
+	}
+}

@@ -133,6 +133,14 @@ func TestEnvelopesAreBounded(t *testing.T) {
 	}
 }
 
+// What may be taken may be taken to the last octet, and what is refused takes nothing.
+func TestEnvelopesAreFilled(t *testing.T) {
+	e := &Envelopes{Max: 100}
+	if e.take(101) || !e.take(60) || e.take(41) || !e.take(40) || e.take(1) || e.used.Load() != 100 {
+		t.Errorf("%d of 100 are taken", e.used.Load())
+	}
+}
+
 // A large list is not expanded again and again for nothing.
 func TestListNamedAgainAndAgain(t *testing.T) {
 	o := options(&memSpool{})
