@@ -79,6 +79,42 @@ func TestRefusedOnAFullDiskIsNotThere(t *testing.T) {
 	}
 }
 
+// What is settled beside mail that is refused for another reason has the spare of a full
+// disk.
+func TestSettledBesideRefusedOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, vfs.NewMem())
+		b.fillSegment(1500)
+		l := b.mustClaim(postrider.Attempt, 0)
+		b.s.opt.MaxRecipients = b.s.Waiting()
+		a, err := addition(b.s, "", []byte("y"), time.Now(), "b@y.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate {
+				return syscall.ENOSPC
+			}
+			if op.Kind == vfs.OpWrite {
+				time.Sleep(time.Second) // the rest gathers
+			}
+			return nil
+		})
+		late := deferred(0, time.Now().Add(time.Hour))
+		late.Reply.Text = strings.Repeat("later ", 250) // for which there is no room in the segment
+		errs := b.inTurn(
+			postrider.Batch{Amend: []postrider.Amendment{{ID: l.ID, Do: postrider.AmendDue, Due: time.Now()}}},
+			postrider.Batch{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{late}}}},
+			postrider.Batch{Add: []postrider.Addition{a}},
+		)
+		if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], postrider.ErrFull) {
+			t.Errorf("%v", errs)
+		}
+		b.fs.SetHook(nil)
+		b.s.Close(context.Background())
+	})
+}
+
 // A large report cannot be committed, as no segment can be made, and is made again under
 // the same ID: what was accepted then stays.
 func TestLargeReportIsMadeAgain(t *testing.T) {
