@@ -91,35 +91,33 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 	var order counter
 	j.expire()
 	for {
-		var evs []postrider.Event
 		var todo, refused []numbered
-		fed := false
-		select {
-		case evs, fed = <-batches:
-			if !fed {
-				return j.write(ctx, j.withRefused(nil))
+		// What is fed goes first where both are there, and chance has no part in what a
+		// stop finds written.
+		evs, fed, over := offered(batches)
+		if !fed && !over {
+			select {
+			case evs, fed = <-batches:
+				over = !fed
+			case ev := <-j.refused:
+				refused = append(refused, numbered{ev: ev})
+			case <-tidy.C:
+				j.expire()
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-		case ev := <-j.refused:
-			refused = append(refused, numbered{ev: ev})
-		case <-tidy.C:
-			j.expire()
-			continue
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 		// What comes together is worth one sync: the refusals of a pipelined group,
 		// and what is fed meanwhile.
-		if len(evs) < manyEvents {
+		if !over && len(evs) < manyEvents {
 			sleep(ctx, gather)
 		}
-		if !fed {
-			select {
-			case evs, fed = <-batches:
-				if !fed {
-					return j.write(ctx, j.withRefused(refused))
-				}
-			default:
-			}
+		if !fed && !over {
+			evs, fed, over = offered(batches)
+		}
+		if over {
+			return j.write(ctx, j.withRefused(refused))
 		}
 		for i := range evs {
 			n := numbered{order.next(evs[i].LSN), &evs[i]}
@@ -141,6 +139,16 @@ func (j *Journal) follow(ctx context.Context, batches <-chan []postrider.Event, 
 				return ctx.Err()
 			}
 		}
+	}
+}
+
+// offered takes the batch that is there; over: no more will come.
+func offered(batches <-chan []postrider.Event) (evs []postrider.Event, fed, over bool) {
+	select {
+	case evs, fed = <-batches:
+		return evs, fed, !fed
+	default:
+		return nil, false, false
 	}
 }
 
