@@ -195,7 +195,7 @@ type job struct {
 	lease postrider.Lease
 	probe bool
 	back  bool // not now: there is no room in the lane of its destination
-	began time.Time
+	began time.Time // by the wall clock
 }
 
 // finished is what a worker has come to the end of: with an attempt the slot of the

@@ -82,20 +82,9 @@ func TestPausesAreSwept(t *testing.T) {
 func TestFullDiskPartsAGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, vfs.NewMem())
-		for b.s.active == nil || b.s.active.size-b.s.active.end > 1500 {
-			b.add(bytes.Repeat([]byte("x"), 500), "a@x.example")
-			synctest.Wait()
-		}
+		b.fillSegment(1500)
 		l := b.mustClaim(postrider.Attempt, 0)
-		b.fs.SetHook(func(op vfs.Op) error {
-			if op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate {
-				return syscall.ENOSPC
-			}
-			if op.Kind == vfs.OpWrite {
-				time.Sleep(time.Second) // the rest gathers
-			}
-			return nil
-		})
+		b.noMoreRoom()
 		batches := []postrider.Batch{
 			{Amend: []postrider.Amendment{{ID: l.ID, Do: postrider.AmendDue, Due: time.Now()}}},
 			{Settle: []postrider.Settlement{{Lease: l, Changes: []postrider.Change{delivered(0)}}}},

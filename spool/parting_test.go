@@ -23,6 +23,19 @@ func (b *bench) fillSegment(octets int64) {
 	}
 }
 
+// noMoreRoom lets the disk make no more files, and gives batches time to gather.
+func (b *bench) noMoreRoom() {
+	b.fs.SetHook(func(op vfs.Op) error {
+		switch op.Kind {
+		case vfs.OpAllocate, vfs.OpCreate:
+			return syscall.ENOSPC
+		case vfs.OpWrite:
+			time.Sleep(time.Second)
+		}
+		return nil
+	})
+}
+
 // What a full disk refuses is not there: the client that heard 452 sends it again, and
 // nobody gets it twice, though a settlement that came with it was written.
 func TestRefusedOnAFullDiskIsNotThere(t *testing.T) {
@@ -36,15 +49,7 @@ func TestRefusedOnAFullDiskIsNotThere(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				b.fs.SetHook(func(op vfs.Op) error {
-					if op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate {
-						return syscall.ENOSPC
-					}
-					if op.Kind == vfs.OpWrite {
-						time.Sleep(time.Second) // the rest gathers
-					}
-					return nil
-				})
+				b.noMoreRoom()
 				late := deferred(0, time.Now().Add(time.Hour))
 				late.Reply.Text = strings.Repeat("later ", 250) // for which there is no room either
 				batches := []postrider.Batch{
@@ -91,15 +96,7 @@ func TestSettledBesideRefusedOnAFullDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.fs.SetHook(func(op vfs.Op) error {
-			if op.Kind == vfs.OpAllocate || op.Kind == vfs.OpCreate {
-				return syscall.ENOSPC
-			}
-			if op.Kind == vfs.OpWrite {
-				time.Sleep(time.Second) // the rest gathers
-			}
-			return nil
-		})
+		b.noMoreRoom()
 		late := deferred(0, time.Now().Add(time.Hour))
 		late.Reply.Text = strings.Repeat("later ", 250) // for which there is no room in the segment
 		errs := b.inTurn(

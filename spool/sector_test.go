@@ -112,6 +112,17 @@ func TestBadSectorUnderAContent(t *testing.T) {
 	})
 }
 
+// unreadable lets the disk not give what lies at a place, for so long.
+func (b *bench) unreadable(at location, long time.Duration) {
+	until := time.Now().Add(long)
+	b.fs.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead && path.Base(op.Name) == segmentName(at.seg.n) && op.Off <= at.off && time.Now().Before(until) {
+			return syscall.EIO
+		}
+		return nil
+	})
+}
+
 // What cannot be read for a while is moved when it can, whole.
 func TestContentThatCannotBeReadForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -119,13 +130,7 @@ func TestContentThatCannotBeReadForAWhile(t *testing.T) {
 		body := bytes.Repeat([]byte("x"), 1700)
 		id := b.add(body, "a@held.example")
 		at := b.s.placeOf(id)
-		until := time.Now().Add((moveTries - 2) * moveWait)
-		b.fs.SetHook(func(op vfs.Op) error {
-			if op.Kind == vfs.OpRead && path.Base(op.Name) == segmentName(at.seg.n) && op.Off <= at.off && time.Now().Before(until) {
-				return syscall.EIO
-			}
-			return nil
-		})
+		b.unreadable(at, (moveTries-2)*moveWait)
 		b.traffic(2 * moveTries * moveWait)
 		if n := b.s.segments[0].n; n <= at.seg.n {
 			t.Errorf("the log still begins with segment %d", n)
@@ -207,13 +212,7 @@ func TestContentThatCannotBeReadNowAndThen(t *testing.T) {
 		id := b.add(body, "a@held.example")
 		for round := range 3 {
 			at := b.s.placeOf(id)
-			until := time.Now().Add((moveTries - 2) * moveWait)
-			b.fs.SetHook(func(op vfs.Op) error {
-				if op.Kind == vfs.OpRead && path.Base(op.Name) == segmentName(at.seg.n) && op.Off <= at.off && time.Now().Before(until) {
-					return syscall.EIO
-				}
-				return nil
-			})
+			b.unreadable(at, (moveTries-2)*moveWait)
 			b.traffic(2 * moveTries * moveWait)
 			if b.s.placeOf(id).seg == at.seg {
 				t.Fatalf("round %d: it was not moved", round)
