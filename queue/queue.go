@@ -194,7 +194,7 @@ type claimed struct {
 type job struct {
 	lease postrider.Lease
 	probe bool
-	back  bool // not now: there is no room in the lane of its destination
+	back  bool      // not now: there is no room in the lane of its destination
 	began time.Time // by the wall clock
 }
 
