@@ -41,3 +41,21 @@ func TestReportToAnIDN(t *testing.T) {
 		}
 	})
 }
+
+// A report in more than ASCII says so of itself, as to who delivers it: it goes only where
+// SMTPUTF8 is offered, and its octets over 127 are no surprise there.
+func TestReportInUTF8(t *testing.T) {
+	run(t, Limits{}, func(b *bench) {
+		b.answer = func(to smtp.Path) postrider.Outcome {
+			if to.Domain == "x.example" {
+				return toNobody
+			}
+			return ok
+		}
+		b.sendAs(func(m *postrider.Message) { m.UTF8, m.From.Domain = true, "bücher.example" }, "bøb@x.example")
+		b.until(time.Hour) // deliver compares what is said with what it is
+		if b.empty(); len(b.inbox) != 1 || b.inbox[0].Recipients[0].Final.Local != "bøb" {
+			t.Errorf("told: %q", b.told())
+		}
+	})
+}

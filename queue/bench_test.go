@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/postrider/postrider"
@@ -132,6 +133,10 @@ func (b *bench) deliver(ctx context.Context, d *postrider.Delivery) []postrider.
 		}
 		if n := d.Message.Recipients[0].Notify; n != smtp.NotifyNever {
 			b.t.Errorf("a report with NOTIFY=%v", n)
+		}
+		eight := bytes.ContainsFunc(d.Content.(*memContent).raw, func(r rune) bool { return r > unicode.MaxASCII })
+		if m := d.Message; m.EightBit != eight || m.UTF8 != eight {
+			b.t.Errorf("a report of which it is said EightBit %v, UTF8 %v, and it is: %v", m.EightBit, m.UTF8, eight)
 		}
 		b.inbox = append(b.inbox, n)
 	}

@@ -69,6 +69,9 @@ func TestLateUnderWay(t *testing.T) {
 				t.Errorf("%s: told %q, want %q", c.name, got, c.want)
 			}
 			for _, n := range b.inbox {
+				if r := n.Recipients[0]; r.Action == dsn.Delayed && (r.Diagnostic.Code != 0 || r.RemoteMTA != "") {
+					t.Errorf("%s: the delay is told with the words that took it: %v, %s", c.name, r.Diagnostic, r.RemoteMTA)
+				}
 				if r := n.Recipients[0]; !r.WillRetryUntil.IsZero() || r.Action == dsn.Delayed && !strings.Contains(strings.Join(strings.Fields(n.Text), " "), "later than you had asked") {
 					t.Errorf("%s: it is to be tried again: %s", c.name, n.Text)
 				}

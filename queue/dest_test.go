@@ -139,6 +139,26 @@ func TestDestsForget(t *testing.T) {
 	}
 }
 
+// What is dead is known to be until long after its probe was due: who comes to it then
+// comes alone.
+func TestDestsRememberTheDead(t *testing.T) {
+	d := newDests(5, 100, Plan{Retry: []time.Duration{probeMax}}.withDefaults())
+	probe, _, _ := d.take("dead", false, t0)
+	d.release("dead", probe, finding{verdict: verdictDead}, t0, 0)
+	now := t0.Add(probeMax + probeMax/2) // long after the attempt, and not so long after the probe
+	for i := range 2 * destsMin {
+		name := postrider.Dest(fmt.Sprint(i))
+		p, _, _ := d.take(name, false, now)
+		d.release(name, p, finding{verdict: verdictAlive}, now, 0)
+	}
+	if !d.dead("dead") {
+		t.Error("forgotten half an hour after its probe was due")
+	}
+	if probe, ok, ps := d.take("dead", true, now); !probe || !ok || pausesText(ps) != "stop" {
+		t.Errorf("who comes then: a probe %v, let in %v, pause %s", probe, ok, pausesText(ps))
+	}
+}
+
 // A destination of this machine has slots of its own number, from the first on.
 func TestLocalSlots(t *testing.T) {
 	now := time.Unix(1700000000, 0)

@@ -137,6 +137,30 @@ func TestLaneCallsNobodyTwice(t *testing.T) {
 	}
 }
 
+// Where those of which nobody knows whether they answer use nearly all that they may, one
+// that has much mail leaves some of the rest to the others.
+func TestSomeIsLeftInALane(t *testing.T) {
+	d := newDests(20, 40, Plan{}.withDefaults())
+	suspects := d.lanes.lane[laneSuspect].most
+	for i := range suspects {
+		if _, ok, _ := d.take(postrider.Dest(fmt.Sprint("mx:", i)), true, t0); !ok {
+			t.Fatalf("no room for number %d of %d", i, suspects)
+		}
+	}
+	took := 0
+	for ; took < 20; took++ {
+		if _, ok, _ := d.take("mx:much", false, t0); !ok {
+			break
+		}
+	}
+	if took == 0 || took >= d.lanes.both-suspects {
+		t.Errorf("it took %d of %d", took, d.lanes.both-suspects)
+	}
+	if _, ok, _ := d.take("mx:other", false, t0); !ok {
+		t.Errorf("it took %d, and there is nothing for another", took)
+	}
+}
+
 // However many destinations take what they get, an eighth of all attempts is left to
 // those that have none, and few of them have all that each may.
 func TestSomeIsLeft(t *testing.T) {

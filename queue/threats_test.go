@@ -323,6 +323,25 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// What is called back waits as long as after its last attempt: a clock that is set back
+// is no reason to try sooner what was tried often.
+func TestCalledBackByItsTries(t *testing.T) {
+	onSpool(t, Limits{}, func(s *site) {
+		s.answer = func(smtp.Path) postrider.Outcome { return greylist }
+		s.send("bob@x.example") // tried after 0, 1 and 6 minutes, and by the plan 10 later
+		s.until(7 * time.Minute)
+		s.jump(-25 * time.Hour)
+		s.until(25 * time.Minute)
+		at := strings.Fields(s.tried("x.example"))
+		if len(at) != 4 {
+			t.Fatalf("tried at %q", at)
+		}
+		if last, err := time.ParseDuration(at[3]); err != nil || last < 15*time.Minute || last > 20*time.Minute {
+			t.Errorf("tried at %q", at)
+		}
+	})
+}
+
 // After a start with everything due at once no more attempts are under way than
 // may be at destinations that nobody has heard of, nothing waits for its turn longer
 // than that takes, and what is put off does not come back in one moment.
