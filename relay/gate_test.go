@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/smtp"
+	"github.com/postrider/postrider/smtpc"
 )
 
 var (
@@ -52,6 +55,36 @@ func TestGatePace(t *testing.T) {
 	if g := p.gates[siteA]; limit() != 20 || g.pace.Reason != "" {
 		t.Errorf("at last: %d, %q", limit(), g.pace.Reason)
 	}
+}
+
+// A host that has wanted less gets more when it takes mail, and not for its refusals.
+func TestRefusalsMakeNothingFaster(t *testing.T) {
+	p := newPool(Options{}.orDefaults())
+	defer p.close(t.Context())
+	if _, err := p.enter(t.Context, keyA, postrider.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	p.slower(siteA, "421 too many")
+	ok, no := smtp.Reply{Code: 250}, smtp.Reply{Code: 550}
+	for _, c := range []struct {
+		name string
+		res  smtpc.Result
+		more int
+	}{
+		{"MAIL is refused", smtpc.Result{Mail: no, Rcpts: []smtp.Reply{{}}}, 0},
+		{"each recipient is refused", smtpc.Result{Mail: ok, Rcpts: []smtp.Reply{no, no}}, 0},
+		{"the connection breaks", smtpc.Result{Mail: ok, Rcpts: []smtp.Reply{ok}, Err: &smtpc.Error{Err: io.EOF}}, 0},
+		{"it is taken", smtpc.Result{Mail: ok, Rcpts: []smtp.Reply{no, ok}, Final: ok}, 1},
+	} {
+		before := p.gates[siteA].pace.Limit
+		for range 2 { // one more for each message, and at first for two
+			p.heard(&link{key: keyA}, &c.res)
+		}
+		if got := p.gates[siteA].pace.Limit - before; (got > 0) != (c.more > 0) {
+			t.Errorf("%s: %d more at a time than %d", c.name, got, before)
+		}
+	}
+	p.leave(siteA)
 }
 
 // Who waits at a gate comes in order; more than may do not wait, and who gives up

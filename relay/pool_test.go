@@ -249,6 +249,9 @@ func TestTooMany(t *testing.T) {
 		if got := p.said("RCPT TO:<d"); len(got) != 2 || len(p.contents) != 1 {
 			t.Errorf("d was tried %d times and %d contents were sent, want 2 and 1", len(got), len(p.contents))
 		}
+		if got := p.said("RCPT TO:<e"); len(got) != 1 {
+			t.Errorf("e, whose mailbox is full, was tried %d times, want 1", len(got))
+		}
 	})
 }
 
@@ -472,4 +475,22 @@ func TestReaperKnowsAll(t *testing.T) {
 		want("again, from nothing", true, true)
 		w.done(t, r)
 	})
+}
+
+// What is learned of one host more forgets the others only where it is new: a full table
+// holds what it has.
+func TestLearnedStays(t *testing.T) {
+	p := newPool(Options{}.orDefaults())
+	defer p.close(t.Context())
+	for i := range learnedMax {
+		p.learn(site{socket: fmt.Sprint(i)}, 50)
+	}
+	p.learn(site{socket: "7"}, 20)
+	if a, b := p.learned(site{socket: "7"}), p.learned(site{socket: "8"}); a != 20 || b != 50 {
+		t.Errorf("two that are known take %d and %d, want 20 and 50", a, b)
+	}
+	p.learn(site{socket: "another"}, 30)
+	if a, n := p.learned(site{socket: "another"}), len(p.rcpts); a != 30 || n > learnedMax {
+		t.Errorf("one more takes %d, want 30; %d are known", a, n)
+	}
 }

@@ -141,5 +141,8 @@ func TestOneFullMailbox(t *testing.T) {
 		if n := len(p.said("DATA")); n != 2 {
 			t.Errorf("%d transactions with content, want 2", n)
 		}
+		if n := len(p.said("RCPT TO:<full")); n != 1 {
+			t.Errorf("the full one was asked for %d times, want once", n)
+		}
 	})
 }
