@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -265,32 +266,58 @@ func TestTimeouts(t *testing.T) {
 }
 
 // TestRefusedWhileSending: a peer that says no in the middle of the content and
-// hangs up has said no.
+// hangs up has said no, however the content goes.
 func TestRefusedWhileSending(t *testing.T) {
 	for reply, want := range map[string]string{
-		"552 5.3.4 Too big\r\n":    "mail 250 rcpt 250 data 354 final 552/5.3.4 552/5.3.4 sending the content",
-		"421 4.3.2 Going down\r\n": "mail 250 rcpt 250 data 354 final 421/4.3.2 421/4.3.2 sending the content",
-		"":                         "mail 250 rcpt 250 data 354 final - broke sending the content",
+		"552 5.3.4 Too big\r\n":    "final 552/5.3.4 552/5.3.4 sending the content",
+		"421 4.3.2 Going down\r\n": "final 421/4.3.2 421/4.3.2 sending the content",
+		"":                         "final - broke sending the content",
 	} {
-		t.Run(want, func(t *testing.T) {
-			// Each read returns one reply, as each comes when it is asked for.
-			var replies []io.Reader
-			for _, r := range []string{"220 mx.example\r\n", "250-mx.example\r\n250 PIPELINING\r\n",
-				"250 Ok\r\n", "250 Ok\r\n", "354 Go\r\n", reply} {
-				replies = append(replies, strings.NewReader(r))
-			}
-			conn := &halfConn{r: io.MultiReader(replies...), w: io.Discard, writeMax: 50_000}
-			c, err := NewConn(t.Context(), conn, Options{Hello: "c.example"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			tx := transaction(t, 1)
-			tx.Content = strings.NewReader(strings.Repeat("line\r\n", 100_000))
-			res := c.Send(t.Context(), tx)
-			if got := describe(&res); got != want {
-				t.Errorf("%q: got  %s\nwant %s", reply, got, want)
-			}
-		})
+		for _, chunking := range []bool{false, true} {
+			t.Run(fmt.Sprint(want, ", in chunks ", chunking), func(t *testing.T) {
+				// Each read returns one reply, as each comes when it is asked for.
+				var replies []io.Reader
+				said := []string{"220 mx.example\r\n", "250-mx.example\r\n250 PIPELINING\r\n", "250 Ok\r\n", "250 Ok\r\n", "354 Go\r\n", reply}
+				want := "mail 250 rcpt 250 data 354 " + want
+				if chunking {
+					said = []string{"220 mx.example\r\n", "250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n", "250 Ok\r\n", "250 Ok\r\n", reply}
+					want = strings.Replace(want, "data 354", "data -", 1)
+				}
+				for _, r := range said {
+					replies = append(replies, strings.NewReader(r))
+				}
+				conn := &halfConn{r: io.MultiReader(replies...), w: io.Discard, writeMax: 50_000}
+				c, err := NewConn(t.Context(), conn, Options{Hello: "c.example"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				tx := transaction(t, 1)
+				tx.Params.Size = 2 << 20
+				tx.Content = strings.NewReader(strings.Repeat("line\r\n", 100_000))
+				res := c.Send(t.Context(), tx)
+				if got := describe(&res); got != want {
+					t.Errorf("%q: got  %s\nwant %s", reply, got, want)
+				}
+			})
+		}
+	}
+}
+
+// What stands in the reply to HELO below its first line offers nothing: RFC 5321 4.1.1.1
+// has extensions in that to EHLO alone.
+func TestHELOOffersNothing(t *testing.T) {
+	said := strings.NewReader("220 mx.example\r\n502 5.5.1 What\r\n250-mx.example\r\n250-PIPELINING\r\n250 STARTTLS\r\n")
+	c, err := NewConn(t.Context(), &halfConn{r: iotest.OneByteReader(said), w: io.Discard, writeMax: 1000}, Options{Hello: "c.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ext := range []string{"PIPELINING", "STARTTLS"} {
+		if _, ok := c.Ext(ext); ok {
+			t.Errorf("%s is offered", ext)
+		}
+	}
+	if c.Name() != "mx.example" || c.Extended() {
+		t.Errorf("%q, extended %v", c.Name(), c.Extended())
 	}
 }
 
