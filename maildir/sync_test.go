@@ -3,6 +3,7 @@ package maildir_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -172,6 +173,39 @@ func TestTakenBackUnderAnother(t *testing.T) {
 			t.Errorf("%d files after the power cut", len(got))
 		}
 	})
+}
+
+// Who puts a file in the place of one that another has just taken back, and cannot sync
+// its name, takes it back as well: the owner would have it twice else.
+func TestTakenBackAfterAnother(t *testing.T) {
+	m := vfs.NewMem()
+	tr := transport(m)
+	other := delivery("box", "cid@example.org")
+	other.Message.ID = "other"
+	wantDelivered(t, tr.Deliver(t.Context(), other))
+	linked, failed := false, false
+	m.SetHook(func(op vfs.Op) error {
+		switch {
+		case op.Kind == vfs.OpLink && !linked: // the name of another, who is gone when it is looked at
+			linked = true
+			return fs.ErrExist
+		case op.Kind == vfs.OpSyncDir && !failed:
+			failed = true
+			return syscall.EIO
+		}
+		return nil
+	})
+	d := delivery("box", "bob@example.org")
+	if o := tr.Deliver(t.Context(), d)[0]; o.Result != postrider.ResultDeferred || !linked || !failed {
+		t.Fatalf("%v, linked %v, failed %v", o.Result, linked, failed)
+	}
+	if names := read(t, m, "box/new"); len(names) != 1 {
+		t.Errorf("in new: %v", names)
+	}
+	wantDelivered(t, tr.Deliver(t.Context(), d))
+	if got := contents(t, m.Crash(vfs.KeepNone), "box"); len(got) != 2 {
+		t.Errorf("%d files after the power cut", len(got))
+	}
 }
 
 // A folder that could neither be synced nor taken back is made again.
