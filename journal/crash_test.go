@@ -276,7 +276,7 @@ func TestNoNewFile(t *testing.T) {
 // A file that was given up after a sync that failed may come back longer than was
 // known after a power cut: that is no damage, for the next file has it all.
 func TestGivenUpThenPowerCut(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
 			disk := vfs.NewMem()
 			b := newBench(t, disk)
@@ -291,6 +291,11 @@ func TestGivenUpThenPowerCut(t *testing.T) {
 			})
 			two := life(2, 11, time.Now())
 			b.run(two)
+			if seed%2 == 1 { // somebody asks, for which an index is made
+				if got := where(t, b.j, string(two[0].ID), 0); len(got) != 1 {
+					t.Errorf("seed %d, before: %v", seed, got)
+				}
+			}
 			rng := rand.New(rand.NewPCG(seed, 1))
 			b = newBench(t, disk.Crash(vfs.KeepSome(rng, 0.5)))
 			if len(b.alarms) > 0 {
@@ -298,6 +303,9 @@ func TestGivenUpThenPowerCut(t *testing.T) {
 			}
 			if got := where(t, b.j, string(two[0].ID), 0); len(got) != 1 || len(got[0]) != len(two) {
 				t.Errorf("seed %d: got %v", seed, got)
+			}
+			if len(b.alarms) > 0 {
+				t.Errorf("seed %d, when it is asked: %q", seed, b.alarms)
 			}
 			b.close()
 		})

@@ -228,13 +228,23 @@ func openIndex(f io.ReaderAt, size int64) (*indexFile, error) {
 		return nil, errIndex
 	}
 	b := x.block
-	if !bytes.Equal(b[:8], []byte(indexMagic)) || binary.LittleEndian.Uint64(b[8:]) != uint64(size) ||
-		binary.LittleEndian.Uint32(b[24:]) != crc32.Checksum(b[:24], crcTable) {
+	if !bytes.Equal(b[:8], []byte(indexMagic)) || binary.LittleEndian.Uint32(b[24:]) != crc32.Checksum(b[:24], crcTable) {
 		return nil, errIndex
+	}
+	if of := int64(binary.LittleEndian.Uint64(b[8:])); of != size {
+		return nil, &otherSizeError{of}
 	}
 	x.count = int(binary.LittleEndian.Uint64(b[16:]))
 	return x, nil
 }
+
+// An otherSizeError is errIndex of an index that was made when its file had another size.
+type otherSizeError struct{ size int64 }
+
+func (e *otherSizeError) Error() string {
+	return fmt.Sprintf("%v: it is of %d octets", errIndex, e.size)
+}
+func (e *otherSizeError) Unwrap() error { return errIndex }
 
 // entry returns the i-th entry.
 func (x *indexFile) entry(i int) (entry, error) {
@@ -322,8 +332,12 @@ func (j *Journal) withIndex(ctx context.Context, d dayFile, f vfs.File, fn func(
 		return ctx.Err()
 	}
 	defer func() { <-j.indexing }()
-	if err := j.withIndexFile(d, fn); err == nil || !errors.Is(err, errIndex) {
+	err = j.withIndexFile(d, fn)
+	if err == nil || !errors.Is(err, errIndex) {
 		return err // another query has made it
+	}
+	if e, ok := errors.AsType[*otherSizeError](err); ok && e.size < d.size {
+		d.idx = 0 // a file that was given up when it was indexed, and came back longer after a power cut
 	}
 	found, err := j.survey(ctx, f, d, false)
 	if err != nil {
