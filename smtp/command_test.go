@@ -141,6 +141,7 @@ func TestParseRcpt(t *testing.T) {
 		{in: "TO:<a@b> NOTIFY=NEVER", no: "555 5.5.4"},
 		{in: "TO:<a@b> SIZE=1", ext: ascii, no: "555 5.5.4"},
 		{in: "TO:<a@b> NOTIFY=NEVER,DELAY", ext: ascii, no: "501 5.5.4"},
+		{in: "TO:<a@b> NOTIFY=NEVER,never", ext: ascii, no: "501 5.5.4"}, // RFC 3461 4.1: it "MUST appear by itself"
 		{in: "TO:<a@b> NOTIFY=DELAY,,SUCCESS", ext: ascii, no: "501 5.5.4"},
 		{in: "TO:<a@b> NOTIFY=SOON", ext: ascii, no: "501 5.5.4"},
 		{in: "TO:<a@b> NOTIFY", ext: ascii, no: "501 5.5.4"},
@@ -183,6 +184,9 @@ func TestParseExtension(t *testing.T) {
 		if got != want || (in == "size 1000" || in == "AUTH PLAIN") != (params != "") {
 			t.Errorf("ParseExtension(%q) = %v, %q; want %v", in, got, params, want)
 		}
+	}
+	if _, params := ParseExtension(" SIZE  1000 "); params != "1000" {
+		t.Errorf("between blanks the parameter is %q", params)
 	}
 }
 

@@ -181,6 +181,29 @@ func TestDotWriter(t *testing.T) {
 	}
 }
 
+// A failure of Close is kept too: the end is not sent by a second one, for nobody knows
+// how much of it the peer has.
+func TestDotWriterClosesOnce(t *testing.T) {
+	w := &onceWriter{}
+	d := NewDotWriter(w)
+	if err := d.Close(); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("Close: %v", err)
+	}
+	if err := d.Close(); !errors.Is(err, io.ErrClosedPipe) || w.calls != 1 {
+		t.Errorf("Close again: %v, after %d writes", err, w.calls)
+	}
+}
+
+// A onceWriter fails the first time.
+type onceWriter struct{ calls int }
+
+func (w *onceWriter) Write(p []byte) (int, error) {
+	if w.calls++; w.calls == 1 {
+		return 0, io.ErrClosedPipe
+	}
+	return len(p), nil
+}
+
 type failWriter struct{}
 
 func (failWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }

@@ -75,7 +75,7 @@ func TestBearerError(t *testing.T) {
 func TestBearerServerRefuses(t *testing.T) {
 	for _, message := range []string{
 		"", "\x01", "\x01\x01", "n,,", "n,,\x01", "n,,\x01\x01", "n,,\x01auth=Bearer x", "n,,\x01auth=Bearer x\x01", "n,,auth=Bearer x\x01\x01",
-		"p=tls-exporter,,\x01auth=Bearer x\x01\x01", "x,,\x01auth=Bearer x\x01\x01", "n,user=a,\x01auth=Bearer x\x01\x01",
+		"p=tls-exporter,,\x01auth=Bearer x\x01\x01", "x,,\x01auth=Bearer x\x01\x01", "nx,,\x01auth=Bearer x\x01\x01", "n,user=a,\x01auth=Bearer x\x01\x01",
 		"n,,\x01auth=Basic x\x01\x01", "n,,\x01auth=Bearer\x01\x01", "n,,\x01auth=Bearer \x01\x01", "n,,\x01auth=Bearer x y\x01\x01",
 		"n,,\x01auth=Bearer x\x01auth=Bearer y\x01\x01", "n,,\x01port=0587\x01auth=Bearer x\x01\x01", "n,,\x01port=0\x01auth=Bearer x\x01\x01",
 		"n,,\x01port=65536\x01auth=Bearer x\x01\x01", "n,,\x01host=a\x00b\x01auth=Bearer x\x01\x01", "n,,\x01=x\x01auth=Bearer x\x01\x01",

@@ -58,10 +58,12 @@ var pathTests = []struct {
 	{in: `"a` + "\x00" + `"@b`, fails: "control character"},
 	{in: `"a\` + "\r" + `"@b`, fails: "backslash"},
 	{in: "a\xff@b", fails: "needs an @"},
-	{in: "\xc0\x80@b", fails: "needs quotes"},       // overlong
-	{in: "a\xed\xa0\x80@b", fails: "needs an @"},    // surrogate
-	{in: "a\u0085@b", fails: "needs an @"},          // C1 control
-	{in: "\"a\xff\"@b", fails: "not valid UTF-8"},   // in quotes too
+	{in: "\xc0\x80@b", fails: "needs quotes"},     // overlong
+	{in: "a\xed\xa0\x80@b", fails: "needs an @"},  // surrogate
+	{in: "a\u0085@b", fails: "needs an @"},        // C1 control
+	{in: "\"a\xff\"@b", fails: "not valid UTF-8"}, // in quotes too
+	{in: "\"a\\\x7f\"@b", fails: "a backslash"},   // quoted-pairSMTP = %d92 %d32-126
+	{in: "\"a\\\u00e4\"@b", fails: "a backslash"},
 	{in: "a@b\xff", fails: "that no domain has"},    //
 	{in: "a@[256.0.0.1]", fails: "address literal"}, //
 	{in: "a@[1.2.3]", fails: "address literal"},

@@ -54,6 +54,9 @@ func TestReplyFolds(t *testing.T) {
 		if err != nil || strip.Replace(r.Text) != strip.Replace(text) {
 			t.Errorf("%d octets of text came back as %d, %v", len(text), len(r.Text), err)
 		}
+		if text[0] == 'w' && strings.ReplaceAll(r.Text, "\n", " ") != text { // folded at a space, which the end of the line stands for
+			t.Errorf("came back as %q", r.Text)
+		}
 	}
 }
 
@@ -73,6 +76,7 @@ func TestReadReply(t *testing.T) {
 		{in: "550-5.1.1 a\r\n550 b\r\n", want: Reply{Code: 550, Status: Status{5, 1, 1}, Text: "a\nb"}},
 		{in: "450 5.1.1 a\r\n", want: Reply{Code: 450, Text: "5.1.1 a"}}, // class and code disagree
 		{in: "550 5.01.1 a\r\n", want: Reply{Code: 550, Text: "5.01.1 a"}},
+		{in: "550 5.999.999 a\r\n", want: Reply{Code: 550, Status: Status{5, 999, 999}, Text: "a"}},
 		{in: "354 3.0.0 go\r\n", want: Reply{Code: 354, Text: "3.0.0 go"}},
 		{in: "999 what\r\n", want: Reply{Code: 999, Text: "what"}},
 		{in: "550 \x1b[2J\x00\xc3\xbc\tx\r\n", want: Reply{Code: 550, Text: "?[2J??? x"}},
@@ -89,6 +93,8 @@ func TestReadReply(t *testing.T) {
 		{in: "250 a", err: io.ErrUnexpectedEOF},
 		{in: "250-a\r\n", err: io.ErrUnexpectedEOF},
 		{in: "250 " + strings.Repeat("x", 200_000) + "\r\n", err: ErrReplyTooLong},
+		{in: strings.Repeat("250-x\r\n", 255) + "250 x\r\n", want: Reply{Code: 250, Text: strings.Repeat("x\n", 255) + "x"}},
+		{in: strings.Repeat("250-x\r\n", 256) + "250 x\r\n", err: ErrReplyTooLong},
 		{in: strings.Repeat("250-x\r\n", 60_000) + "250 x\r\n", err: ErrReplyTooLong},
 		{in: strings.Repeat("250-"+strings.Repeat("x", 4000)+"\r\n", 20) + "250 x\r\n", err: ErrReplyTooLong},
 	} {

@@ -280,6 +280,9 @@ func TestNewSCRAMKeys(t *testing.T) {
 			t.Errorf("%d octets and %d iterations are taken", len(test.salt), test.iterations)
 		}
 	}
+	if _, err := NewSCRAMKeys("x", []byte(strings.Repeat("x", 128)), 4096); err != nil {
+		t.Errorf("the longest salt: %v", err)
+	}
 }
 
 // FuzzSCRAM: what is read is printed as it was, so that both ends compute over

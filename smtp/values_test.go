@@ -130,6 +130,7 @@ func TestParamHold(t *testing.T) {
 		{in: "HOLDUNTIL=2026-11-22t10:00:00z", p: MailParams{Hold: Hold{Until: date("2026-11-22T10:00:00Z")}}},
 		{in: "HOLDUNTIL=2026-11-22T10:00:00.00Z", p: MailParams{Hold: Hold{Until: date("2026-11-22T10:00:00Z")}}},
 		{in: "HOLDUNTIL=2026-11-22T10:00:00.01Z", p: MailParams{Hold: Hold{Until: date("2026-11-22T10:00:01Z")}}},
+		{in: "HOLDUNTIL=2026-11-22T10:00:00.000000001Z", p: MailParams{Hold: Hold{Until: date("2026-11-22T10:00:01Z")}}},
 		{in: "HOLDUNTIL=2026-12-31T23:59:60Z", p: MailParams{Hold: Hold{Until: date("2027-01-01T00:00:00Z")}}},
 		{in: "HOLDFOR=0", no: "501 5.5.4"},
 		{in: "HOLDFOR=01", no: "501 5.5.4"},
@@ -147,6 +148,18 @@ func TestParamHold(t *testing.T) {
 		{in: "HOLDFOR=1 HOLDUNTIL=2026-11-22T10:00:00Z", no: "501 5.5.4"},
 		{in: "HOLDUNTIL=2026-11-22T10:00:00Z HOLDFOR=1", no: "501 5.5.4"},
 		{in: "HOLDFOR=1 HOLDFOR=1", no: "501 5.5.4"},
+	})
+}
+
+// RFC 3461 5.4: "ENVID parameter: 100 characters", as they stand in the command.
+func TestParamEnvID(t *testing.T) {
+	most := strings.Repeat("+41", 33)
+	checkMail(t, everyExt, []value{
+		{in: "ENVID=" + strings.Repeat("a", 100), p: MailParams{EnvID: strings.Repeat("a", 100)}},
+		{in: "ENVID=" + most + "a", p: MailParams{EnvID: strings.Repeat("A", 33) + "a"}},
+		{in: "ENVID=" + strings.Repeat("a", 101), no: "501 5.5.4"},
+		{in: "ENVID=" + most + "aa", no: "501 5.5.4"},
+		{in: "ENVID=a+0Ab", no: "501 5.5.4"},
 	})
 }
 
@@ -188,10 +201,10 @@ func TestParamRRVS(t *testing.T) {
 	at := date("2014-04-03T23:01:00Z")
 	for in, want := range map[string]RRVS{
 		"2014-04-03T23:01:00Z": {Since: at}, "2014-04-03T23:01:00Z;R": {Since: at}, "2014-04-03T23:01:00Z;C": {at, true},
-		"2014-04-03T23:01:00z;c": {at, true}, "2014-04-04T01:01:00+02:00": {Since: at}, "2014-04-03T00:01:00-23:00;C": {at, true}, "2014-04-03T23:01:00-00:00": {Since: at},
+		"2014-04-03T23:01:00z;c": {at, true}, "2014-04-03T23:01:00z;r": {Since: at}, "2014-04-04T01:01:00+02:00": {Since: at}, "2014-04-03T00:01:00-23:00;C": {at, true}, "2014-04-03T23:01:00-00:00": {Since: at},
 		"2014-04-03T23:01:00.0Z": {}, "2014-04-03T23:01:00": {}, "2014-04-03T23:01:00Z;": {}, "2014-04-03T23:01:00Z;X": {}, "2014-04-03T23:01:00Z;RC": {},
 		"2014-04-03 23:01:00Z": {}, "2014-04-03T23:01Z": {}, "2014-13-03T23:01:00Z": {}, "2014-04-03T24:01:00Z": {}, "2014-04-03T23:01:61Z": {},
-		"2014-04-03T23:01:00+24:00": {}, "2014-04-03T23:01:00+00:60": {}, "2014-04-03T23:01:00+0000": {}, "0001-01-01T00:00:00+23:59": {}, "": {}, "R": {},
+		"2014-04-03T23:01:00+24:00": {}, "2014-04-03T23:01:00+00:60": {}, "2014-04-03T23:01:00+0000": {}, "0001-01-01T00:00:00+23:59": {}, "9999-12-31T23:59:59-00:01": {}, "": {}, "R": {},
 	} {
 		_, p, no := ParseRcpt("TO:<a@b> RRVS="+in, everyExt)
 		if p.RRVS != want || (no == nil) != (want != RRVS{}) || no != nil && !strings.HasPrefix(no.String(), "501 5.5.4") {
@@ -240,6 +253,13 @@ func TestParseEHLOParams(t *testing.T) {
 		if got, ok := ParseSizeLimit(in); ok != (want >= 0) || ok && got != want {
 			t.Errorf("ParseSizeLimit(%q) = %d, %v", in, got, ok)
 		}
+	}
+	// What cannot be said is left out, and no interval at all is none that RFC 4865 3 has.
+	if got := (Limits{MailMax: 1_000_000, RcptMax: 999_999}).String(); got != "RCPTMAX=999999" {
+		t.Errorf("a limit of seven digits: %q", got)
+	}
+	if got, _, _ := strings.Cut(FutureRelease{Max: time.Millisecond}.String(), " "); got != "1" {
+		t.Errorf("the longest interval is %q", got)
 	}
 	future := FutureRelease{7 * 24 * time.Hour, date("2026-11-29T10:00:00Z")}
 	for in, want := range map[string]bool{
