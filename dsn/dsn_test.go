@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/postrider/postrider/smtp"
@@ -68,6 +69,16 @@ func wellFormed(t *testing.T, m Message) {
 	}
 	if eight != m.EightBit {
 		t.Errorf("EightBit = %v, content has it: %v", m.EightBit, eight)
+	}
+}
+
+// RFC 6531 3.4: a message with UTF-8 in its header needs SMTPUTF8 on its way, whichever
+// field it is in: also our own address.
+func TestUTF8From(t *testing.T) {
+	r := failure()
+	r.From = smtp.Path{Local: "postmaster", Domain: "bücher.example"}
+	if m := compose(t, r); !m.UTF8 || !m.EightBit || !bytes.Contains(m.Content, []byte("<postmaster@bücher.example>")) {
+		t.Errorf("UTF8 = %v, EightBit = %v in\n%s", m.UTF8, m.EightBit, m.Content)
 	}
 }
 
@@ -149,6 +160,15 @@ func TestStandardReaders(t *testing.T) {
 	}
 }
 
+// TestWordsOfDelay: who hears of a delay hears how long it goes on.
+func TestWordsOfDelay(t *testing.T) {
+	r := failure()
+	r.Recipients[0].Action, r.Recipients[0].WillRetryUntil = Delayed, later
+	if text := strings.Join(strings.Fields(string(wordsPart(&r).body)), " "); !strings.Contains(text, "It is tried until Wed, 25 Nov 2026 08:31:07 +0000.") {
+		t.Error(text)
+	}
+}
+
 func TestWords(t *testing.T) {
 	r := failure()
 	r.Recipients[0].RemoteMTA = "mail.example.net"
@@ -181,6 +201,15 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
+// TestTooLargeThere: RFC 3463 3.3 and 3.4 have two codes for it, X.2.3 of a mailbox and X.3.4
+// of a system.
+func TestTooLargeThere(t *testing.T) {
+	a, b := advice(smtp.Status{Class: 5, Subject: 2, Detail: 3}), advice(smtp.Status{Class: 5, Subject: 3, Detail: 4})
+	if a == "" || a != b {
+		t.Errorf("%q and %q", a, b)
+	}
+}
+
 func TestReturn(t *testing.T) {
 	head, _, _ := strings.Cut(original, "\r\n\r\n")
 	head += "\r\n"
@@ -203,6 +232,8 @@ func TestReturn(t *testing.T) {
 		// the MTA SHOULD return only the headers."
 		{"FULL, nothing failed", original, smtp.RetFull, Delivered, false, false, false, "text/rfc822-headers", head},
 		{"FULL, too long", long, smtp.RetFull, Failed, false, false, false, "text/rfc822-headers", "Subject: x\r\n"},
+		{"FULL, the longest", long[:ReturnMax-2] + "\r\n", smtp.RetFull, Failed, false, true, false, "message/rfc822", long[:ReturnMax-2] + "\r\n"},
+		{"header, UTF8 for the body alone", "Subject: x\r\n\r\né\r\n", smtp.RetUnset, Failed, true, false, false, "text/rfc822-headers", "Subject: x\r\n"},
 		{"FULL, 8bit", original + "\xe9\r\n", smtp.RetFull, Failed, false, true, true, "message/rfc822", original + "\xe9\r\n"},
 		{"FULL, UTF8", "Subject: é\r\n\r\né\r\n", smtp.RetFull, Failed, true, true, false, "message/global", "Subject: é\r\n\r\né\r\n"},
 		{"header, UTF8", "Subject: é\r\n\r\né\r\n", smtp.RetUnset, Failed, true, false, false, "message/global-headers", "Subject: é\r\n"},
@@ -356,6 +387,32 @@ func TestField(t *testing.T) {
 	}
 }
 
+// TestFieldWords: what a peer or a sender wrote becomes a value that a field can hold, and
+// that is read as it was. A word of people is broken between characters alone.
+func TestFieldWords(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{printable("a\xffb"), "a?b"},
+		{printable("a" + strings.Repeat(" ", 64) + "b"), "a" + strings.Repeat(" ", 64) + "b"}, // as a local part in quotes may be
+		{printable("a" + strings.Repeat(" ", 65) + "b"), "a b"},
+		{strings.Join(replyLines(smtp.Reply{Text: "who knows"}), "|"), "451 who knows"}, // as smtp.Reply says of its zero
+		{strings.Join(replyLines(smtp.Reply{Code: 550, Text: strings.Repeat("x", 513) + "\n" + strings.Repeat("y\n", 40)}), "|"),
+			"550-" + strings.Repeat("x", 512) + "|" + strings.Repeat("550-y|", 14) + "550 y"},
+		{originalRecipient("rfc822;a+C3+BCb@c", false), "rfc822; a+C3+BCb@c"}, // undone it would be another address
+		{originalRecipient("rfc822;a+0Ab@c", true), "rfc822; a+0Ab@c"},
+		{fromUnitext(`\x{1F600}\x{10FFFD}@c`), "\U0001F600\U0010FFFD@c"}, // RFC 6533 3: up to six digits
+		{fromUnitext(`\x{D800}\x{110000}@c`), `\x{D800}\x{110000}@c`},
+	} {
+		if c.got != c.want {
+			t.Errorf("%q, want %q", c.got, c.want)
+		}
+	}
+	var b strings.Builder
+	wrap(&b, " ", strings.Repeat("ö", 1000))
+	if !utf8.ValidString(b.String()) || strings.Count(b.String(), "ö") != 1000 {
+		t.Errorf("broken within a character: %q", b.String())
+	}
+}
+
 // TestSubjects: the words say what has become of the mail.
 func TestSubjects(t *testing.T) {
 	came := Recipient{Action: Delayed, Late: true}
@@ -367,6 +424,7 @@ func TestSubjects(t *testing.T) {
 		{[]Recipient{{Action: Failed}, {Action: Delayed}}, "Undelivered mail, for some of its recipients"},
 		{[]Recipient{{Action: Delivered}, {Action: Delayed}, came}, "Delayed mail, still being tried"},
 		{[]Recipient{came, {Action: Delivered}}, "Mail that came late"},
+		{[]Recipient{{Action: Failed, Late: true}}, "Undelivered mail"}, // late is what came after all
 		{[]Recipient{{Action: Relayed}}, "Mail that was passed on"},
 		{[]Recipient{{Action: Relayed}, {Action: Delivered}}, "Delivered mail"},
 	} {

@@ -33,6 +33,7 @@ func TestRulesOfRFC3461(t *testing.T) {
 		{`6.3 (a): no ENVID, it "MUST NOT be supplied"`, func(*Report) {}, "", "Original-Envelope-Id"},
 		{`6.3 (b): "The Reporting-MTA field MUST be supplied", with "dns"`, func(*Report) {}, "\r\nReporting-MTA: dns; mx.example.org\r\n", ""},
 		{`6.3 (b): no full name, it "MUST NOT be "dns""`, func(r *Report) { r.ReportingMTA = "mx" }, "\r\nReporting-MTA: x-local-hostname; mx\r\n", ""},
+		{`6.3 (b): the same with the dot of the root`, func(r *Report) { r.ReportingMTA = "mx." }, "\r\nReporting-MTA: x-local-hostname; mx.\r\n", ""},
 		{`6.3 (d): ORCPT, "the Original-Recipient field MUST be supplied"`, func(r *Report) { r.Recipients[0].ORcpt = "rfc822;C+2Bx@D" },
 			"\r\nOriginal-Recipient: rfc822; C+x@D\r\n", ""},
 		{`6.3 (d): no ORCPT, it "MUST NOT appear"`, func(*Report) {}, "", "Original-Recipient"},
