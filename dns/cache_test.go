@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +91,19 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	if c.octets != 0 {
 		t.Errorf("%d octets in no answers", c.octets)
+	}
+}
+
+// What an answer takes is what its records take: each name and text of it, and each address.
+func TestCacheCountsRecords(t *testing.T) {
+	q, long := question{"a.test", TypeMX}, strings.Repeat("x", 1000)
+	least := sizeOf(q, Answer{})
+	for name, a := range map[string]Answer{
+		"texts": {Text: []string{long, long}}, "exchangers": {MX: []MX{{1, long}, {2, long}}}, "addresses": {Addrs: make([]netip.Addr, 2000/24+1)}, "a name": {Name: long + long},
+	} {
+		if n := sizeOf(q, a) - least; n < 2000 || n > 2100 {
+			t.Errorf("%s: %d octets", name, n)
+		}
 	}
 }
 

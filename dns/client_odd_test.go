@@ -63,6 +63,7 @@ func TestNoWordOfTheName(t *testing.T) {
 		{"SOA cut off behind its first name", func(m *wire.Msg) {
 			m.Ns = []wire.RR{record(t, "test. 60 IN NS ns.other."), octets("test.", wire.TypeSOA, "\x00")}
 		}, nil, dns.ErrMalformed},
+		{"a referral, of a server that asks others too", func(m *wire.Msg) { m.Ns = []wire.RR{record(t, "test. 60 IN NS ns.other.")} }, nil, dns.ErrServFail},
 		{"neither AA nor RA", func(m *wire.Msg) { m.RecursionAvailable = false }, nil, dns.ErrServFail},
 		{"DNAME without the CNAME that it makes", func(m *wire.Msg) { m.Answer = []wire.RR{record(t, "test. 60 IN DNAME other.")} }, nil, dns.ErrServFail},
 		{"only records of another name", func(m *wire.Msg) { m.Answer = []wire.RR{record(t, "other.test. 60 IN MX 10 mx.test.")} }, nil, dns.ErrServFail},

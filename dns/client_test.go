@@ -227,6 +227,7 @@ func TestForgedAnswers(t *testing.T) {
 			func(m *wire.Msg) { m.Id++ },
 			func(m *wire.Msg) { m.Question[0].Name = "b.test." },
 			func(m *wire.Msg) { m.Question[0].Qtype = wire.TypeAAAA },
+			func(m *wire.Msg) { m.Question[0].Qclass = wire.ClassCHAOS },
 			func(m *wire.Msg) { m.Question = nil },
 			func(m *wire.Msg) { m.Response = false },
 			func(m *wire.Msg) { m.Answer = []wire.RR{rightA} },
@@ -331,6 +332,9 @@ func TestTTL(t *testing.T) {
 		{"least of all records", 0, []string{"a.test. 60 IN A 192.0.2.1", "a.test. 30 IN A 192.0.2.2"}, nil, 30 * time.Second, false},
 		{"never over a day", 0, []string{"a.test. 999999 IN A 192.0.2.1"}, nil, 24 * time.Hour, false},
 		{"highest bit set", 0, []string{"a.test. 4000000000 IN A 192.0.2.1"}, nil, 0, false},
+		{"highest bit alone", 0, []string{"a.test. 2147483648 IN A 192.0.2.1"}, nil, 0, false}, // RFC 2181 8
+		{"NODATA behind a CNAME that holds for less", 0, []string{"a.test. 5 IN CNAME b.test."}, []string{"test. 600 IN SOA n. m. 1 2 3 4 20"}, 5 * time.Second, false},
+		{"SOA of a zone that ends alike", wire.RcodeNameError, nil, []string{"est. 10 IN SOA n. m. 1 2 3 4 20"}, 0, true},
 		{"NXDOMAIN by MINIMUM", wire.RcodeNameError, nil, []string{"test. 600 IN SOA n. m. 1 2 3 4 20"}, 20 * time.Second, true},
 		{"NXDOMAIN by the TTL of SOA", wire.RcodeNameError, nil, []string{"test. 10 IN SOA n. m. 1 2 3 4 20"}, 10 * time.Second, true},
 		{"NODATA never over an hour", 0, nil, []string{"test. 99999 IN SOA n. m. 1 2 3 4 99999"}, time.Hour, false},

@@ -35,6 +35,28 @@ func TestCacheSharesNothing(t *testing.T) {
 	})
 }
 
+// TestCacheSharesNoRecords: the same of each kind of record, and of what is kept.
+func TestCacheSharesNoRecords(t *testing.T) {
+	z := NewZone().A("a.test", "192.0.2.1").MX("a.test", 5, "b.test").TXT("a.test", "words").PTR("a.test", "c.test")
+	c := NewCache(z, CacheOptions{})
+	for _, typ := range []Type{TypeA, TypeMX, TypeTXT, TypePTR} {
+		want, err := z.Lookup(t.Context(), "a.test", typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = want.clone()
+		for range 3 { // one that was asked for, and two that were kept
+			a, err := c.Lookup(t.Context(), "a.test", typ)
+			if err != nil || !slices.Equal(a.Addrs, want.Addrs) || !slices.Equal(a.MX, want.MX) || !slices.Equal(a.Text, want.Text) {
+				t.Errorf("%v: %+v, %v", typ, a, err)
+			}
+			clear(a.Addrs)
+			clear(a.MX)
+			clear(a.Text)
+		}
+	}
+}
+
 // years is a resolver whose answers say that they hold for years.
 type years struct{ asked int }
 

@@ -31,10 +31,30 @@ func TestSortMX(t *testing.T) {
 	}
 }
 
+// TestSortMXOfTwo: two are shuffled as more are, and a host that is there twice, of whatever
+// preference, is tried once.
+func TestSortMXOfTwo(t *testing.T) {
+	orders := map[string]int{}
+	for seed := range uint64(200) {
+		got := SortMX([]MX{{0, "a"}, {0, "b"}, {7, "a"}, {0, "b"}}, rand.New(rand.NewPCG(seed, 0)))
+		if len(got) != 2 {
+			t.Fatalf("%v", got)
+		}
+		got = SortMX([]MX{{5, "a"}, {5, "b"}}, rand.New(rand.NewPCG(seed, 0)))
+		orders[got[0].Host]++
+	}
+	if orders["a"] < 50 || orders["b"] < 50 {
+		t.Errorf("%v", orders)
+	}
+}
+
 func TestSortMXNull(t *testing.T) {
 	null := []MX{{0, ""}}
 	if got := SortMX(null, nil); !NullMX(got) {
 		t.Fatalf("the null MX became %v", got)
+	}
+	if !NullMX([]MX{{10, ""}}) { // no host that anyone could try, whatever its preference
+		t.Fatal("a single empty host is no null MX")
 	}
 	if NullMX(nil) || NullMX([]MX{{0, "a"}}) || NullMX([]MX{{0, ""}, {0, "a"}}) {
 		t.Fatal("null MX where there is none")
@@ -95,6 +115,8 @@ func TestToASCII(t *testing.T) {
 		{"under_score.bücher", "under_score.xn--bcher-kva"},
 		{"localhost", "localhost"},
 		{long + ".test", long + ".test"},
+		{strings.Repeat(long[1:]+".", 4) + "a", strings.Repeat(long[1:]+".", 4) + "a"}, // of 253 octets, and of 254
+		{strings.Repeat(long[1:]+".", 4) + "aa", ""},
 		{long + "a.test", ""}, {strings.Repeat("a.", 128), ""}, {"", ""}, {".", ""}, {"a..b", ""}, {".a", ""},
 		{"a b", ""}, {"[192.0.2.1]", ""}, {"a@b", ""}, {"a/b", ""}, {"a／ü", ""}, {"a\x00", ""}, {"\xff.test", ""},
 		{"ü" + strings.Repeat("a", 63), ""}, {"a\u202eü", ""}, {"\u05d0a", ""},
@@ -139,7 +161,7 @@ func FuzzToASCII(f *testing.F) {
 }
 
 func TestParseResolvConf(t *testing.T) {
-	in := "# comment\nsearch example.org\nnameserver 192.0.2.1\n\nnameserver   2001:db8::1 \nnameserver fe80::1%eth0\nnameserver bad\n;nameserver 192.0.2.2\nnameserver 192.0.2.4\n"
+	in := "# comment\nsearch example.org\nnameserver 192.0.2.1\n\nnameserver   2001:db8::1 # ours\nnameserver fe80::1%eth0\nnameserver bad\n;nameserver 192.0.2.2\nnameserver 192.0.2.4\n"
 	got := ParseResolvConf(strings.NewReader(in))
 	if !slices.Equal(got, []string{"192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%eth0]:53"}) {
 		t.Fatal(got)
