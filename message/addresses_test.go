@@ -47,6 +47,8 @@ var addressTests = []struct{ in, fault string }{
 	{"undisclosed-recipients: ;, bob@b.example", ""},
 	{"undisclosed-recipients:", ""},
 	{"<Undisclosed-Recipient:;>", ""},
+	{"Friends: bob@b.example;, undisclosed-recipients:", ""},
+	{`Bob (a \( b) <bob@b.example>`, ""},
 	{"Friends: bob@b.example, Carol <carol@c.example>;, dan@d.example", ""},
 	{"Friends: bob@b.example,;", ""},
 	{", bob@b.example, ,carol@c.example,", ""},

@@ -69,6 +69,23 @@ func TestEncode(t *testing.T) {
 		{"a message in a part", Shape7Bit,
 			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: y\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n\xf6\r\n--b--\r\n",
 			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\nSubject: y\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b--\r\n"},
+		// RFC 2046 5.1.5: "in a digest, the default Content-Type value for a body part is
+		// changed from "text/plain" to "message/rfc822"".
+		{"a message in a digest", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nSubject: y\r\n\r\n\xf6\r\n--b--\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nSubject: y\r\nMIME-Version: 1.0\r\n" +
+				"Content-Type: text/plain; charset=unknown-8bit\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b--\r\n"},
+		// RFC 2045 5.1, 6.1: neither the type nor the encoding has a case.
+		{"in capitals", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: TEXT/HTML; charset=\r\nContent-Transfer-Encoding: 8BIT\r\n\r\n\xf6\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: TEXT/HTML; charset=\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n"},
+		// RFC 2046 5.1.1: delimiter := "--" boundary transport-padding, *LWSP-char.
+		{"blanks behind the boundary", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\t\r\n\r\n\xf6\r\n--b-- \t\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\t\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b-- \t\r\n"},
+		// RFC 2045 6.7 (3): neither a space nor a tab stands at the end of an encoded line.
+		{"a tab at the end of a line", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n\xf6\t\r\n\tx \t\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6=09\r\n\tx =09\r\n"},
+		// RFC 2045 6.8: "lines of no more than 76 characters each".
+		{"base64 of several lines", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: image/png\r\n\r\n" + strings.Repeat("\xff", 120),
+			"MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("/", 76) + "\r\n" + strings.Repeat("/", 76) + "\r\n////////\r\n"},
 		{"signed, and fits", Shape7Bit,
 			"MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nContent-Transfer-Encoding: 8bit\r\n\r\nplain\r\n--b\r\n\r\nsig\r\n--b--\r\n", ""},
 		{"a DKIM-Signature keeps nobody from it", Shape7Bit,
@@ -118,6 +135,8 @@ func TestEncodable(t *testing.T) {
 		{"a header that has no lines", "Subject: x\nTo: y\r\n\r\n", Shape8Bit, ErrStructure},
 		{"a body without an empty line", "Subject: x\r\nno field \xf6\r\n", Shape7Bit, ErrStructure},
 		{"a body without an empty line that fits", "Subject: x\r\nno field\r\n", Shape7Bit, nil},
+		{"as deep as may be", nested("\r\n\xf6\r\n", depthMax, "b"), Shape7Bit, nil},
+		{"too deep", nested("\r\n\xf6\r\n", depthMax+1, "b"), Shape7Bit, ErrStructure},
 		{"nothing", "", Shape7Bit, nil},
 	} {
 		s, err := Survey(strings.NewReader(c.in))

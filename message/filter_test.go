@@ -170,6 +170,7 @@ func TestMessageID(t *testing.T) {
 		{"Message-ID: <a\x00\xff\u0085@b>\r\n\r\n", "a?@b", true, false},
 		{"Subject: Message-ID: <a@b>\r\n Message-ID: <c>\r\n\r\nMessage-ID: <a@b>\r\nDate: x\r\n", "", false, false},
 		{"Message-IDs: <a@b>\r\nMessage-I: <a@b>\r\nDates: x\r\nDat: x\r\n\r\n", "", false, false},
+		{"Message-ID: <" + strings.Repeat("x", 900) + "\r\n " + strings.Repeat("y", 900) + ">\r\n\r\n", strings.Repeat("x", 900) + strings.Repeat("y", 96), true, false},
 		{"Message-ID: <" + strings.Repeat("x", 5000) + "@y>\r\nDATE: x\r\n\r\n", strings.Repeat("x", 996), true, true},
 	} {
 		for _, pieces := range [][]string{{tt.in}, strings.Split(tt.in, "")} {
@@ -180,6 +181,18 @@ func TestMessageID(t *testing.T) {
 			if s.MessageID() != tt.id || s.HasMessageID() != tt.hasID || s.HasDate() != tt.hasDt {
 				t.Errorf("%.60q: %q %v %v", tt.in, s.MessageID(), s.HasMessageID(), s.HasDate())
 			}
+		}
+	}
+}
+
+// A body that begins with a blank, a space or a tab, would go on with the field that is put in
+// front of it (RFC 5322 2.2.3).
+func TestIndented(t *testing.T) {
+	for in, want := range map[string]bool{" x\r\n": true, "\tx\r\n": true, "x\r\n": false, "\r\n x\r\n": false, "A: b\r\n c\r\n": false, "\n\tx": false, "": false} {
+		var s Scanner
+		io.WriteString(&s, in)
+		if s.Indented() != want {
+			t.Errorf("%q: %v", in, s.Indented())
 		}
 	}
 }

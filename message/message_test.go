@@ -84,6 +84,7 @@ func TestHeader(t *testing.T) {
 		{"exact", "A: b\r\nC: d\r\n\r\nbody", 12, "A: b\r\nC: d\r\n"},
 		{"one octet less", "A: b\r\nC: d\r\n\r\nbody", 11, "A: b\r\n"},
 		{"folded field goes whole", "A: b\r\nC: d\r\n e\r\n\r\n", 14, "A: b\r\n"},
+		{"folded by a tab it does too", "A: b\r\nC: d\r\n\te\r\n\r\n", 14, "A: b\r\n"},
 		{"one field over the limit", "C: d\r\n e\r\n f\r\n\r\n", 11, "C: d\r\n e\r\n"},
 		{"one line over the limit", "C: dddddddd\r\n\r\n", 5, ""},
 		{"nothing", "", 5, ""},
@@ -154,6 +155,8 @@ func TestReceived(t *testing.T) {
 			"Received: from [IPv6:2001:db8::1] (h.example [IPv6:2001:db8::1])\r\n\tby mx with SMTP id 0; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"mapped address, zone", Received{Hello: "x", Addr: netip.MustParseAddr("::ffff:192.0.2.1"), By: "mx", Protocol: "SMTP", Time: when},
 			"Received: from x ([192.0.2.1])\r\n\tby mx with SMTP; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
+		{"an address of this link", Received{Hello: "x", Addr: netip.MustParseAddr("fe80::1%eth0"), By: "mx", Protocol: "SMTP", Time: when},
+			"Received: from x ([IPv6:fe80::1])\r\n\tby mx with SMTP; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"no connection, no name", Received{By: "mx", Protocol: "ESMTP", Time: when},
 			"Received: from unknown\r\n\tby mx with ESMTP; Sat, 21 Nov 2026 12:00:00 +0000\r\n"},
 		{"a user of this machine", Received{Hello: "mx", Local: "uid 1000", By: "mx", Protocol: "ESMTP", Time: when},
@@ -194,6 +197,13 @@ func TestReceivedIsBounded(t *testing.T) {
 			if len(line)+len("\r\n") > LineMax {
 				t.Errorf("a line of %d octets: %.30q", len(line), line)
 			}
+		}
+	}
+	// RFC 5321 4.5.3.1.3: a path has 256 octets with its brackets.
+	for n, want := range map[int]bool{254: true, 255: false} {
+		r := Received{Hello: "a", By: "mx", Protocol: "ESMTP", For: strings.Repeat("b", n), Time: when}
+		if got := string(r.Append(nil)); strings.Contains(got, "<"+r.For+">") != want {
+			t.Errorf("a path of %d octets: %q", n, got)
 		}
 	}
 	for _, c := range []string{"\x00", "\r\n\t", "\x1b", "\x7f", "\u0080", "\u0085", "\u009f", "\xff"} {
