@@ -107,6 +107,18 @@ func TestRcptOfSubmitters(t *testing.T) {
 
 // Nobody gets as far as a message without the checks of the phases before; if
 // somebody does, it is refused.
+// RFC 6409 4.2: "sites SHOULD reject" what is not fully qualified: the dot of the root makes
+// one label no more than one.
+func TestQualified(t *testing.T) {
+	for domain, want := range map[string]bool{
+		"a.example": true, "a.example.": true, "[192.0.2.1]": true, "[IPv6:2001:db8::1]": true, "sales": false, "sales.": false, ".": false, "": false,
+	} {
+		if qualified(domain) != want {
+			t.Errorf("%q: %v", domain, !want)
+		}
+	}
+}
+
 func TestDataOfSubmitters(t *testing.T) {
 	data := Standard(Options{Role: RoleSubmission}).Data
 	if v := data.Check(t.Context(), &postrider.Transaction{}); !v.Refuse || v.Reply.Code != 530 {
