@@ -88,6 +88,8 @@ list: :include:/lists/all
 half: carol, nobody, nobody@b.example
 ghost: \nobody
 comma: "alice, bob"@elsewhere.example
+escaped: "alice\", bob"@elsewhere.example
+quoted: carol@elsewhere.example, "carol"@elsewhere.example, "c\arol"@elsewhere.example
 none: nobody, nobody@bücher.example
 `,
 		"/b":              "info: dora\n*: info\nboth: info, dora@b.example, dora@xn--bcher-kva.example, sales@a.example\n",
@@ -123,6 +125,8 @@ none: nobody, nobody@bücher.example
 		{"nobody@a.example", unknown, "nobody@a.example"},
 		{"ghost@a.example", unknown, "ghost@a.example"},
 		{"comma@a.example", alias, `"alice, bob"@elsewhere.example`},
+		{"escaped@a.example", alias, `"alice\", bob"@elsewhere.example`},
+		{"quoted@a.example", alias, "carol@elsewhere.example"}, // one mailbox, whatever its quotes
 		{"info@b.example", alias, "dora@b.example"},
 		{"whoever@b.example", alias, "dora@b.example"},
 		{`"*"@b.example`, alias, "dora@b.example"},
