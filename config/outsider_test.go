@@ -69,6 +69,9 @@ func TestBoundsOfValues(t *testing.T) {
 		via("error:460 no"):                                                                             "error: via: \"460\" is no reply code",
 		via("error:559 no"):                                                                             "",
 		via("error:560 no"):                                                                             "error: via: \"560\" is no reply code",
+		via("error:550 5.999.999 no"):                                                                   "",
+		via("error:550 5.1000.1 no"):                                                                    "error: via: 5.1000.1 is no status, and would be sent as 5.0.0",
+		via("error:450 4.1.1000 no"):                                                                    "error: via: 4.1.1000 is no status, and would be sent as 4.0.0",
 		via("error:354 go on"):                                                                          "error: via: \"354\" is no reply code",
 	} {
 		if cfg, got := found(src, nil); (got == "") != (want == "") || !strings.Contains(got, want) || (cfg == nil) != strings.Contains(got, "error: ") {

@@ -256,6 +256,8 @@ func (r *reader) refusal(key string, t text, reply string) postrider.Route {
 	switch {
 	case to.Reply.Status.Class != class:
 		r.errorf(t.rng, "Let both begin with the same digit.", "%s: code %d and status %s say different things", key, n, to.Reply.Status)
+	case to.Reply.Normal().Status != to.Reply.Status: // RFC 3463 2: subject and detail are 1*3DIGIT
+		r.errorf(t.rng, "Write numbers of at most three digits.", "%s: %s is no status, and would be sent as %s", key, to.Reply.Status, to.Reply.Normal().Status)
 	case strings.TrimSpace(to.Reply.Text) == "":
 		r.errorf(t.rng, help, "%s: the reply has no words", key)
 	}
