@@ -97,6 +97,17 @@ func TestEncodeForms(t *testing.T) {
 		// RFC 2045 6.7 (3): neither a space nor a tab stands at the end of an encoded line.
 		{"a tab at the end of a line", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n\xf6\t\r\n\tx \t\r\n",
 			"MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6=09\r\n\tx =09\r\n"},
+		// RFC 5322 2.2.3: a tab folds as a space does; 4.5.8: blanks stood before the colon once.
+		{"folded by a tab", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n\tboundary=b\r\n\r\n--b\r\n\r\n\xf6\r\n--b--\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n\tboundary=b\r\n\r\n--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=F6\r\n--b--\r\n"},
+		{"a blank before the colon", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type : image/png\r\n\r\n\xff\xff\xff",
+			"MIME-Version: 1.0\r\nContent-Type : image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n////\r\n"},
+		// RFC 2046 5.1.1: a delimiter is a line, which CRLF ends; what is before the first is no
+		// content, and must not hold what the way cannot carry.
+		{"a bare LF behind the boundary", Shape8Bit, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\ny\r\n--b--\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nx\r\n--b=0Ay\r\n--b--\r\n"},
+		{"a bare CR before the first part", Shape8Bit, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\np\rre\xf6\r\n--b\r\n\r\nx\r\n--b--\r\n",
+			"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\np?re\xf6\r\n--b\r\n\r\nx\r\n--b--\r\n"},
 		// RFC 2045 6.8: "lines of no more than 76 characters each".
 		{"base64 of several lines", Shape7Bit, "MIME-Version: 1.0\r\nContent-Type: image/png\r\n\r\n" + strings.Repeat("\xff", 120),
 			"MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("/", 76) + "\r\n" + strings.Repeat("/", 76) + "\r\n////////\r\n"},
@@ -141,6 +152,8 @@ func TestEncodable(t *testing.T) {
 		{"before what is signed", strings.Replace(mixed, "--b", "pre\xf6\r\n--b", 1) + "\r\nx\r\n--b\r\n\r\nsig\r\n--b--\r\n", Shape7Bit, nil},
 		{"signed, to 8 bit", mixed + "\r\n\xf6\r\n--b\r\n\r\nsig\r\n--b--\r\n", Shape8Bit, nil},
 		{"encoded already", "Content-Transfer-Encoding: base64\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
+		{"two encodings, of which nobody knows the right one", "Content-Transfer-Encoding: base64\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
+		{"two types", "Content-Type: text/plain\r\nContent-Type: image/png\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
 		{"an encoding that nobody knows", "Content-Transfer-Encoding: x-y\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
 		{"no boundary", "Content-Type: multipart/mixed\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
 		{"an encoded multipart", "Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: base64\r\n\r\n\xf6\r\n", Shape7Bit, ErrStructure},
@@ -160,6 +173,21 @@ func TestEncodable(t *testing.T) {
 		}
 		if got := s.Encodable(c.to); !errors.Is(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// RFC 6531 3.2: "internationalized mail headers [...] at any level within its MIME structure": in
+// the first header section as in the last.
+func TestHeaderEightBitAtAnyLevel(t *testing.T) {
+	const eight, plain = "X: \xc3\xb6\r\n", "X: y\r\n"
+	for _, c := range []struct {
+		top, first, last string
+		want             bool
+	}{{plain, plain, plain, false}, {eight, plain, plain, true}, {plain, eight, plain, true}, {plain, plain, eight, true}} {
+		s, err := Survey(strings.NewReader(c.top + multipartOf("mixed", "b", c.first+"\r\nx\xf6", c.last+"\r\nx")))
+		if err != nil || s.HeaderEightBit() != c.want {
+			t.Errorf("%+v: %v, %v", c, !c.want, err)
 		}
 	}
 }
