@@ -170,3 +170,42 @@ func TestFold(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+// A closed list tells nobody who is on it, also where that is one person, whose name and address
+// would be told else (RFC 5321 7.3).
+func TestClosedListOfOne(t *testing.T) {
+	r := router(t, aliasTable(newFiles(map[string]string{"/a": "one: :closed:, Alice Liddell <alice>\nopen: Alice Liddell <alice>\n", "/b": ""})))
+	for name, want := range map[string]string{"one@a.example": "one@a.example", "open@a.example": "alice@a.example"} {
+		all, err := r.Lookup(t.Context(), at(t, name))
+		if err != nil || len(all) != 1 || all[0].Address.String() != want || all[0].Closed != (name == want) || (len(all[0].Members) == 0) != (name == want) {
+			t.Errorf("%s: %+v, %v", name, all, err)
+		}
+	}
+}
+
+// Of many who have one name, whoever is at home is told of first.
+func TestHomeIsToldFirst(t *testing.T) {
+	table := Table{Hostname: "z.example"}
+	for name := range strings.SplitSeq("abcdefghizjklmnopqrst", "") {
+		table.Domains = append(table.Domains, Domain{Name: name + ".example", Mailboxes: []string{"dora"}, Deliver: maildir})
+	}
+	r := router(t, table)
+	for range 20 { // the order of a map is another each time
+		all, err := r.Lookup(t.Context(), smtp.Path{Local: "dora"})
+		if err != nil || len(all) != 21 || all[0].Address.Domain != "z.example" || all[1].Address.Domain != "a.example" || all[20].Address.Domain != "t.example" {
+			t.Fatalf("%+v, %v", all, err)
+		}
+	}
+}
+
+// Who may write to an alias file may read all mail of a domain: that everybody may is told, and
+// that a group may, which somebody has made for it, is not.
+func TestOpenAliasFile(t *testing.T) {
+	for mode, want := range map[fs.FileMode]int{0o644: 0, 0o664: 0, 0o602: 1, 0o666: 1} {
+		files := newFiles(map[string]string{"/a": "", "/b": ""})
+		files.files["a"].Mode = mode
+		if w := router(t, aliasTable(files)).Warnings(); len(w) != want {
+			t.Errorf("%o: %v", mode, w)
+		}
+	}
+}
