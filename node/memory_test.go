@@ -2,10 +2,13 @@ package node
 
 import (
 	"io/fs"
+	"runtime/debug"
+	"strings"
 	"testing"
 
 	"github.com/postrider/postrider/config"
 	"github.com/postrider/postrider/dns"
+	"github.com/postrider/postrider/spool"
 )
 
 func TestCgroupLimit(t *testing.T) {
@@ -61,6 +64,8 @@ func TestBudget(t *testing.T) {
 func TestLittleMemory(t *testing.T) {
 	w := newWorld(t, base(t.TempDir()), dns.NewZone())
 	w.Node.env.Memory = Memory{64 << 20, "cgroup"}
+	var opt spool.Options
+	w.Node.env.Tune = func(o *spool.Options) { opt = *o }
 	if err := w.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -69,5 +74,27 @@ func TestLittleMemory(t *testing.T) {
 	w.wait(map[string]string{"level": "WARN", "queue.max_recipients": "52428", "limits.connections": "213"})
 	if n := w.Node.gen.Load().doors[0].served.MaxConns; n != 213 {
 		t.Errorf("%d connections", n)
+	}
+	if opt.DraftMemory != 5<<20 || opt.MaxRecipients != 52428 || w.envelopes.Max != 2560<<10 {
+		t.Errorf("the spool may have %d octets of contents and %d recipients, and transactions %d octets", opt.DraftMemory, opt.MaxRecipients, w.envelopes.Max)
+	}
+	if page := w.get("/metrics"); !strings.Contains(page, `postrider_limit{what="connections"} 426`) {
+		t.Error("the metrics do not say how many connections all listeners may have")
+	}
+}
+
+// The runtime keeps to the limit of the configuration, unless the environment has set
+// one, which it has read itself.
+func TestTakeMemory(t *testing.T) {
+	was := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(was)
+	t.Setenv("GOMEMLIMIT", "")
+	if m := TakeMemory(3 << 30); m != (Memory{3 << 30, "limits.memory"}) || debug.SetMemoryLimit(-1) != 3<<30 {
+		t.Errorf("of the configuration: %+v, and the runtime keeps to %d", m, debug.SetMemoryLimit(-1))
+	}
+	t.Setenv("GOMEMLIMIT", "2GiB")
+	debug.SetMemoryLimit(2 << 30)
+	if m := TakeMemory(3 << 30); m != (Memory{2 << 30, "GOMEMLIMIT"}) || debug.SetMemoryLimit(-1) != 2<<30 {
+		t.Errorf("of the environment: %+v, and the runtime keeps to %d", m, debug.SetMemoryLimit(-1))
 	}
 }
