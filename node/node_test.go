@@ -196,7 +196,7 @@ func TestIntoMaildir(t *testing.T) {
 	}
 	page := w.get("/metrics")
 	for _, want := range []string{"postrider_accepted_total 1", `postrider_attempts_total{result="delivered"} 1`,
-		`postrider_queue_recipients{state="held"} 1`, "postrider_accept_seconds_count 1"} {
+		`postrider_queue_recipients{state="held"} 1`, `postrider_queue_recipients{state="queued"} 0`, "postrider_accept_seconds_count 1"} {
 		if !strings.Contains(page, "\n"+want+"\n") {
 			t.Errorf("the metrics do not say %q", want)
 		}
@@ -338,6 +338,9 @@ func TestControl(t *testing.T) {
 	info, err := os.Stat(name)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v, %v", info, err)
+	}
+	if info, err := os.Stat(w.dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the data directory: %v, %v", info, err)
 	}
 	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", name)
