@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/config"
+	"github.com/postrider/postrider/smtp"
 	"github.com/postrider/postrider/vfs"
 )
 
@@ -39,6 +41,12 @@ func TestEndLetsMessagesFinish(t *testing.T) {
 		time.Sleep(drainMax - closeTime - time.Second)
 		if len(ended) > 0 {
 			t.Error("ended amid a message")
+		}
+		if page := network.page(t, "http://127.0.0.1:8025/healthz"); page == "ok\n" {
+			t.Error("well, and no longer there for anybody new")
+		}
+		if r, _ := s.submit(t.Context(), admin.Letter{To: []smtp.Path{mailbox(t, "r@our.example")}, Content: unread{t}}); r.Code != 421 {
+			t.Errorf("a program that comes now hears %v", r)
 		}
 		if r := c.say("Subject: late\r\n\r\nx\r\n."); r.Code != 250 {
 			t.Errorf("the message under way: %v", r)

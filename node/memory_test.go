@@ -78,8 +78,11 @@ func TestLittleMemory(t *testing.T) {
 	if opt.DraftMemory != 5<<20 || opt.MaxRecipients != 52428 || w.envelopes.Max != 2560<<10 {
 		t.Errorf("the spool may have %d octets of contents and %d recipients, and transactions %d octets", opt.DraftMemory, opt.MaxRecipients, w.envelopes.Max)
 	}
-	if page := w.get("/metrics"); !strings.Contains(page, `postrider_limit{what="connections"} 426`) {
-		t.Error("the metrics do not say how many connections all listeners may have")
+	page := w.get("/metrics")
+	for _, want := range []string{`postrider_limit{what="connections"} 426`, `postrider_connections{listener="submission"} 0`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the metrics do not say %s", want)
+		}
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/admin"
 	"github.com/postrider/postrider/smtp"
 )
 
@@ -127,6 +129,9 @@ route "*" { via = "hold" }
 	}
 	if held != 2 {
 		t.Errorf("%d messages are held", held)
+	}
+	if all := w.tally(); len(all) != 1 || !slices.ContainsFunc(all[0].Reasons, func(r admin.Reason) bool { return r.Reply == admin.SendersOrder && r.Recipients == 2 }) {
+		t.Errorf("the operator does not hear why they wait: %+v", all)
 	}
 	f.write(conf(dir, listeners+`limits { future_release = "0s" }`))
 	if _, err := w.Reload(t.Context()); err != nil {

@@ -3,8 +3,11 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -14,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -275,14 +279,19 @@ func TestRefusedIsTold(t *testing.T) {
 		c.say("EHLO x.example")
 		c.say("MAIL FROM:<s@x.example>")
 		if r := c.say("RCPT TO:<nobody@our.example>"); r.Code != 550 {
-			t.Errorf("the program hears %v", r)
+			t.Errorf("the client hears %v", r)
+		}
+		c.say("RCPT TO:<alice@our.example>")
+		c.say("DATA")
+		if r := c.say(strings.Repeat("Received: x\r\n", 100) + "\r\n."); r.Code != 554 {
+			t.Errorf("a loop: %v", r)
 		}
 		c.Close()
 		if r, _ := s.submit(t.Context(), admin.Letter{To: []smtp.Path{mailbox(t, "nobody@our.example")}, Content: strings.NewReader("x\r\n")}); r.Code != 550 {
 			t.Errorf("the program hears %v", r)
 		}
 		time.Sleep(time.Minute)
-		if n := s.said("refused"); n != 2 {
+		if n := s.said("refused"); n != 3 {
 			t.Errorf("%d lines of the log", n)
 		}
 		told := 0
@@ -295,8 +304,11 @@ func TestRefusedIsTold(t *testing.T) {
 		if told != 2 {
 			t.Errorf("the journal has %d", told)
 		}
-		if page := network.page(t, "http://127.0.0.1:8025/metrics"); !strings.Contains(page, `postrider_refused_total{what="mail"} 2`+"\n") {
-			t.Errorf("the metrics do not count both")
+		page := network.page(t, "http://127.0.0.1:8025/metrics")
+		for _, want := range []string{`postrider_refused_total{what="mail"} 3`, "postrider_accept_seconds_count 0", `postrider_connections{listener="mx"} 0`} {
+			if !strings.Contains(page, "\n"+want+"\n") {
+				t.Errorf("the metrics do not say %s", want)
+			}
 		}
 		if err := s.Stop(t.Context()); err != nil {
 			t.Error(err)
@@ -320,4 +332,128 @@ func (p *pipes) page(t *testing.T, url string) string {
 		t.Error(err)
 	}
 	return string(text)
+}
+
+// What cannot change while a node runs stays as it is in all of a reload, and each
+// key of it that the file has otherwise is told.
+func TestKeep(t *testing.T) {
+	was := config.Builtin("data")
+	was.SubmitSocket = "a.sock"
+	n := &Node{cfg: was}
+	cfg := *was
+	if next, later := n.keep(&cfg); len(later) != 0 || next.Hostname != was.Hostname {
+		t.Errorf("the same: %q", later)
+	}
+	cfg.Hostname, cfg.DataDir, cfg.SubmitSocket, cfg.Admin.Address = "other.example", "elsewhere", "b.sock", "127.0.0.1:1"
+	cfg.DNS.Servers = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}
+	cfg.Queue.MaxRecipients, cfg.Limits.Memory, cfg.Limits.MinFree, cfg.Journal.Keep = 7, 1<<30, 1<<20, time.Hour
+	cfg.Limits.MessageSize = 12345
+	next, later := n.keep(&cfg)
+	if got, want := strings.Join(later, " "), "hostname data_dir submit_socket admin dns queue.max_recipients limits.memory limits.min_free journal"; got != want {
+		t.Errorf("told: %s, want %s", got, want)
+	}
+	if next.Hostname != was.Hostname || next.DataDir != was.DataDir || next.SubmitSocket != was.SubmitSocket || next.Admin != was.Admin ||
+		len(next.DNS.Servers) != len(was.DNS.Servers) || next.Queue.MaxRecipients != was.Queue.MaxRecipients || next.Limits.Memory != was.Limits.Memory ||
+		next.Limits.MinFree != was.Limits.MinFree || next.Journal != was.Journal || next.Limits.MessageSize != 12345 {
+		t.Errorf("%+v is not what it was in all of this", next)
+	}
+}
+
+// What is wrong with a token the client is told as far as it can do something about it.
+// RFC 6750 3.1 has "invalid_token" and "insufficient_scope"; RFC 7628 3.2.2 adds the scope
+// that is wanted, and where the issuer says more.
+func TestTokenErrors(t *testing.T) {
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	disk := vfs.NewMem()
+	if err = errors.Join(err, replaceFile(disk, "keys.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))); err != nil {
+		t.Fatal(err)
+	}
+	conf := config.OAuth{Issuer: "i", Audience: "a", Keys: "keys.pem", Claim: "mail", Scope: "send", Configuration: "https://i.example/c"}
+	v, err := conf.Verifier(Files(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{env: Env{Now: time.Now}}
+	n.gen.Store(&generation{vouchers: vouchers{tokens: &v, oauth: conf}})
+	for claims, want := range map[string]string{
+		`"mail":"a@our.example","scope":"send"`:                            "a@our.example ",
+		`"mail":"a@our.example","scope":"send","email_verified":false`:     "a@our.example ",
+		`"mail":"a@our.example","scope":"send","mail_verified":false`:      " invalid_token",
+		`"mail":"a@our.example","scope":"read"`:                            " insufficient_scope",
+		`"mail":"a@our.example","scope":"send","aud":"somebody.else"`:      " invalid_token",
+		`"mail":"a@our.example","scope":"send","nbf":4102444800,"aud":"a"`: " invalid_token",
+	} {
+		b64 := base64.RawURLEncoding.EncodeToString
+		if !strings.Contains(claims, `"aud"`) {
+			claims += `,"aud":"a"`
+		}
+		text := b64([]byte(`{"alg":"EdDSA"}`)) + "." + b64(fmt.Appendf(nil, `{"iss":"i","exp":%d,%s}`, time.Now().Add(time.Hour).Unix(), claims))
+		name, e := currentTokens{n}.Token(t.Context(), smtp.BearerRequest{Token: text + "." + b64(ed25519.Sign(key, []byte(text)))})
+		if name != "" {
+			e.Status = ""
+		}
+		if got := name + " " + e.Status; got != want || e.Scope != "send" || e.Configuration != "https://i.example/c" {
+			t.Errorf("%s: %q, want %q, with %+v", claims, got, want, e)
+		}
+	}
+}
+
+// A reload that changes one thing that a server cannot change while it runs puts another
+// one behind the socket, and that one has it.
+func TestReloadChangesTerms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s *still
+		var next *config.Config
+		disk := vfs.NewMem()
+		s = startStill(t, disk, func() (*config.Config, error) { return next, nil })
+		s.env.Net = &lobby{open: map[string]bool{}}
+		next = withListener(s.cfg)
+		next.TLS = memPair(t, disk, "one.example")
+		server := func() *served {
+			t.Helper()
+			if _, err := s.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return s.gen.Load().doors[0].served
+		}
+		before := server()
+		if now := server(); now != before {
+			t.Error("another server for the same terms")
+		}
+		for i, tt := range []struct {
+			change func(l *config.Listener)
+			holds  func(now *served) bool
+		}{
+			{func(l *config.Listener) { l.TLS = config.TLSStart }, func(now *served) bool { return now.TLS != nil && !now.Implicit }},
+			{func(l *config.Listener) { l.TLS = config.TLSImplicit }, func(now *served) bool { return now.TLS != nil && now.Implicit }},
+			{func(l *config.Listener) { l.Role = config.RoleLMTP }, func(now *served) bool { return now.LMTP }},
+			{func(l *config.Listener) { l.Announce = true }, func(now *served) bool { return now.Software == software }},
+			{func(*config.Listener) { next.Limits.Connections = 77 }, func(now *served) bool { return now.MaxConns == 77 }},
+			{func(*config.Listener) { next.Limits.Recipients = 123 }, func(now *served) bool { return now.MaxRcpts == 123 }},
+			{func(*config.Listener) { next.Limits.MessageSize = 99999 }, func(now *served) bool { return now.MaxSize == 99999 }},
+			{func(l *config.Listener) { l.Name = "other" }, func(now *served) bool { return now.terms.listener == "other" }},
+		} {
+			copied := *next
+			next, copied.Listeners = &copied, slices.Clone(copied.Listeners)
+			tt.change(&next.Listeners[0])
+			now := server()
+			if now == before || !tt.holds(now) || before.LMTP && !now.LMTP {
+				t.Errorf("change %d: %+v after %+v", i, now.terms, before.terms)
+			}
+			before = now
+		}
+		if before.Exempt == nil || before.Proxy == nil || before.XClient == nil {
+			t.Error("a server does not know whom to trust")
+		}
+		if before.Alarm(io.EOF); s.said("listener") == 0 {
+			t.Error("what is wrong at a listener is not told")
+		}
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

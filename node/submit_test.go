@@ -101,12 +101,28 @@ func TestSubmitSizes(t *testing.T) {
 	if done, err := c.Submit(t.Context(), admin.Letter{To: to, Content: strings.NewReader(strings.Repeat("x", 2000))}); err != nil || done.Code != 552 {
 		t.Errorf("too large, and not said: %+v, %v", done, err)
 	}
+	for size, want := range map[int]int{1000: 250, 1001: 552} {
+		if code := ask(admin.Letter{To: to, Content: strings.NewReader(strings.Repeat("x", size-2) + "\r\n")}); code != want {
+			t.Errorf("%d octets: %d, want %d", size, code, want)
+		}
+	}
 	var many []smtp.Path
 	for i := range 1000 {
 		many = append(many, mailbox(t, fmt.Sprintf("a.long.name.%d@far.example", i)))
 	}
 	if done, err := c.Submit(t.Context(), admin.Letter{To: many, Content: strings.NewReader("x\r\n")}); err != nil || done.Code != 250 {
 		t.Errorf("many: %+v, %v", done, err)
+	}
+	if r, who := w.submit(t.Context(), admin.Letter{To: append(many, to...), Content: unread{t}}); r.Code != 552 || r.Status.String() != "5.5.3" || who != -1 {
+		t.Errorf("too many: %v of %d", r, who)
+	}
+	if code := ask(admin.Letter{To: []smtp.Path{mailbox(t, "\u03b4@far.example")}, UTF8: true, Content: strings.NewReader("x\r\n")}); code != 250 {
+		t.Errorf("to an address in UTF-8: %d", code)
+	}
+	for m, err := range w.store.ScanDomains(t.Context(), func(domain string) bool { return domain == "far.example" }) {
+		if err != nil || m.UTF8 != (m.Recipients[0].To.Local == "\u03b4") {
+			t.Errorf("to %v: %v, %v", m.Recipients[0].To, m.UTF8, err)
+		}
 	}
 	_, c = submitter(t, func(c *config.Config) { c.Limits.MinFree = 1 << 60 })
 	if done, err := c.Submit(t.Context(), admin.Letter{To: to, Content: strings.NewReader("x\r\n"), Size: 3}); err != nil || done.Code != 452 {
