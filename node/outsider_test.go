@@ -245,8 +245,8 @@ func TestLogLines(t *testing.T) {
 		ev   postrider.Event
 		want string
 	}{
-		{postrider.Event{Kind: postrider.EventAccepted, Given: 2, Has: 1, Priority: -3, Source: from},
-			`"level":"INFO" "msg":"accepted" "rcpts":2 "client":"192.0.2.1:25" "helo":"c.example" "proto":"ESMTPA" "account":"a@our.example" "expanded":1 "priority":-3`},
+		{postrider.Event{Kind: postrider.EventAccepted, Given: 2, Has: 3, Priority: -3, Source: from},
+			`"level":"INFO" "msg":"accepted" "rcpts":2 "client":"192.0.2.1:25" "helo":"c.example" "proto":"ESMTPA" "account":"a@our.example" "expanded":3 "priority":-3`},
 		{postrider.Event{Kind: postrider.EventAccepted, Given: 1, Has: 1}, `"msg":"accepted" "client":"local" "account":""}`},
 		{postrider.Event{Kind: postrider.EventRecipient, To: b, State: postrider.Waiting, Dest: "far.example", Arrived: at, Time: at.Add(1500 * time.Millisecond), Next: at, Tries: 2},
 			`"to":"<b@our.example>" "relay":"far.example" "delay":"1.5s" "dsn":"4.0.0" "status":"deferred" "tries":2 "next":"2026-11-22T10:00:00Z"`},

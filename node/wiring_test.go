@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -116,6 +118,17 @@ func TestSubmitHasTheChecks(t *testing.T) {
 		s.take("alice@our.example")
 		if r, who := s.submit(t.Context(), admin.Letter{To: to, Content: unread{t}}); r.Code != 452 || r.Status.String() != "4.3.1" || who != -1 {
 			t.Errorf("a full queue: %v of %d", r, who)
+		}
+		cfg := *s.cfg // what it allows, the memory may not
+		cfg.Queue.MaxRecipients = 1000
+		g, err := s.newGeneration(&cfg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, listener := range []string{"mx", localListener} {
+			if v := g.checks[listener].Mail.Check(t.Context(), &postrider.Transaction{From: mailbox(t, "s@x.example")}); v.Reply.Code != 452 {
+				t.Errorf("%s: a full queue: %+v", listener, v)
+			}
 		}
 		if d := s.gen.Load().plan().DelayNotice; d >= 0 {
 			t.Errorf("senders hear after %v that mail is late, and are never to", d)
@@ -326,4 +339,234 @@ func TestRouteToOurselves(t *testing.T) {
 	if line["dsn"] != "4.3.5" || line["status"] != "deferred" {
 		t.Errorf("%v", line)
 	}
+}
+
+// far is a node in a bubble whose mail to others goes to one host.
+func far(t *testing.T, beyond func(net.Conn)) (*still, *vfs.Mem) {
+	t.Helper()
+	disk := vfs.NewMem()
+	s, network := startPiped(t, disk, func(cfg *config.Config) {
+		cfg.Routes[0].To = postrider.Route{Via: postrider.ViaSMTP, Host: "192.0.2.9", Port: 25, Private: true, TLS: postrider.TLSNone}
+	})
+	network.mu.Lock()
+	defer network.mu.Unlock()
+	network.beyond = beyond
+	return s, disk
+}
+
+// RFC 1985 5.1: ETRN begins with what waits for a node, whatever the case of its name, and
+// with nothing else: not what an operator holds, not what is settled, not what waits for
+// another node in the same message. What cannot be read keeps nobody from the rest, and
+// where nothing can be begun that is said (RFC 1985 5.3).
+func TestETRNChooses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, disk := far(t, nil)
+		ids := map[string]postrider.ID{}
+		for _, to := range [][]string{{"a@Upper.Example"}, {"a@held.example"}, {"a@settled.example", "b@other.example"}, {"a@two.example"}, {"b@two.example"}} {
+			s.take(to...)
+			for m, err := range s.store.Scan(t.Context()) {
+				if _, domain, _ := strings.Cut(to[0], "@"); err == nil && m.Recipients[0].To.Domain == domain {
+					ids[domain] = m.ID
+				}
+			}
+		}
+		amend := []postrider.Amendment{{ID: ids["held.example"], Do: postrider.AmendHold}, {ID: ids["settled.example"], Rcpts: []int{0}, Do: postrider.AmendDrop}}
+		if err := s.spool.Commit(t.Context(), postrider.Batch{Amend: amend}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		ask := func(node string, code int, says string) {
+			t.Helper()
+			if r := s.turn(t.Context(), node); r.Code != code || !strings.Contains(r.Text, says) {
+				t.Errorf("%s: %v, want %d %s", node, r, code, says)
+			}
+			synctest.Wait()
+		}
+		ask("upper.example", 253, "1 pending")
+		ask("HELD.example", 251, "no messages")
+		ask("settled.example", 251, "no messages")
+		ask("other.example", 253, "1 pending")
+		ask("per.example", 251, "no messages")
+		ask("@per.example", 251, "no messages")
+		ask("@example", 253, "4 pending")
+		broken := 0
+		disk.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpRead && strings.HasPrefix(op.Name, "data/spool/seg/") {
+				if broken++; broken == 1 {
+					return syscall.EIO
+				}
+			}
+			return nil
+		})
+		ask("two.example", 253, "1 pending")
+		disk.SetHook(func(op vfs.Op) error {
+			if op.Kind.Changes() {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		ask("two.example", 458, "Unable to queue messages for node two.example")
+		if disk.SetHook(nil); s.said("ETRN could not be carried out") != 1 {
+			t.Error("the log does not say why")
+		}
+		_ = s.Stop(t.Context())
+	})
+}
+
+// What is under way when ETRN comes is not begun again.
+func TestETRNLeavesWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &slowPeer{at: make(chan struct{}), answer: make(chan string)}
+		s, _ := far(t, func(conn net.Conn) {
+			defer conn.Close()
+			host.serve(conn)
+		})
+		s.take("bob@far.example")
+		<-host.at
+		if r := s.turn(t.Context(), "far.example"); r.Code != 251 {
+			t.Errorf("under way: %v", r)
+		}
+		host.answer <- "250 2.0.0 taken"
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Who is connected when a socket closes, and is nobody's yet, is told by the end of the
+// connection; and a server that has given its place up takes nobody from the next.
+func TestSocketCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := row{conns: make(chan net.Conn)}
+		s := newSocket(l)
+		s.open()
+		old, next := s.slot(), s.slot()
+		old.Close()
+		for range 20 {
+			ours, theirs := net.Pipe()
+			l.conns <- ours
+			synctest.Wait()
+			if _, err := old.Accept(); err == nil {
+				t.Fatal("who has left takes a connection")
+			}
+			if conn, err := next.Accept(); err != nil || conn != ours {
+				t.Fatalf("the next gets %v, %v", conn, err)
+			}
+			theirs.Close()
+		}
+		ours, theirs := net.Pipe()
+		l.conns <- ours
+		synctest.Wait()
+		s.Close()
+		_ = theirs.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := theirs.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the connection that was nobody's: %v", err)
+		}
+	})
+}
+
+// The control socket of a process that died is replaced, and is its owner's alone; a name
+// that the system cannot take is told as such.
+func TestListenControl(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "s")
+	for range 2 {
+		l, err := listenControl(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info, err)
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		l.Close()
+	}
+	long := filepath.Join(t.TempDir(), strings.Repeat("x", socketNameMax))
+	if _, err := listenControl(t.Context(), long); err == nil || !strings.Contains(err.Error(), "choose a shorter one") {
+		t.Errorf("a long name: %v", err)
+	}
+}
+
+// Mail that the disk does not take is put off for the client and for the program, and the
+// operator hears why.
+func TestDiskThatTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem()
+		s, network := startPiped(t, disk, nil)
+		disk.SetHook(func(op vfs.Op) error {
+			if strings.Contains(op.Name, "/spool/") && op.Kind.Changes() {
+				return syscall.EIO
+			}
+			return nil
+		})
+		c, _ := network.client()
+		c.say("EHLO x.example")
+		if r := c.send(); r.Code/100 != 4 {
+			t.Errorf("the client hears %v", r)
+		}
+		c.Close()
+		l := admin.Letter{To: []smtp.Path{mailbox(t, "alice@our.example")}, Content: strings.NewReader("x\r\n")}
+		if r, _ := s.submit(t.Context(), l); r.Code/100 != 4 {
+			t.Errorf("the program hears %v", r)
+		}
+		for _, what := range []string{"mail could not be taken in", "mail of a program could not be taken in"} {
+			if s.said(what) == 0 {
+				t.Errorf("the operator does not hear that %s", what)
+			}
+		}
+		_ = s.Stop(t.Context())
+	})
+}
+
+// All transactions together have so much room for their recipients, and a program's or a
+// client's recipient beyond is put off.
+func TestEnvelopesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, network := startPiped(t, vfs.NewMem(), nil)
+		s.envelopes.Max = 1
+		c, _ := network.client()
+		for _, line := range []string{"EHLO x.example", "MAIL FROM:<s@x.example>"} {
+			c.say(line)
+		}
+		if r := c.say("RCPT TO:<alice@our.example>"); r.Code/100 != 4 {
+			t.Errorf("beyond the room: %v", r)
+		}
+		c.Close()
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A slowSpool takes a second for each commit, and fails in some.
+type slowSpool struct {
+	postrider.Spool
+	err error
+}
+
+func (s slowSpool) Commit(context.Context, postrider.Batch) error {
+	time.Sleep(time.Second)
+	return s.err
+}
+
+// The time that commits take is that of those which somebody waits for, and which are
+// carried out.
+func TestCommitsAreTimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{env: Env{Now: time.Now}, metrics: admin.NewMetrics()}
+		for _, tt := range []struct {
+			lazy bool
+			err  error
+		}{{false, nil}, {false, nil}, {true, nil}, {false, io.EOF}} {
+			if err := (timedSpool{slowSpool{err: tt.err}, n}).Commit(t.Context(), postrider.Batch{Lazy: tt.lazy}); err != tt.err {
+				t.Error(err)
+			}
+		}
+		page := httptest.NewRecorder()
+		admin.Public(admin.Options{Metrics: n.metrics}).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for _, want := range []string{"postrider_commit_seconds_count 2", "postrider_commit_seconds_sum 2"} {
+			if !strings.Contains(page.Body.String(), want+"\n") {
+				t.Errorf("the metrics do not say %s", want)
+			}
+		}
+	})
 }
