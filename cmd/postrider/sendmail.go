@@ -167,7 +167,10 @@ func (a *app) sendmail(args []string) error {
 	if err != nil {
 		return err
 	}
-	raw, err := readMail(a.stdin, m.dots)
+	raw, err := readMail(a.stdin, m.dots, messageMax)
+	if errors.Is(err, errMessageMax) {
+		return sysexitf(exRefused, "%w: nothing was sent", err)
+	}
 	if err != nil {
 		return sysexitf(exNoInput, "read the message: %w", err)
 	}
@@ -197,13 +200,20 @@ func (a *app) sendmail(args []string) error {
 	return sysexitf(exRefused, "%s", done.Reply)
 }
 
+var errMessageMax = errors.New("the message is larger than " + config.FormatSize(messageMax))
+
 // readMail reads a message up to its end, or a line with a dot alone, and gives
-// its lines CRLF.
-func readMail(in io.Reader, dots bool) ([]byte, error) {
+// its lines CRLF. One of more than most octets is errMessageMax: a part of it would look
+// like all of it.
+func readMail(in io.Reader, dots bool, most int64) ([]byte, error) {
 	var out bytes.Buffer
-	r := bufio.NewReader(io.LimitReader(in, messageMax))
+	limited := &io.LimitedReader{R: in, N: most + 1}
+	r := bufio.NewReader(limited)
 	for {
 		line, err := r.ReadBytes('\n')
+		if err == io.EOF && limited.N == 0 {
+			return nil, errMessageMax
+		}
 		text := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 		if len(line) > 0 {
 			if !dots && string(text) == "." {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -97,6 +100,33 @@ func TestSendmail(t *testing.T) {
 	call(exTempFail, "x\n", "no server runs", "sendmail", "alice@example.org")
 	t.Setenv("POSTRIDER_CONFIG", conf+".gone")
 	call(exConfig, "x\n", "POSTRIDER_CONFIG", "sendmail", "alice@example.org")
+}
+
+// What is handed in is the whole message, in lines of CRLF, up to its end or to a dot
+// alone; of one that is too large no part is.
+func TestReadMail(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		dots bool
+		want string
+		err  error
+	}{
+		{"x\n\ny", false, "x\r\n\r\ny\r\n", nil},
+		{"x\r\ny\rz\r\n", false, "x\r\nyz\r\n", nil},
+		{"x\n.\ny\n", false, "x\r\n", nil},
+		{"x\n.\ny\n", true, "x\r\n.\r\ny\r\n", nil},
+		{"123456789\n", false, "123456789\r\n", nil},
+		{"1\n3\n5\n7\n9\nb", false, "", errMessageMax},
+		{"123456789ab", false, "", errMessageMax},
+		{"1\n.\n" + strings.Repeat("x", 100), false, "1\r\n", nil},
+	} {
+		if got, err := readMail(strings.NewReader(tt.in), tt.dots, 10); string(got) != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%q, dots %v: %q, %v", tt.in, tt.dots, got, err)
+		}
+	}
+	if _, err := readMail(iotest.ErrReader(io.ErrClosedPipe), false, 10); err != io.ErrClosedPipe {
+		t.Errorf("what cannot be read: %v", err)
+	}
 }
 
 // newaliases compiles nothing, and says what is wrong with the alias files.
