@@ -93,6 +93,7 @@ func TestReloadBeginsTLS(t *testing.T) {
 			return next, nil
 		})
 		s.env.Net = &lobby{open: map[string]bool{}}
+		time.Sleep(time.Minute) // nobody watches any file
 		if _, err := s.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
