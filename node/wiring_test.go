@@ -517,8 +517,8 @@ func TestDiskThatTakesNothing(t *testing.T) {
 	})
 }
 
-// All transactions together have so much room for their recipients, and a program's or a
-// client's recipient beyond is put off.
+// All transactions together have so much room for their recipients, and a recipient
+// beyond is put off.
 func TestEnvelopesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, network := startPiped(t, vfs.NewMem(), nil)
