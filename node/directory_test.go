@@ -6,7 +6,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
+
+	"github.com/postrider/postrider"
+	"github.com/postrider/postrider/route"
+	"github.com/postrider/postrider/vfs"
 )
 
 // VRFY, EXPN, 251 and 551 by a whole server: the alias file, the guard, and the
@@ -107,5 +112,54 @@ route "b.example" { via = "smtp://`+b.Addr("mx").String()+`" }`))
 	box := folder(t, a.Node.cfg.DataDir, "a.example", "alice")
 	if len(box) != 1 || !bytes.Contains(box[0], []byte("551 5.1.6 User not local; please try <erin@far.example>")) || bytes.Contains(box[0], []byte("dave@")) {
 		t.Errorf("the report to alice: %q", box)
+	}
+}
+
+// What the router knows of a name VRFY and EXPN know, and no more of a closed list than
+// that it is one (RFC 5321 7.3).
+func TestDirectoryIsTheRouter(t *testing.T) {
+	disk := vfs.NewMem()
+	if err := replaceFile(disk, "aliases", []byte("sales: Ann Li <alice>, alice@any.example\nboard: :closed:, alice, alice@any.example\nli: Ann Li <alice>\nerin: :moved: erin@far.example\n")); err != nil {
+		t.Fatal(err)
+	}
+	hold := postrider.Route{Via: postrider.ViaHold}
+	r, err := route.New(route.Table{Files: Files(disk), Domains: []route.Domain{{Name: "our.example", Mailboxes: []string{"alice"}, Aliases: "aliases", Deliver: hold},
+		{Name: "any.example", Mailboxes: []string{"*"}, Deliver: hold}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{}
+	n.gen.Store(&generation{router: r})
+	for name, want := range map[string]string{
+		"alice@our.example":  "alice@our.example",
+		"who@any.example":    "who@any.example vague",
+		"board@our.example":  "board@our.example list closed",
+		"sales@our.example":  "sales@our.example list [Ann Li alice@our.example] [ alice@any.example]",
+		"li@our.example":     `alice@our.example "Ann Li" list [Ann Li alice@our.example]`,
+		"erin@our.example":   "erin@our.example 551",
+		"nobody@our.example": "",
+	} {
+		found, err := directory{n}.Lookup(t.Context(), mailbox(t, name))
+		if err != nil {
+			t.Error(err)
+		}
+		got := ""
+		for _, e := range found {
+			got += e.Address.String()
+			for _, is := range []struct {
+				so   bool
+				what string
+			}{{e.Name != "", strconv.Quote(e.Name)}, {e.Vague, "vague"}, {e.List, "list"}, {e.Closed, "closed"}, {e.Reply.Code != 0, strconv.Itoa(e.Reply.Code)}} {
+				if is.so {
+					got += " " + is.what
+				}
+			}
+			for _, m := range e.Members {
+				got += " [" + m.Name + " " + m.Address.String() + "]"
+			}
+		}
+		if got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
 	}
 }
