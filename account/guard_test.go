@@ -63,6 +63,57 @@ func TestWhoGoesAwayGivesItsPlaceBack(t *testing.T) {
 	})
 }
 
+// Who has guessed wrong too often is turned away for all of that time, has one guess after
+// it, put off as long as any, and is turned away again.
+func TestGuardTurnsAway(t *testing.T) {
+	peer := netip.MustParseAddr("192.0.2.1")
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(nil)
+		guess := func(want smtp.Reply) {
+			t.Helper()
+			p, r := g.enter(t.Context(), peer, time.Now)
+			if r != want {
+				t.Errorf("after %v: %v, want %v", time.Since(g.order.Front().Value.(*suspect).last), r, want)
+			}
+			if r.IsZero() {
+				p.leave(true, time.Now())
+			}
+		}
+		for range refuseAfter {
+			guess(smtp.Reply{})
+		}
+		for range 3 {
+			time.Sleep(refuseFor - time.Second)
+			guess(tooMany)
+			time.Sleep(time.Second)
+			began := time.Now()
+			if guess(smtp.Reply{}); time.Since(began) != delayMax {
+				t.Errorf("the one guess waited %v", time.Since(began))
+			}
+			guess(tooMany)
+		}
+	})
+}
+
+// Wrong guesses count until none has come for a while, however long ago the first was.
+func TestGuardCountsFromTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(nil)
+		for i := range freeFailures + 2 {
+			began := time.Now()
+			p, r := g.enter(t.Context(), netip.MustParseAddr("192.0.2.1"), time.Now)
+			if !r.IsZero() {
+				t.Fatal(r)
+			}
+			p.leave(true, time.Now())
+			if waited := time.Since(began) > 0; waited != (i >= freeFailures) {
+				t.Errorf("guess %d waited %v", i, time.Since(began))
+			}
+			time.Sleep(forgetAfter - time.Minute)
+		}
+	})
+}
+
 // A clock that is set back far locks nobody out for as long as it went: who guessed wrong by
 // the other clock is listened to. One that goes back a little forgets nothing.
 func TestGuardWhenTheClockGoesBack(t *testing.T) {
