@@ -77,7 +77,7 @@ func TestTable(t *testing.T) {
 		{"a@b:" + strings.Replace(someHash, "argon2id", "argon2i", 1), "accounts:1:"},
 		{"a@b:" + strings.Replace(someHash, "c29tZXNhbHRzb21lc2FsdA", "c29tZXNhbA", 1), "accounts:1:"}, // a salt of 7 octets
 		{"a@b:" + someHash[:len(someHash)-23], "accounts:1:"},                                          // a key of 15
-		{"a@b:" + someHash + strings.Repeat("Li4u", 11), "accounts:1:"},                                // one of 65
+		{"a@b:" + someHash + strings.Repeat("AAAA", 11), "accounts:1:"},                                // one of 65
 		{"a@b:" + someHash + "====", "accounts:1:"},
 		{"a@b:$argon2id$v=19$m=19456,t=2,p=1$$", "accounts:1:"},
 		{"a@b:" + someHash + "::", "accounts:1:"},
