@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +14,9 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/admin"
+	"github.com/postrider/postrider/smtp"
 )
 
 func TestAddressesOf(t *testing.T) {
@@ -126,6 +132,77 @@ func TestReadMail(t *testing.T) {
 	}
 	if _, err := readMail(iotest.ErrReader(io.ErrClosedPipe), false, 10); err != io.ErrClosedPipe {
 		t.Errorf("what cannot be read: %v", err)
+	}
+}
+
+// A letter has its sender, all recipients, a From where the header has none, and the size
+// that it has with that; what is not ASCII in any of them is said.
+func TestLetter(t *testing.T) {
+	to := []string{"a@x.example"}
+	for _, tt := range []struct {
+		m               mailing
+		raw, from, want string // the content
+		to              string
+		utf8            bool
+	}{
+		{mailing{from: "<>", rcpts: to}, "x\r\n", "", "From: <MAILER-DAEMON@h.example>\r\n\r\nx\r\n", "a@x.example", false},
+		{mailing{from: "me", rcpts: []string{"<a>"}, fullName: `a "b" \c`}, "Subject: x\r\n\r\n\xff\r\n", "me@h.example",
+			"From: \"a \\\"b\\\" \\\\c\" <me@h.example>\r\nSubject: x\r\n\r\n\xff\r\n", "a@h.example", false},
+		{mailing{from: "me", headers: true, rcpts: to}, "FROM: b@x.example\r\nTo: c@x.example\r\nBcc: d\r\n\r\n", "me@h.example",
+			"FROM: b@x.example\r\nTo: c@x.example\r\nBcc: d\r\n\r\n", "a@x.example c@x.example d@h.example", false},
+		{mailing{from: "\u03b4", rcpts: to}, "From: b@x.example\r\n\r\n", "\u03b4@h.example", "From: b@x.example\r\n\r\n", "a@x.example", true},
+		{mailing{from: "me", rcpts: []string{"\u03b4"}}, "From: b@x.example\r\n\r\n", "me@h.example", "From: b@x.example\r\n\r\n", "\u03b4@h.example", true},
+		{mailing{from: "me", rcpts: to}, "From: b@x.example\r\nSubject: \u03b4\r\n\r\n", "me@h.example", "From: b@x.example\r\nSubject: \u03b4\r\n\r\n", "a@x.example", true},
+		{mailing{from: "me", rcpts: to, fullName: "\u03b4"}, "\r\n", "me@h.example", "From: \"\u03b4\" <me@h.example>\r\n\r\n", "a@x.example", true},
+	} {
+		l, err := tt.m.letter([]byte(tt.raw), "h.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(l.Content)
+		if err != nil {
+			t.Error(err)
+		}
+		var rcpts []string
+		for _, to := range l.To {
+			rcpts = append(rcpts, to.String())
+		}
+		if l.From.String() != tt.from || strings.Join(rcpts, " ") != tt.to || string(content) != tt.want || l.Size != int64(len(content)) || l.UTF8 != tt.utf8 {
+			t.Errorf("%+v, %q: from %s to %s, %q, %d octets, UTF-8 %v", tt.m, tt.raw, l.From, rcpts, content, l.Size, l.UTF8)
+		}
+	}
+}
+
+// Programs that call sendmail know by the exit code whether to come again.
+func TestSendmailExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	conf, socket := filepath.Join(dir, "postrider.hcl"), filepath.Join(dir, "s")
+	if err := os.WriteFile(conf, []byte("hostname = \"h.example\"\nsubmit_socket = \""+socket+"\"\nlistener \"mx\" { address = \"127.0.0.1:0\" }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("POSTRIDER_CONFIG", conf)
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reply smtp.Reply
+	refused := -1
+	server := &http.Server{Handler: admin.Submission(admin.Options{Submit: func(context.Context, admin.Letter) (smtp.Reply, int) { return reply, refused }})}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	defer func() { server.Close(); <-done }()
+	for _, tt := range []struct {
+		code, rcpt, want int
+		says             string
+	}{
+		{250, -1, 0, ""}, {451, -1, exTempFail, "451"}, {452, 0, exTempFail, "a@x.example: 452"}, {421, -1, exTempFail, "421"},
+		{550, 0, exNoUser, "a@x.example: 550"}, {554, -1, exRefused, "554"},
+	} {
+		reply, refused = smtp.Reply{Code: tt.code, Status: smtp.Status{Class: uint8(tt.code / 100)}, Text: "so it is"}, tt.rcpt
+		var errs bytes.Buffer
+		if code := runAs(t.Context(), "sendmail", []string{"a@x.example"}, strings.NewReader("x\n"), io.Discard, &errs); code != tt.want || !strings.Contains(errs.String(), tt.says) {
+			t.Errorf("%d: %d, want %d with %q: %s", tt.code, code, tt.want, tt.says, &errs)
+		}
 	}
 }
 
