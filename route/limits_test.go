@@ -42,10 +42,9 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", got.Dest, l, want)
 		}
 	}
-	if l := r.Limits("mx:few.example"); l != (postrider.Limits{}) { // of mail that was routed before few.example had a host
-		t.Errorf("past a host: %+v", l)
-	}
-	if l := r.Limits("mx:held.example"); l != (postrider.Limits{}) {
-		t.Errorf("past a hold: %+v", l)
+	for _, d := range []postrider.Dest{"mx:held.example", "mx:few.example"} {
+		if l := r.Limits(d); l != (postrider.Limits{}) {
+			t.Errorf("%s, past its route: %+v", d, l)
+		}
 	}
 }

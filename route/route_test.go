@@ -174,7 +174,7 @@ func TestBox(t *testing.T) {
 	r := router(t, testTable())
 	for in, want := range map[string]string{
 		"bob@example.org": "bob@example.org", "Bob+x@example.org": "bob@example.org", "bob+lists@example.org": "bob+lists@example.org",
-		"nobody+x@example.org": "nobody+x@example.org", "any+x@any.example": "any@any.example", "u+x@far.example": "u+x@far.example",
+		"Nobody+X@example.org": "Nobody+X@example.org", "any+x@any.example": "any@any.example", "u+x@far.example": "u+x@far.example",
 	} {
 		if got := r.Box(at(t, in)); got.String() != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
@@ -308,4 +308,27 @@ func FuzzRouter(f *testing.F) {
 			t.Fatalf("%q is kind %d, and %d with minimal quotes", s, res.Kind, again.Kind)
 		}
 	})
+}
+
+// An address literal that the table names is a domain of its own, though it is one of our
+// addresses; all other addresses of ours lead home.
+func TestNamedLiteral(t *testing.T) {
+	table := testTable()
+	table.Hostname = "example.org"
+	table.Domains = append(table.Domains, Domain{Name: "[127.0.0.1]", Mailboxes: []string{"root"}, Deliver: maildir})
+	r := router(t, table)
+	for to, want := range map[string]postrider.Dest{"root@[127.0.0.1]": "local:[127.0.0.1]", "alice@[IPv6:2001:db8::1]": "local:example.org"} {
+		if got := r.Route(at(t, to)).Dest; got != want {
+			t.Errorf("%s goes to %s, want %s", to, got, want)
+		}
+	}
+}
+
+// Local parts are compared without case, also those that are not UTF-8.
+func TestFold(t *testing.T) {
+	for in, want := range map[string]string{"AZaz@[`{": "azaz@[`{", "AZaz@[`{\xff": "azaz@[`{\xff", "J\u00d6RG": "j\u00f6rg"} {
+		if got := fold(in); got != want {
+			t.Errorf("%q is %q, want %q", in, got, want)
+		}
+	}
 }
