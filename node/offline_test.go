@@ -307,3 +307,14 @@ func TestCheckSpoolBesideAServer(t *testing.T) {
 		t.Error("the test has lost its sense: nothing looks wrong at the first look")
 	}
 }
+
+// Before the first start nothing waits, and to look makes nothing.
+func TestReadQueueOfNothing(t *testing.T) {
+	disk := vfs.NewMem()
+	for m, err := range ReadQueue(t.Context(), config.Builtin("data"), disk) {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if list, err := disk.ReadDir("."); err != nil || len(list) != 0 {
+		t.Errorf("made: %v, %v", list, err)
+	}
+}

@@ -229,6 +229,7 @@ func TestReloadLater(t *testing.T) {
 	if later, err := w.Reload(t.Context()); err != nil || strings.Join(later, " ") != "hostname" {
 		t.Errorf("%q, %v", later, err)
 	}
+	w.wait(map[string]string{"level": "WARN", "key": "hostname"})
 }
 
 // A route that changes takes what waits with it.
