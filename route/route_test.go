@@ -323,12 +323,3 @@ func TestNamedLiteral(t *testing.T) {
 		}
 	}
 }
-
-// Local parts are compared without case, also those that are not UTF-8.
-func TestFold(t *testing.T) {
-	for in, want := range map[string]string{"AZaz@[`{": "azaz@[`{", "AZaz@[`{\xff": "azaz@[`{\xff", "J\u00d6RG": "j\u00f6rg"} {
-		if got := fold(in); got != want {
-			t.Errorf("%q is %q, want %q", in, got, want)
-		}
-	}
-}
