@@ -78,6 +78,8 @@ func TestLittleMemory(t *testing.T) {
 	if opt.DraftMemory != 5<<20 || opt.MaxRecipients != 52428 || w.envelopes.Max != 2560<<10 {
 		t.Errorf("the spool may have %d octets of contents and %d recipients, and transactions %d octets", opt.DraftMemory, opt.MaxRecipients, w.envelopes.Max)
 	}
+	opt.Alarm("a sector")
+	w.wait(map[string]string{"level": "ERROR", "msg": "spool: a sector"})
 	page := w.get("/metrics")
 	for _, want := range []string{`postrider_limit{what="connections"} 426`, `postrider_connections{listener="submission"} 0`} {
 		if !strings.Contains(page, want) {

@@ -279,4 +279,8 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	t.Cleanup(w.end)
 	w.wait(map[string]string{"level": "WARN", "descriptors": "1024", "connections": "128"})
+	w.Node.env.Descriptors = descriptorsKept / 2 // a few are taken all the same
+	if n := w.maxConns(w.cfg, 2); n != connsMin {
+		t.Errorf("%d connections", n)
+	}
 }
