@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// How much garbage there may be before it is collected: where little lives as much
-// as that, which is the default; where more lives, no more than garbageRoom, but half
-// of what lives. The memory of a large server is mostly the index of what waits,
-// which costs next to nothing to go through.
+// How much garbage there may be before it is collected: where little lives percentMost
+// of that, which is a tenth less work for a relay than the runtime's 100, and 7 MiB more;
+// where more lives, no more than garbageRoom, but half of what lives. The memory of a
+// large server is mostly the index of what waits, which costs next to nothing to go
+// through.
 const (
 	garbageRoom  = 16 << 20 // octets
 	percentLeast = 50       // of what lives
-	percentMost  = 100
+	percentMost  = 160      // of what lives
 )
 
 // garbagePercent is what GOGC is to be where so many octets live.

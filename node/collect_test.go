@@ -8,7 +8,7 @@ import (
 )
 
 func TestGarbagePercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 100, 4 << 20: 100, 16 << 20: 100, 20 << 20: 80, 48 << 20: 50, 1 << 34: 50} {
+	for live, want := range map[uint64]int{0: 160, 4 << 20: 160, 10 << 20: 160, 16 << 20: 100, 20 << 20: 80, 48 << 20: 50, 1 << 34: 50} {
 		if got := garbagePercent(live); got != want {
 			t.Errorf("garbagePercent(%d) = %d, want %d", live, got, want)
 		}
